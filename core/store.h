@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+// The store: one SQL database, SQLite or PostgreSQL, worked by one thread in group commits.
+//
+// Owns: a thread and its connection. Flow: store_submit(job) -> job->run on the store thread, together with other
+//   jobs in one transaction -> commit -> job->done on the loop thread. Jobs run in the order of submission.
+// Delivery: done with ERR_OK means committed and durable. When a job of a group fails, the group is rolled back and
+//   its jobs run again, each in a transaction of its own, so that a bad job hurts only itself: `run` must give the
+//   same effect when it runs again. While the database is away, jobs fail at once with ERR_UNAVAILABLE and the store
+//   reconnects with back-off.
+// Threads: store_* on the loop's thread; sql_* only inside run. Blocking: only the store thread.
+// Memory: at most STORE_JOBS_MAX jobs wait; over it a job is done with ERR_BUSY.
+// Errors: ERR_UNAVAILABLE (away), ERR_FULL (disk full), ERR_CONFLICT (unique violation), ERR_CORRUPT, ERR_BUSY.
+#ifndef CORE_STORE_H
+#define CORE_STORE_H
+
+#include "core/base/loop.h"
+
+struct store;
+struct sql;
+
+#define STORE_JOBS_MAX 65536
+
+struct store_job {
+    int (*run)(struct store_job *job, struct sql *sql, struct err *err);
+    void (*done)(struct store_job *job, int code, const struct err *err); // may free the job
+    // For the store:
+    struct store_job *next;
+    struct err err;
+    int code;
+};
+
+// url: "sqlite:PATH" (created when missing, directory must exist) or "postgresql://…" (libpq URI).
+// Opens and migrates before it returns: ERR_UNAVAILABLE when the server is away, ERR_INVALID for a bad URL,
+// ERR_CONFLICT when the database is newer than this program.
+int store_open(struct loop *loop, const char *url, struct store **ret, struct err *err) must_use;
+// Runs what was submitted, then closes and joins the thread. Blocks; done callbacks have run when it returns.
+void store_close(struct store *s);
+void store_submit(struct store *s, struct store_job *job);
+bool store_is_up(const struct store *s);     // the last word of the store thread
+bool store_is_shared(const struct store *s); // other processes may write to it (PostgreSQL)
+
+// --- SQL, inside run ------------------------------------------------------------------------------------------------
+// One text for both databases: parameters $1, $2, … whose first appearances are in order; types BIGINT, TEXT, and
+// BLOB/BYTEA only; ON CONFLICT … DO UPDATE and RETURNING work on both. Statements are prepared once and cached by
+// the address of `text`, which must be a string literal.
+enum sql_type { SQL_NULL, SQL_INT, SQL_TEXT, SQL_BLOB };
+struct sql_value {
+    enum sql_type type;
+    int64_t number;
+    struct str bytes; // not copied: must live until the call returns
+};
+#define SQL_I(n) ((struct sql_value){.type = SQL_INT, .number = (int64_t)(n)})
+#define SQL_T(s) ((struct sql_value){.type = SQL_TEXT, .bytes = (s)})
+#define SQL_Z(z) ((struct sql_value){.type = SQL_TEXT, .bytes = str_of(z)})
+#define SQL_B(s) ((struct sql_value){.type = SQL_BLOB, .bytes = (s)})
+#define SQL_NONE ((struct sql_value){.type = SQL_NULL})
+
+// A row of a result; valid during the callback.
+struct sql_row;
+int64_t sql_row_int(const struct sql_row *row, int column);    // NULL reads as 0
+struct str sql_row_bytes(const struct sql_row *row, int column); // TEXT or BLOB; NULL reads as {NULL, 0}
+bool sql_row_is_null(const struct sql_row *row, int column);
+typedef int sql_row_fn(void *arg, const struct sql_row *row);  // 0 to go on, negative to stop with that code
+
+// Runs a statement; fn (may be NULL) gets its rows. ret_changed (may be NULL): rows inserted, updated or deleted.
+int sql_exec(struct sql *sql, const char *text, const struct sql_value *values, size_t count, sql_row_fn *fn, void *arg,
+             int64_t *ret_changed, struct err *err) must_use;
+// Runs one statement for many parameter sets (rows × count values), in as few round trips as the database allows.
+int sql_exec_many(struct sql *sql, const char *text, const struct sql_value *values, size_t count, size_t rows,
+                  struct err *err) must_use;
+bool sql_is_postgres(const struct sql *sql); // for the rare clause that only one knows, such as FOR UPDATE SKIP LOCKED
+
+// --- for backends ---------------------------------------------------------------------------------------------------
+// All on the store thread.
+struct store_ops {
+    const char *scheme;
+    bool shared;
+    int (*open)(const char *url, struct sql **ret, struct err *err); // connects and migrates
+    void (*close)(struct sql *sql);
+    int (*begin)(struct sql *sql, struct err *err);
+    int (*commit)(struct sql *sql, struct err *err);
+    void (*rollback)(struct sql *sql);
+    bool (*is_broken)(const struct sql *sql); // the connection is lost: close and open again
+    int (*exec)(struct sql *sql, const char *text, const struct sql_value *values, size_t count, sql_row_fn *fn,
+                void *arg, int64_t *ret_changed, struct err *err);
+    int (*exec_many)(struct sql *sql, const char *text, const struct sql_value *values, size_t count, size_t rows,
+                     struct err *err);
+    int64_t (*row_int)(const struct sql_row *row, int column);
+    struct str (*row_bytes)(const struct sql_row *row, int column);
+    bool (*row_is_null)(const struct sql_row *row, int column);
+};
+struct sql {
+    const struct store_ops *ops;
+};
+struct sql_row {
+    const struct store_ops *ops;
+};
+extern const struct store_ops store_sqlite_ops, store_postgres_ops;
+
+#endif
