@@ -46,7 +46,8 @@ struct ev_fields {
 
 struct ev {
     struct ev_fields f;             // spans point into memory of this event
-    struct str unknown;             // msgpack of fields from a newer version, kept for the next encoder
+    struct str unknown;             // msgpack keys and values from a newer writer, kept for the next encoder
+    uint32_t unknown_count;         // how many pairs
     void *block;                    // freed with the event
 };
 
