@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+// Letters: events that wait in the store. A letter with a due time is a retry (or a delayed event); one without is dead.
+//
+// Owns: the table `letters`. Flow: a failed attempt -> letters_put (due or dead) -> dlq/due sends the due ones back
+//   when their time has come; an operator's replay sends dead ones back as new events linked to their origin.
+// Delivery: done with ERR_OK means durable. A letter that is put again (same event id) replaces the row unless an
+//   operator has already replayed or discarded it.
+// Threads: the loop's. Blocking: never; SQL runs on the store's thread.
+// Errors: ERR_UNAVAILABLE, ERR_FULL, ERR_BUSY of the store; ERR_NOT_FOUND; ERR_CONFLICT (wrong state); ERR_INVALID.
+#ifndef DLQ_LETTERS_H
+#define DLQ_LETTERS_H
+
+#include <jansson.h>
+
+#include "core/ev.h"
+#include "core/store.h"
+
+// X(name, word): the word stands in the table.
+#define LETTER_STATES(X)                                                               \
+    X(LETTER_DUE, "due")             /* waits for its time */                          \
+    X(LETTER_DEAD, "dead")           /* waits for an operator */                       \
+    X(LETTER_REPLAYING, "replaying") /* is being sent back */                          \
+    X(LETTER_REPLAYED, "replayed")   /* was sent back as a new event */                \
+    X(LETTER_DISCARDED, "discarded") /* an operator gave it up */
+enum letter_state {
+#define X(name, word) name,
+    LETTER_STATES(X)
+#undef X
+};
+const char *letter_state_word(enum letter_state s);
+int letter_state_parse(struct str word, enum letter_state *ret) must_use;
+
+// Why it is here.
+#define LETTER_KINDS(X)                                                                        \
+    X(LETTER_FUNCTION, "function")       /* the handler failed its attempts */                 \
+    X(LETTER_THROTTLED, "throttled")     /* no room until its maximum age */                   \
+    X(LETTER_PLATFORM, "platform")       /* its delivery kept ending with a dead server */     \
+    X(LETTER_EXPIRED, "expired")         /* its maximum age passed before it was tried */      \
+    X(LETTER_UNDECODABLE, "undecodable") /* broken bytes on the queue, kept unchanged */       \
+    X(LETTER_UNROUTABLE, "unroutable")   /* its function or version does not exist any more */ \
+    X(LETTER_DELAYED, "delayed")         /* put off on purpose, never tried yet */
+enum letter_kind {
+#define X(name, word) name,
+    LETTER_KINDS(X)
+#undef X
+};
+const char *letter_kind_word(enum letter_kind k);
+
+struct letters;
+struct letters *letters_new(struct loop *loop, struct store *store) must_use;
+void letters_free(struct letters *l);
+
+// --- writing ------------------------------------------------------------------------------------------------------
+struct letter_draft {
+    struct ev *ev;              // borrowed until done; f.history holds the attempts so far
+    enum letter_state state;    // LETTER_DUE or LETTER_DEAD
+    enum letter_kind kind;
+    int64_t due_ms;             // LETTER_DUE
+    uint32_t version;           // of the last attempt; 0: none ran
+    struct str error_type, error_message; // copied
+};
+typedef void letter_done_fn(void *arg, int code, const struct err *err);
+// Many puts of one turn are written together.
+void letters_put(struct letters *l, const struct letter_draft *draft, letter_done_fn *done, void *arg);
+
+// --- reading ------------------------------------------------------------------------------------------------------
+// Which letters; empty spans and zeros do not restrict.
+struct letter_filter {
+    struct str function, error_type;
+    struct str state;           // a word of LETTER_STATES; empty: dead
+    int64_t since_ms, until_ms; // changed_ms within [since, until)
+    struct str after;           // id text: only ids greater (the cursor of the last page)
+    const struct id *ids;       // or exactly these
+    size_t id_count;
+    size_t limit;               // 1..1000
+};
+typedef void letters_json_fn(void *arg, int code, const struct err *err, json_t *result); // owns result when ERR_OK
+// {"letters":[{summary}…],"next":"<cursor>"|null}
+void letters_list(struct letters *l, const struct letter_filter *f, letters_json_fn *fn, void *arg);
+// The whole letter: summary, "history":[attempts], "payload" (text) or "payloadBase64", "headers", "origin", "replay".
+void letters_show(struct letters *l, const struct id *id, letters_json_fn *fn, void *arg);
+// {"due":n,"dead":n,…} for each function: {"functions":{"name":{"due":…}},"total":{…}}
+void letters_count(struct letters *l, letters_json_fn *fn, void *arg);
+
+// --- changing -----------------------------------------------------------------------------------------------------
+typedef void letters_changed_fn(void *arg, int code, const struct err *err, size_t count);
+// dead or due -> discarded, at most filter->limit of them.
+void letters_discard(struct letters *l, const struct letter_filter *f, letters_changed_fn *fn, void *arg);
+// Deletes replayed and discarded letters changed before; with dead also dead ones. At most 10,000 a call.
+void letters_purge(struct letters *l, int64_t before_ms, bool dead, letters_changed_fn *fn, void *arg);
+
+// --- moving: for dlq/due and dlq/replay ---------------------------------------------------------------------------
+struct letter {                 // handed out by a claim
+    struct id id;
+    struct ev *ev;              // belongs to the receiver; payload and history in place
+};
+typedef void letters_claim_fn(void *arg, int code, const struct err *err, struct letter *letters, size_t count);
+// Takes up to `limit` due letters (due_ms <= now) for lease_ms; several nodes never get the same one.
+void letters_claim_due(struct letters *l, int64_t now_ms, int64_t lease_ms, size_t limit, letters_claim_fn *fn, void *arg);
+// dead -> replaying for the letters of the filter, for lease_ms.
+void letters_claim_dead(struct letters *l, const struct letter_filter *f, int64_t lease_ms, letters_claim_fn *fn, void *arg);
+// Due letters whose event is durably on its queue again: deletes them.
+void letters_delivered(struct letters *l, const struct id *ids, size_t count, letter_done_fn *done, void *arg);
+// replaying -> replayed, with the id of the new event for each.
+void letters_replayed(struct letters *l, const struct id *ids, const struct id *replay_ids, size_t count,
+                      letter_done_fn *done, void *arg);
+// Lets go of a claim that could not be carried out: replaying -> dead, due stays due.
+void letters_unclaim(struct letters *l, const struct id *ids, size_t count, letter_done_fn *done, void *arg);
+// Replaying letters whose lease ran out (their node died) become dead again.
+void letters_recover(struct letters *l, int64_t now_ms, letters_changed_fn *fn, void *arg);
+// Unix ms of the earliest due letter that nobody holds; 0: none.
+void letters_next_due(struct letters *l, void (*fn)(void *arg, int code, int64_t due_ms), void *arg);
+
+#endif
