@@ -2,7 +2,7 @@
 """The body of an ERROR frame: what a Python programmer would see on a terminal, without the runtime's own frames.
 
 A poison message fails again and again at the same place, so the text of a traceback line is kept by (code, instruction);
-anything but a plain traceback goes through the traceback module. Both are imported at the first error only.
+anything but a plain traceback goes through the traceback module, which is imported at the first error only.
 """
 import os
 

@@ -6,6 +6,7 @@ JSON. Imports only what the interpreter has loaded or built in: each further imp
 """
 import os
 import posix
+import resource
 from _struct import Struct
 from _thread import RLock
 
@@ -126,16 +127,15 @@ def limit_memory(memory_mb, slack_mb=0):
     """Leaves memory_mb MiB beyond what is in use now; see "Memory" in schema/frames.md for why two limits."""
     if not memory_mb:
         return
-    import resource
     with open("/proc/self/statm", "rb") as f:
         fields = f.read().split()
     page = resource.getpagesize()
     room = (memory_mb + slack_mb) << 20
-    _lower(resource, resource.RLIMIT_DATA, int(fields[5]) * page + room)
-    _lower(resource, resource.RLIMIT_AS, int(fields[0]) * page + 2 * room + (1 << 30))
+    _lower(resource.RLIMIT_DATA, int(fields[5]) * page + room)
+    _lower(resource.RLIMIT_AS, int(fields[0]) * page + 2 * room + (1 << 30))
 
 
-def _lower(resource, which, wanted):
+def _lower(which, wanted):
     hard = resource.getrlimit(which)[1]
     if hard != resource.RLIM_INFINITY and hard < wanted:
         wanted = hard

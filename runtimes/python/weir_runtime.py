@@ -5,12 +5,17 @@ serve() is the hot path. It keeps to these rules: one read for as many events as
 of an event, and that write is made before the next event's code begins, so that the oldest unanswered event is the one a
 dead process was running.
 """
+import faulthandler
+import gc
 import os
 import sys
+from time import monotonic
 
 import weir_json
+from weir_errors import Refused, describe
 from weir_frames import (ERROR, HEADER_BYTES, INIT, INVOKE, PING, PONG, READY, RESULT, RESULT_MAX, STOP, VERSION, connect,
                          frame, limit_memory, pack_header, split_invoke, unpack_header)
+from weir_load import load, prepare
 from weir_logs import LogBuffer, LogStream
 
 RESERVE_BYTES = 2 * 1024 * 1024  # given back when memory runs out, so that the error can still be told
@@ -30,7 +35,6 @@ def main():
 
 
 def _take_over_process(log):
-    import faulthandler
     faulthandler.enable(2)
     faulthandler.register(3, 2, all_threads=False, chain=False)  # SIGQUIT: say on fd 2 where the handler is
     sys.stdout = LogStream(log, 1, "<stdout>")
@@ -46,19 +50,15 @@ def _take_over_process(log):
 
 
 def _init(conn, log, body):
-    from time import monotonic
     start = monotonic()
     try:
         init = weir_json.loads(body.decode())
-        from weir_load import load, prepare
         base = prepare(init)
         limit_memory(init.get("memory_mb"))
         handler = load(init["handler"])
     except BaseException as e:
-        from weir_errors import describe
         conn.send(log.finish() + frame(ERROR, 0, describe(e)))
         os._exit(1)
-    import gc
     gc.freeze()
     ready = {"runtime": "python" + sys.version.split()[0], "load_ms": round((monotonic() - start) * 1000, 1)}
     conn.send(log.finish() + frame(READY, 0, weir_json.dumps(ready)))
@@ -137,7 +137,6 @@ def _control(conn, log):
 
 def _encode_slowly(result):
     """A coroutine that a plain function returned is run; anything else that JSON refuses is the function's error."""
-    from weir_errors import Refused
     if hasattr(type(result), "__await__"):
         result = _await(result)
     try:
@@ -156,7 +155,6 @@ def _await(awaitable):
 
 
 def _too_large(body):
-    from weir_errors import describe, Refused
     return describe(Refused("ResultTooLarge", "the result has %d bytes; at most %d are allowed" % (len(body), RESULT_MAX)))
 
 
@@ -166,7 +164,6 @@ def _failure(conn, e, reserve):
     try:
         if isinstance(e, MemoryError):
             reserve.clear()
-        from weir_errors import describe
         return describe(e)
     except MemoryError:
         reserve.clear()
