@@ -90,8 +90,11 @@ void letters_discard(struct letters *l, const struct letter_filter *f, letters_c
 void letters_purge(struct letters *l, int64_t before_ms, bool dead, letters_changed_fn *fn, void *arg);
 
 // --- moving: for dlq/due and dlq/replay ---------------------------------------------------------------------------
+// A claim holds a letter until its lease runs out. Whatever changes the letter meanwhile (it failed again, an operator
+// discarded it) voids the claim, and what the claimer says about it later then does nothing.
 struct letter {                 // handed out by a claim
     struct id id;
+    int64_t lease_ms;           // Unix ms; names the claim
     struct ev *ev;              // belongs to the receiver; payload and history in place
 };
 typedef void letters_claim_fn(void *arg, int code, const struct err *err, struct letter *letters, size_t count);
@@ -99,13 +102,14 @@ typedef void letters_claim_fn(void *arg, int code, const struct err *err, struct
 void letters_claim_due(struct letters *l, int64_t now_ms, int64_t lease_ms, size_t limit, letters_claim_fn *fn, void *arg);
 // dead -> replaying for the letters of the filter, for lease_ms.
 void letters_claim_dead(struct letters *l, const struct letter_filter *f, int64_t lease_ms, letters_claim_fn *fn, void *arg);
-// Due letters whose event is durably on its queue again: deletes them.
-void letters_delivered(struct letters *l, const struct id *ids, size_t count, letter_done_fn *done, void *arg);
+// Due letters whose event is durably on its queue again: deletes them. The letters' events are not looked at.
+void letters_delivered(struct letters *l, const struct letter *claimed, size_t count, letter_done_fn *done, void *arg);
 // replaying -> replayed, with the id of the new event for each.
-void letters_replayed(struct letters *l, const struct id *ids, const struct id *replay_ids, size_t count,
+void letters_replayed(struct letters *l, const struct letter *claimed, const struct id *replay_ids, size_t count,
                       letter_done_fn *done, void *arg);
-// Lets go of a claim that could not be carried out: replaying -> dead, due stays due.
-void letters_unclaim(struct letters *l, const struct id *ids, size_t count, letter_done_fn *done, void *arg);
+// Lets go of a claim that could not be carried out: replaying -> dead; due stays due and is tried again at due_ms.
+void letters_unclaim(struct letters *l, const struct letter *claimed, size_t count, int64_t due_ms, letter_done_fn *done,
+                     void *arg);
 // Replaying letters whose lease ran out (their node died) become dead again.
 void letters_recover(struct letters *l, int64_t now_ms, letters_changed_fn *fn, void *arg);
 // Unix ms of the earliest due letter that nobody holds; 0: none.

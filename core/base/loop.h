@@ -39,6 +39,7 @@ void timer_stop(struct timer *t);
 void timer_free(struct timer *t);
 
 // A call that runs once at the end of this turn, however often it was asked for. Embed it in the object it serves.
+// A deferred call may ask for others, which run in the same turn; one that asks for itself anew keeps the turn from ending.
 typedef void defer_fn(void *arg);
 struct defer {
     defer_fn *fn;

@@ -72,7 +72,7 @@ static void on_readable(struct stream *s) {
         return;
     }
     char *at = buf_reserve(&s->in, want);
-    ssize_t n = recv(s->fd, at, want, 0);
+    ssize_t n = read(s->fd, at, want);
     if (n > 0) {
         buf_added(&s->in, (size_t)n);
         s->busy++;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A non-blocking stream socket on the loop, with buffered reads and joined writes.
+// A non-blocking stream socket (or the read end of a pipe) on the loop, with buffered reads and joined writes.
 //
 // Owns: the fd and both buffers. Flow: bytes arrive -> on_read, which consumes what it can from stream_input;
 //   stream_write only buffers, and one writev a turn sends what was gathered. on_close comes once, when the peer is

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/base/text.h"
+
+#include <stdint.h>
+
+// Length of the well-formed UTF-8 character at the start of s, or 0 (table 3-7 of the Unicode standard).
+static size_t utf8_char(struct str s) {
+    const uint8_t *p = (const uint8_t *)s.data;
+    if (s.len == 0) return 0;
+    if (p[0] < 0x80) return 1;
+    size_t n = p[0] >= 0xc2 && p[0] <= 0xdf ? 2 : (p[0] & 0xf0) == 0xe0 ? 3 : p[0] >= 0xf0 && p[0] <= 0xf4 ? 4 : 0;
+    if (n == 0 || s.len < n) return 0;
+    uint8_t low = p[0] == 0xe0 ? 0xa0 : p[0] == 0xf0 ? 0x90 : 0x80;
+    uint8_t high = p[0] == 0xed ? 0x9f : p[0] == 0xf4 ? 0x8f : 0xbf;
+    if (p[1] < low || p[1] > high) return 0;
+    for (size_t i = 2; i < n; i++)
+        if ((p[i] & 0xc0) != 0x80) return 0;
+    return n;
+}
+
+static struct str skip(struct str s, size_t n) {
+    return (struct str){s.data + n, s.len - n};
+}
+
+bool text_is_utf8(struct str s) {
+    while (s.len) {
+        size_t n = utf8_char(s);
+        if (n == 0) return false;
+        s = skip(s, n);
+    }
+    return true;
+}
+
+// The next character of s as clean text, and how many bytes of s it stands for.
+static struct str next_clean(struct str s, size_t *ret_used) {
+    size_t n = utf8_char(s);
+    *ret_used = n ? n : 1;
+    if (n == 0 || s.data[0] == '\0') return STR_LIT("\xef\xbf\xbd");
+    return (struct str){s.data, n};
+}
+
+int text_append_clean(struct buf *out, struct str s, size_t max_bytes) {
+    size_t used, put = 0;
+    int rc = 0;
+    for (; s.len && rc == 0; s = skip(s, used)) {
+        struct str c = next_clean(s, &used);
+        if (put + c.len > max_bytes) break;
+        put += c.len;
+        rc = buf_append(out, c);
+    }
+    return rc;
+}
+
+// A JSON escape is at most six bytes: \u001f.
+static struct str json_escape(struct str c, char escape[8]) {
+    unsigned char b = (unsigned char)c.data[0];
+    if (c.len > 1 || (b >= 0x20 && b != '"' && b != '\\')) return c;
+    switch (b) {
+    case '"': return STR_LIT("\\\"");
+    case '\\': return STR_LIT("\\\\");
+    case '\n': return STR_LIT("\\n");
+    case '\r': return STR_LIT("\\r");
+    case '\t': return STR_LIT("\\t");
+    default: break;
+    }
+    snprintf(escape, 8, "\\u%04x", b);
+    return (struct str){escape, 6};
+}
+
+int text_append_json(struct buf *out, struct str s) {
+    size_t used;
+    int rc = buf_append(out, STR_LIT("\""));
+    for (; s.len && rc == 0; s = skip(s, used)) {
+        char escape[8];
+        rc = buf_append(out, json_escape(next_clean(s, &used), escape));
+    }
+    return rc ? rc : buf_append(out, STR_LIT("\""));
+}
