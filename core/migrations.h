@@ -9,9 +9,9 @@
 #define WEIR_CORE_MIGRATIONS_H
 
 struct migration {
-	int number;       // 1, 2, 3, ... without gaps
-	const char *name; // "init" for 0001_init.sql
-	const char *sql;  // one or more statements; NULL in the entry after the last
+    int number;       // 1, 2, 3, ... without gaps
+    const char *name; // "init" for 0001_init.sql
+    const char *sql;  // one or more statements; NULL in the entry after the last
 };
 
 extern const struct migration migrations_sqlite[];
