@@ -40,7 +40,8 @@ except (ImportError, TypeError, AttributeError):
 
 
 def loads(text):
-    """ValueError or StopIteration when the text is not one JSON value."""
+    """ValueError or StopIteration when the text is not one JSON value; SystemError while json.decoder is not imported,
+    because the scanner takes its exception from there, and only from there if it is loaded."""
     value, end = scan(text, 0)
     if end != len(text) and text[end:].strip(" \t\r\n"):
         raise ValueError("more than one value")
@@ -48,7 +49,9 @@ def loads(text):
 
 
 def event_of(raw):
-    """What a handler gets for a payload: its JSON value, else its text, else its bytes."""
+    """What a handler gets for a payload: its JSON value, else its text, else its bytes. The slow way, for what scan()
+    alone has not taken."""
+    import json.decoder  # noqa: F401
     try:
         text = raw.decode()
     except UnicodeDecodeError:
@@ -60,12 +63,13 @@ def event_of(raw):
 
 
 def dumps(value):
+    _seen.clear()  # an encoder that stopped midway leaves its marks behind, and would find them again as circles
     try:
         return "".join(encode_chunks(value, 0)).encode()
     except UnicodeEncodeError:
         return _dumps_ascii(value)
     finally:
-        _seen.clear()  # an encoder that stopped midway leaves its marks behind
+        _seen.clear()
 
 
 def _dumps_ascii(value):

@@ -58,8 +58,8 @@ def load(handler):
 def _expect_file(relative, path):
     if any(os.path.exists(relative + end) for end in (".py", os.sep + "__init__.py", ".pyc")) or _extension(relative):
         return
-    files = sorted(f for f in os.listdir(os.path.dirname(relative) or ".") if f.endswith(".py")) \
-        if os.path.isdir(os.path.dirname(relative) or ".") else []
+    folder = os.path.dirname(relative) or "."
+    files = sorted(f for f in os.listdir(folder) if f.endswith(".py")) if os.path.isdir(folder) else None
     raise Refused("HandlerNotFound", "the code has no file %s.py%s" % (path, _there_are(files, "files")))
 
 
@@ -100,6 +100,8 @@ def _functions(module):
 
 
 def _there_are(names, what):
+    if names is None:
+        return ""
     return " (its %s: %s)" % (what, ", ".join(names[:20])) if names else " (it has no %s)" % what
 
 

@@ -50,9 +50,10 @@ class LogBuffer:
             if length > self.room:
                 data = self._overflow(data)
                 length = len(data)
-            self.room -= length
-            self.size += length
-            self.parts.append(data)
+            if length:
+                self.room -= length
+                self.size += length
+                self.parts.append(data)
             if self.size > FLUSH_AT and not self.conn.sending:
                 self.flush()
             elif self.parked:

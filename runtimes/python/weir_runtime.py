@@ -98,7 +98,7 @@ def serve(conn, log, handler, base):
                     event, stop = scan(text, 0)
                     if stop != len(text):
                         event = event_of(buf[payload:end])
-                except (ValueError, StopIteration):
+                except (ValueError, StopIteration, SystemError):
                     event = event_of(buf[payload:end])
                 text = None
             result = handler(event, context)
