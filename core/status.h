@@ -16,10 +16,12 @@ struct status_reply; // one collection under way
 typedef void status_fn(void *arg, struct status_reply *reply);
 
 struct status *status_new(struct loop *loop) must_use;
+// Collections under way are dropped; their `done` does not run.
 void status_free(struct status *s);
 void status_add(struct status *s, const char *section, status_fn *fn, void *arg);
 void status_answer(struct status_reply *reply, json_t *section);
-// done gets the object when all have answered, or after wait_ms without the late ones; it owns the reference.
+// done gets the object when all have answered, or after wait_ms without the late ones; it owns the reference. It never
+// runs inside the call.
 void status_collect(struct status *s, int64_t wait_ms, void (*done)(void *arg, json_t *all), void *arg);
 
 #endif
