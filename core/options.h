@@ -2,7 +2,8 @@
 // The server's settings: one table that makes the parser, the environment, `weir config` and the check of docs/config.md.
 //
 // Flow: defaults <- configuration file (INI: `name = value`) <- environment (WEIR_NAME) <- command line (--name value).
-// Errors: an unknown name or a value out of range is ERR_INVALID; in a file the text says file and line.
+// Errors: an unknown name or a value out of range is ERR_INVALID; in a file the text says file and line. A missing file
+//   is ERR_NOT_FOUND.
 // Memory: options_done frees the strings. Threads: read-only after parsing.
 #ifndef CORE_OPTIONS_H
 #define CORE_OPTIONS_H
@@ -82,8 +83,10 @@ extern const struct option_spec option_specs[]; // ended by name == NULL
 
 void options_init(struct options *o); // all defaults
 void options_done(struct options *o);
+// `origin` is not copied: a literal.
 int options_set(struct options *o, const char *name, const char *value, const char *origin, struct err *err) must_use;
 int options_read_file(struct options *o, const char *path, struct err *err) must_use;
+// The names in upper case with _ for -: WEIR_LOG_LEVEL. Other WEIR_… variables are not looked at.
 int options_read_environment(struct options *o, struct err *err) must_use;
 const struct option_value *options_get(const struct options *o, const struct option_spec *spec);
 
