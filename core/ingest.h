@@ -40,7 +40,9 @@ typedef void ingest_result_fn(void *arg, int code, const struct err *err, const 
 struct sync_call *ingest_sync(struct ingest *in, struct ev *ev, ingest_result_fn *fn, void *arg);
 void ingest_sync_cancel(struct sync_call *call); // the caller went away
 
-// From the workers: the outcome of a sync event. False when nobody waits any more.
-bool ingest_reply(struct ingest *in, const struct id *id, const struct outcome_report *result);
+// For the workers: does somebody still wait for this sync event?
+bool ingest_is_awaited(struct ingest *in, const struct id *id);
+// The end of a sync event: ERR_OK with the outcome, or why it could not run. False when nobody waits any more.
+bool ingest_reply(struct ingest *in, const struct id *id, int code, const struct err *err, const struct outcome_report *result);
 
 #endif

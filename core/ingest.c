@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+// Invariants: every accepted callback and every result callback runs exactly once, and never inside the call that asked
+// for it; a sync call is in `calls` until its result was given or it was cancelled.
+#include "core/ingest.h"
+
+#include "core/base/clock.h"
+
+#define SWEEP_MS 100          // how exact the waiting limit of sync calls is
+#define SYNC_SLACK_MS 5000    // a call without a deadline waits for two timeouts of the function and this
+
+struct sync_call {
+    struct ingest *ingest;
+    struct id id;
+    ingest_result_fn *fn;
+    void *arg;
+    int64_t limit_ms;         // Unix ms
+    UT_hash_handle hh;
+};
+
+struct ingest {
+    struct ingest_config c;
+    bool stopped;
+    size_t publishing;        // publishes without an answer
+    struct sync_call *calls;  // by id
+    struct timer *sweep;
+    bool sweeping;
+    struct refusal *refusals; // to be told at the end of the turn
+    struct defer refuse;
+};
+
+// An answer that was known at once, kept for the end of the turn.
+struct refusal {
+    struct refusal *next;
+    struct err err;
+    ingest_accepted_fn *accepted;
+    ingest_result_fn *result;
+    void *arg;
+    struct sync_call *call;   // freed with it
+};
+
+// A publish under way.
+struct publish {
+    struct ingest *ingest;
+    ingest_accepted_fn *accepted;
+    void *arg;
+};
+
+static void tell_refusals(void *arg) {
+    struct ingest *in = arg;
+    struct refusal *r = in->refusals, *next, *ordered = NULL;
+    in->refusals = NULL;
+    for (; r; r = next) { // the list is newest first
+        next = r->next;
+        r->next = ordered;
+        ordered = r;
+    }
+    for (r = ordered; r; r = next) {
+        next = r->next;
+        if (r->accepted) r->accepted(r->arg, r->err.code, &r->err);
+        if (r->result) r->result(r->arg, r->err.code, &r->err, NULL);
+        free(r->call);
+        free(r);
+    }
+}
+
+static struct refusal *refuse(struct ingest *in, const struct err *err) {
+    struct refusal *r = mem_zalloc(sizeof *r);
+    *r = (struct refusal){.next = in->refusals, .err = *err};
+    in->refusals = r;
+    loop_defer(in->c.loop, &in->refuse);
+    return r;
+}
+
+// Is it an event that this installation takes?
+static int admit(struct ingest *in, const struct ev *ev, struct version **ret, struct err *err) {
+    if (in->stopped) return err_set(err, ERR_UNAVAILABLE, "the server is stopping; try again");
+    if (ev->f.payload.len > EV_PAYLOAD_MAX)
+        return err_set(err, ERR_TOO_LARGE, "the payload has %zu bytes; the limit is %u", ev->f.payload.len, EV_PAYLOAD_MAX);
+    if (ev->f.header_count > EV_HEADERS_MAX)
+        return err_set(err, ERR_TOO_LARGE, "the event has %zu headers; the limit is %u", ev->f.header_count, EV_HEADERS_MAX);
+    return registry_resolve(in->c.registry, ev->f.function, ev->f.qualifier, ret, err);
+}
+
+static void on_confirm(void *arg, int code, const struct err *err) {
+    struct publish *p = arg;
+    p->ingest->publishing--;
+    p->accepted(p->arg, code, err);
+    free(p);
+}
+
+void ingest_async(struct ingest *in, struct ev *ev, ingest_accepted_fn *accepted, void *arg) {
+    struct err err = {0};
+    struct version *v;
+    if (admit(in, ev, &v, &err)) {
+        struct refusal *r = refuse(in, &err);
+        r->accepted = accepted;
+        r->arg = arg;
+        ev_free(ev);
+        return;
+    }
+    struct publish *p = mem_alloc(sizeof *p);
+    *p = (struct publish){.ingest = in, .accepted = accepted, .arg = arg};
+    in->publishing++;
+    queue_publish(in->c.queue, ev, on_confirm, p);
+}
+
+// --- sync calls -----------------------------------------------------------------------------------------------------
+
+static void sweep(void *arg) {
+    struct ingest *in = arg;
+    int64_t now = clock_unix_ms();
+    struct sync_call *call, *next;
+    HASH_ITER(hh, in->calls, call, next) {
+        if (call->limit_ms > now) continue;
+        struct err err = {0};
+        err_set(&err, ERR_TIMEOUT, "no instance finished the call in the time that its caller waits");
+        HASH_DEL(in->calls, call);
+        call->fn(call->arg, err.code, &err, NULL);
+        free(call);
+    }
+    in->sweeping = in->calls != NULL;
+    if (in->sweeping) timer_start(in->sweep, SWEEP_MS);
+}
+
+// Taken from the lane or not: when the memory queue is full, the caller hears it here.
+static void on_lane_confirm(void *arg, int code, const struct err *err) {
+    struct publish *p = arg;
+    struct sync_call *call = p->arg;
+    struct ingest *in = p->ingest;
+    in->publishing--;
+    struct id id = call->id;
+    free(p);
+    if (code == 0) {
+        free(call); // only carried the id
+        return;
+    }
+    struct sync_call *waiting;
+    HASH_FIND(hh, in->calls, &id, sizeof id, waiting);
+    free(call);
+    if (!waiting) return;
+    HASH_DEL(in->calls, waiting);
+    waiting->fn(waiting->arg, code, err, NULL);
+    free(waiting);
+}
+
+struct sync_call *ingest_sync(struct ingest *in, struct ev *ev, ingest_result_fn *fn, void *arg) {
+    struct sync_call *call = mem_zalloc(sizeof *call);
+    *call = (struct sync_call){.ingest = in, .id = ev->f.id, .fn = fn, .arg = arg};
+    struct err err = {0};
+    struct version *v;
+    if (admit(in, ev, &v, &err)) {
+        struct refusal *r = refuse(in, &err);
+        r->result = fn;
+        r->arg = arg;
+        r->call = call;
+        ev_free(ev);
+        return call;
+    }
+    ev->f.invocation = EV_SYNC;
+    int64_t patience_ms = 2 * v->settings.timeout_ms + SYNC_SLACK_MS;
+    call->limit_ms = ev->f.deadline_ms ? ev->f.deadline_ms : ev->f.accepted_ms + patience_ms;
+    HASH_ADD(hh, in->calls, id, sizeof call->id, call);
+    if (!in->sweeping) {
+        in->sweeping = true;
+        timer_start(in->sweep, SWEEP_MS);
+    }
+    struct publish *p = mem_alloc(sizeof *p);
+    struct sync_call *ticket = mem_zalloc(sizeof *ticket);
+    ticket->id = call->id;
+    *p = (struct publish){.ingest = in, .arg = ticket};
+    in->publishing++;
+    queue_publish(in->c.sync_lane, ev, on_lane_confirm, p);
+    return call;
+}
+
+void ingest_sync_cancel(struct sync_call *call) {
+    struct ingest *in = call->ingest;
+    for (struct refusal *r = in->refusals; r; r = r->next)
+        if (r->call == call) {
+            r->result = NULL;
+            return;
+        }
+    HASH_DEL(in->calls, call);
+    free(call);
+}
+
+bool ingest_is_awaited(struct ingest *in, const struct id *id) {
+    struct sync_call *call;
+    HASH_FIND(hh, in->calls, id, sizeof *id, call);
+    return call != NULL;
+}
+
+bool ingest_reply(struct ingest *in, const struct id *id, int code, const struct err *err, const struct outcome_report *result) {
+    struct sync_call *call;
+    HASH_FIND(hh, in->calls, id, sizeof *id, call);
+    if (!call) return false;
+    HASH_DEL(in->calls, call);
+    call->fn(call->arg, code, err, result);
+    free(call);
+    return true;
+}
+
+// --- life -----------------------------------------------------------------------------------------------------------
+
+struct ingest *ingest_new(const struct ingest_config *config) {
+    struct ingest *in = mem_zalloc(sizeof *in);
+    in->c = *config;
+    in->sweep = timer_new(config->loop, sweep, in);
+    in->refuse = (struct defer){.fn = tell_refusals, .arg = in};
+    return in;
+}
+
+void ingest_stop(struct ingest *in) {
+    in->stopped = true;
+}
+
+size_t ingest_waiting(const struct ingest *in) {
+    return HASH_COUNT(in->calls) + in->publishing;
+}
+
+void ingest_free(struct ingest *in) {
+    if (!in) return;
+    tell_refusals(in);
+    loop_defer_cancel(in->c.loop, &in->refuse);
+    struct sync_call *call, *next;
+    HASH_ITER(hh, in->calls, call, next) {
+        HASH_DEL(in->calls, call);
+        free(call);
+    }
+    timer_free(in->sweep);
+    free(in);
+}

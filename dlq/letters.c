@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+// The letters' life: names of states and kinds, and writing. Drafts of one turn of the loop become one job with one
+// multi-row statement. Reading is in letters_read.c, moving in letters_move.c.
+//
+// Invariant: a put only replaces a row that is due or dead. What an operator has replayed or discarded stays.
+#include "core/base/clock.h"
+#include "core/base/text.h"
+#include "dlq/letters_impl.h"
+
+#define PUT_COLUMNS 21
+#define PUT_JOB_MAX 1000       // drafts a job
+#define ERROR_TYPE_MAX 256
+#define ERROR_MESSAGE_MAX 4096
+#define COLUMN_TEXT_MAX 65536
+
+struct put_item {
+    struct put_item *next;
+    struct letter_draft draft; // error spans point into `text`
+    char *text;
+    letter_done_fn *done;
+    void *arg;
+};
+
+struct put_job {
+    struct store_job job;
+    struct letters *letters;
+    struct put_item *items;
+    size_t count;
+};
+
+const char *letter_state_word(enum letter_state s) {
+    switch (s) {
+#define X(name, word) \
+    case name: return word;
+        LETTER_STATES(X)
+#undef X
+    }
+    return "unknown";
+}
+
+int letter_state_parse(struct str word, enum letter_state *ret) {
+#define X(name, text)        \
+    if (str_is(word, text)) { \
+        *ret = name;         \
+        return 0;            \
+    }
+    LETTER_STATES(X)
+#undef X
+    return ERR_INVALID;
+}
+
+const char *letter_kind_word(enum letter_kind k) {
+    switch (k) {
+#define X(name, word) \
+    case name: return word;
+        LETTER_KINDS(X)
+#undef X
+    }
+    return "unknown";
+}
+
+struct letters *letters_new(struct loop *loop, struct store *store) {
+    struct letters *l = mem_zalloc(sizeof *l);
+    *l = (struct letters){.loop = loop, .store = store};
+    l->put_last = &l->put_first;
+    l->put_flush = (struct defer){.fn = letters_flush_puts, .arg = l};
+    return l;
+}
+
+void letters_free(struct letters *l) {
+    if (!l) return;
+    MUST(l->put_count == 0);
+    loop_defer_cancel(l->loop, &l->put_flush);
+    free(l);
+}
+
+// --- rows -----------------------------------------------------------------------------------------------------------
+
+// The variable-length parts of a job's rows. Spans are taken only after the last append, when the buffer is at rest.
+struct row_text {
+    struct buf buf;
+    struct span {
+        size_t start, len;
+    } *spans;
+    size_t count;
+};
+
+#define ROW_TEXTS 9 // function, error type and message, source kind, name and at, content type, ordering key, envelope
+
+static void add_clean(struct row_text *t, struct str s, size_t max) {
+    size_t start = t->buf.end;
+    MUST(text_append_clean(&t->buf, s, max) == 0);
+    t->spans[t->count++] = (struct span){start, t->buf.end - start};
+}
+
+static int add_envelope(struct row_text *t, const struct ev *ev, struct err *err) {
+    struct ev envelope = *ev;
+    envelope.f.payload = envelope.f.history = STR_NONE;
+    size_t start = t->buf.end;
+    int rc = ev_encode(&envelope, &t->buf, err);
+    t->spans[t->count++] = (struct span){start, t->buf.end - start};
+    return rc;
+}
+
+static int add_row_text(struct row_text *t, const struct letter_draft *d, struct err *err) {
+    const struct ev_fields *f = &d->ev->f;
+    add_clean(t, f->function, COLUMN_TEXT_MAX);
+    add_clean(t, d->error_type, ERROR_TYPE_MAX);
+    add_clean(t, d->error_message, ERROR_MESSAGE_MAX);
+    add_clean(t, f->source_kind, COLUMN_TEXT_MAX);
+    add_clean(t, f->source_name, COLUMN_TEXT_MAX);
+    add_clean(t, f->source_at, COLUMN_TEXT_MAX);
+    add_clean(t, f->ordering_key, COLUMN_TEXT_MAX);
+    add_clean(t, f->content_type, COLUMN_TEXT_MAX);
+    return add_envelope(t, d->ev, err);
+}
+
+static struct str id_bytes(const struct id *id) {
+    return (struct str){(const char *)id->bytes, sizeof id->bytes};
+}
+
+// `at`: the row's ROW_TEXTS spans in the order of add_row_text.
+static void fill_row(struct sql_value *v, const struct letter_draft *d, const struct row_text *t, size_t at, int64_t now_ms) {
+    const struct ev_fields *f = &d->ev->f;
+    struct str s[ROW_TEXTS];
+    for (size_t i = 0; i < ROW_TEXTS; i++) s[i] = (struct str){t->buf.data + t->spans[at + i].start, t->spans[at + i].len};
+    const struct sql_value row[PUT_COLUMNS] = {
+        SQL_B(id_bytes(&f->id)),
+        SQL_T(s[0]),
+        SQL_Z(letter_state_word(d->state)),
+        SQL_Z(letter_kind_word(d->kind)),
+        d->state == LETTER_DUE ? SQL_I(d->due_ms) : SQL_NONE,
+        SQL_I(f->accepted_ms),
+        SQL_I(now_ms),
+        SQL_I(f->attempt),
+        SQL_T(s[1]),
+        SQL_T(s[2]),
+        SQL_I(d->version),
+        SQL_T(s[3]),
+        SQL_T(s[4]),
+        SQL_T(s[5]),
+        SQL_T(s[6]),
+        SQL_T(s[7]),
+        id_is_none(&f->origin_id) ? SQL_NONE : SQL_B(id_bytes(&f->origin_id)),
+        SQL_T(f->history.len ? f->history : STR_LIT("[]")),
+        SQL_B(f->payload.data ? f->payload : STR_LIT("")),
+        SQL_B(s[8]),
+        SQL_I(0),
+    };
+    memcpy(v, row, sizeof row);
+}
+
+static int put_run(struct store_job *job, struct sql *sql, struct err *err) {
+    struct put_job *p = container_of(job, struct put_job, job);
+    struct row_text t = {.spans = mem_array(p->count * ROW_TEXTS, sizeof(struct span))};
+    buf_init(&t.buf, SIZE_MAX / 2);
+    struct sql_value *values = mem_array(p->count * PUT_COLUMNS, sizeof *values);
+    int rc = 0;
+    for (struct put_item *it = p->items; it && rc == 0; it = it->next) rc = add_row_text(&t, &it->draft, err);
+    int64_t now_ms = clock_unix_ms();
+    size_t row = 0;
+    for (struct put_item *it = p->items; it && rc == 0; it = it->next, row++)
+        fill_row(values + row * PUT_COLUMNS, &it->draft, &t, row * ROW_TEXTS, now_ms);
+    if (rc == 0)
+        rc = sql_exec_many(sql,
+                           "INSERT INTO letters (id, function, state, kind, due_ms, accepted_ms, changed_ms, attempts,"
+                           " error_type, error_message, version, source_kind, source_name, source_at, ordering_key,"
+                           " content_type, origin_id, history, payload, event, lease_ms)"
+                           " VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21)"
+                           " ON CONFLICT (id) DO UPDATE SET state = excluded.state, kind = excluded.kind,"
+                           " due_ms = excluded.due_ms, lease_ms = 0, changed_ms = excluded.changed_ms,"
+                           " attempts = excluded.attempts, error_type = excluded.error_type,"
+                           " error_message = excluded.error_message, version = excluded.version,"
+                           " history = excluded.history, event = excluded.event"
+                           " WHERE letters.state IN ('due', 'dead')",
+                           values, PUT_COLUMNS, p->count, err);
+    free(values);
+    free(t.spans);
+    buf_done(&t.buf);
+    return rc;
+}
+
+// --- batching -------------------------------------------------------------------------------------------------------
+
+static void submit_put(struct letters *l, struct put_item *items, size_t count);
+
+static bool is_bad_data(int code) {
+    return code == ERR_INVALID || code == ERR_CONFLICT || code == ERR_TOO_LARGE || code == ERR_CORRUPT || code == ERR_INTERNAL;
+}
+
+static void put_done(struct store_job *job, int code, const struct err *err) {
+    struct put_job *p = container_of(job, struct put_job, job);
+    bool alone = p->count == 1;
+    struct put_item *next;
+    for (struct put_item *it = p->items; it; it = next) {
+        next = it->next;
+        if (!alone && is_bad_data(code)) { // one row may be to blame: each on its own
+            it->next = NULL;
+            submit_put(p->letters, it, 1);
+            continue;
+        }
+        it->done(it->arg, code, err);
+        free(it->text);
+        free(it);
+    }
+    free(p);
+}
+
+static void submit_put(struct letters *l, struct put_item *items, size_t count) {
+    struct put_job *p = mem_zalloc(sizeof *p);
+    *p = (struct put_job){.job = {.run = put_run, .done = put_done}, .letters = l, .items = items, .count = count};
+    store_submit(l->store, &p->job);
+}
+
+void letters_flush_puts(void *letters) {
+    struct letters *l = letters;
+    if (l->put_count == 0) return;
+    submit_put(l, l->put_first, l->put_count);
+    l->put_first = NULL;
+    l->put_last = &l->put_first;
+    l->put_count = 0;
+}
+
+void letters_put(struct letters *l, const struct letter_draft *draft, letter_done_fn *done, void *arg) {
+    MUST(draft->state == LETTER_DUE || draft->state == LETTER_DEAD);
+    struct put_item *it = mem_zalloc(sizeof *it);
+    *it = (struct put_item){.draft = *draft, .done = done, .arg = arg};
+    size_t type_len = draft->error_type.len, message_len = draft->error_message.len;
+    it->text = mem_alloc(type_len + message_len);
+    if (type_len) memcpy(it->text, draft->error_type.data, type_len);
+    if (message_len) memcpy(it->text + type_len, draft->error_message.data, message_len);
+    it->draft.error_type = (struct str){it->text, type_len};
+    it->draft.error_message = (struct str){it->text + type_len, message_len};
+    *l->put_last = it;
+    l->put_last = &it->next;
+    if (++l->put_count >= PUT_JOB_MAX) letters_flush_puts(l);
+    else loop_defer(l->loop, &l->put_flush);
+}
