@@ -4,9 +4,11 @@
 // Owns: a thread and its connection. Flow: store_submit(job) -> job->run on the store thread, together with other
 //   jobs in one transaction -> commit -> job->done on the loop thread. Jobs run in the order of submission.
 // Delivery: done with ERR_OK means committed and durable. When a job of a group fails, the group is rolled back and
-//   its jobs run again, each in a transaction of its own, so that a bad job hurts only itself: `run` must give the
-//   same effect when it runs again. While the database is away, jobs fail at once with ERR_UNAVAILABLE and the store
-//   reconnects with back-off.
+//   runs again in parts (those before it, it alone, those after it), so that a bad job hurts only itself and the order
+//   stays: `run` must give the same effect when it runs again. While the database is away, jobs fail with
+//   ERR_UNAVAILABLE, at once or after a connection attempt of a few seconds, and the store reconnects with back-off.
+//   When the connection breaks during a commit nobody knows its outcome: that is ERR_UNAVAILABLE too, so submitting
+//   such a job again must do no harm.
 // Threads: store_* on the loop's thread; sql_* only inside run. Blocking: only the store thread.
 // Memory: at most STORE_JOBS_MAX jobs wait; over it a job is done with ERR_BUSY.
 // Errors: ERR_UNAVAILABLE (away), ERR_FULL (disk full), ERR_CONFLICT (unique violation), ERR_CORRUPT, ERR_BUSY.
@@ -41,8 +43,9 @@ bool store_is_shared(const struct store *s); // other processes may write to it 
 
 // --- SQL, inside run ------------------------------------------------------------------------------------------------
 // One text for both databases: parameters $1, $2, … whose first appearances are in order; types BIGINT, TEXT, and
-// BLOB/BYTEA only; ON CONFLICT … DO UPDATE and RETURNING work on both. Statements are prepared once and cached by
-// the address of `text`, which must be a string literal.
+// BLOB/BYTEA only (TEXT is valid UTF-8 without NUL: PostgreSQL refuses anything else); ON CONFLICT … DO UPDATE and
+// RETURNING work on both. Statements are prepared once and cached by the address of `text`, which must be a string
+// literal. A statement that fails dooms its job, whatever run returns.
 enum sql_type { SQL_NULL, SQL_INT, SQL_TEXT, SQL_BLOB };
 struct sql_value {
     enum sql_type type;
@@ -81,6 +84,7 @@ struct store_ops {
     int (*commit)(struct sql *sql, struct err *err);
     void (*rollback)(struct sql *sql);
     bool (*is_broken)(const struct sql *sql); // the connection is lost: close and open again
+    bool (*collided)(const struct sql *sql);  // the transaction lost a race with another process: run it again
     int (*exec)(struct sql *sql, const char *text, const struct sql_value *values, size_t count, sql_row_fn *fn,
                 void *arg, int64_t *ret_changed, struct err *err);
     int (*exec_many)(struct sql *sql, const char *text, const struct sql_value *values, size_t count, size_t rows,
@@ -91,6 +95,7 @@ struct store_ops {
 };
 struct sql {
     const struct store_ops *ops;
+    int failed; // set by the backend to the code of the first statement that failed in this transaction; 0 by begin
 };
 struct sql_row {
     const struct store_ops *ops;
