@@ -26,7 +26,7 @@ struct settings {           // of one version; see docs/functions.md
     char *description;
     int64_t timeout_ms;     // of one attempt; 1..900000, default 30000
     uint32_t memory_mb;     // 16..65536, default 256
-    uint32_t max_instances; // on one node; default options.function_instances
+    uint32_t max_instances; // on one node; 0 (default): as options.function_instances says
     uint32_t retries;       // 0..100, default 3
     int64_t backoff_ms[BACKOFF_MAX]; // default 1000, 5000, 30000; the last one repeats
     uint32_t backoff_count;
@@ -35,9 +35,13 @@ struct settings {           // of one version; see docs/functions.md
 void settings_init(struct settings *s); // defaults
 void settings_done(struct settings *s);
 void settings_copy(struct settings *to, const struct settings *from);
+// Every range above; runtime and handler must be there. ERR_INVALID names the key as the HTTP API does.
+int settings_check(const struct settings *s, struct err *err) must_use;
 // The settings as JSON object text (keys as in the HTTP API: runtime, handler, timeoutMs, memoryMb, maxInstances,
-// retries, backoffMs, maxAgeMs, env, description); caller frees. Parsing refuses unknown keys and bad values by name.
-char *settings_to_json(const struct settings *s);
+// retries, backoffMs, maxAgeMs, env, description); caller frees. Equal settings give equal text.
+char *settings_to_json(const struct settings *s) must_use;
+// Sets the keys that are in `json` and leaves the others of `s` (which was initialised). Refuses unknown keys and bad
+// values by name; then `s` is as it was.
 int settings_from_json(struct str json, struct settings *s, struct err *err) must_use;
 
 struct version {
@@ -48,6 +52,7 @@ struct version {
     struct settings settings;
     int64_t created_ms;
     char *code_dir;         // DATA/versions/<sha256>, absolute; exists after registry_prepare
+    bool prepared;          // it is there on this node
 };
 struct version *version_ref(struct version *v);
 void version_unref(struct version *v);
@@ -78,6 +83,7 @@ typedef void registry_done_fn(void *arg, int code, const struct err *err);
 typedef void registry_deploy_fn(void *arg, int code, const struct err *err, const struct version *v);
 
 struct registry *registry_new(const struct registry_config *config) must_use;
+// What is under way is dropped without its callback. The store is closed and the loop freed after it (offload_wait).
 void registry_free(struct registry *r);
 // Reads everything from the store, then begins to poll when the store is shared. done runs once.
 void registry_load(struct registry *r, registry_done_fn *done, void *arg);
@@ -89,12 +95,14 @@ int registry_resolve(struct registry *r, struct str name, struct str qualifier, 
     must_use;
 int function_name_check(struct str name, struct err *err) must_use;
 
+// The done callbacks below never run inside the call. Deploys of one function are done one after the other.
 // Takes settings over (settings_done inside) and archive (malloc'ed bytes of a zip, tar or tar.gz; freed inside).
 // A deploy that equals the current version (same code, same settings) is done with that version and changes nothing.
 void registry_deploy(struct registry *r, struct str name, struct settings *settings, char *archive, size_t archive_len,
                      registry_deploy_fn *done, void *arg);
 // Makes an older (or newer) version the current one.
 void registry_set_current(struct registry *r, struct str name, uint32_t number, registry_done_fn *done, void *arg);
+// Its code stays on the disk until the last version_unref; events that run or wait are the dispatcher's.
 void registry_delete(struct registry *r, struct str name, registry_done_fn *done, void *arg);
 // Makes sure that the code of v is unpacked on this node, fetching its package from the store when it is not.
 void registry_prepare(struct registry *r, struct version *v, registry_done_fn *done, void *arg);
