@@ -56,14 +56,14 @@ CREATE INDEX letters_by_state ON letters (state, function, id);
 CREATE TABLE queues (
     id            INTEGER PRIMARY KEY,
     function      TEXT NOT NULL UNIQUE,
-    delivered_seq BIGINT NOT NULL DEFAULT 0  -- messages up to it may have been handed out when the process died
+    delivered_id  BIGINT NOT NULL DEFAULT 0  -- messages up to it may have been handed out when the process died
 );
 
+-- One integer key, because appending to a rowid table is 1.5 to 3 times as fast as to a WITHOUT ROWID table with the key
+-- (queue, number): measured with 350 and 3,000 byte bodies.
 CREATE TABLE queue_messages (
-    queue_id      INTEGER NOT NULL,
-    seq           INTEGER NOT NULL,
+    id            INTEGER PRIMARY KEY,       -- queues.id * 2^40 + the number of the message in its queue
     deliveries    INTEGER NOT NULL DEFAULT 0,
     accepted_ms   INTEGER NOT NULL,
-    body          BLOB NOT NULL,
-    PRIMARY KEY (queue_id, seq)
-) WITHOUT ROWID;
+    body          BLOB NOT NULL
+);
