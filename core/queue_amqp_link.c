@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+// Frames of several channels come interleaved, so each link puts its own deliveries together. The body goes straight
+// into the block that the event will keep.
+#include "core/queue_amqp_link.h"
+
+#include <unistd.h>
+
+#include "core/base/clock.h"
+#include "core/queue_amqp_message.h"
+
+#define BATCH_FIRST 16
+#define BATCH_MAX 256
+#define QUIET_CHECK_MS 15000
+#define SUSPECT_CHECK_MS 2000
+#define RETUNE_MS 1000
+#define BODY_MAX (512u * 1024 * 1024) // more than RabbitMQ can be told to take
+
+struct mq_notice *mq_notice_new(enum mq_notice_kind kind, void *owner) {
+    struct mq_notice *n = mem_zalloc(sizeof *n);
+    n->kind = kind;
+    n->owner = owner;
+    return n;
+}
+
+static void free_why(struct str why) {
+    union {
+        const char *from;
+        void *to;
+    } p = {.from = why.data};
+    free(p.to);
+}
+
+void mq_notice_free(struct mq_notice *n) {
+    if (n->kind == MQ_MESSAGES) {
+        for (size_t i = 0; i < n->count; i++) {
+            ev_free(n->msgs[i].ev);
+            if (n->msgs[i].content == QUEUE_UNDECODABLE) free_why(n->msgs[i].why);
+        }
+        free(n->msgs);
+    }
+    free(n);
+}
+
+struct mq_link *mq_link_new(struct str function, size_t credit, size_t credit_bytes, void *owner) {
+    struct mq_link *l = mem_zalloc(sizeof *l);
+    l->owner = owner;
+    l->function = mem_strndup(function);
+    l->queue = mq_queue_name(function);
+    l->credit = credit;
+    l->credit_bytes = credit_bytes;
+    return l;
+}
+
+static void drop_delivery(struct mq_link *l) {
+    free(l->body);
+    l->body = NULL;
+    l->deliver = NULL;
+    l->properties = NULL;
+}
+
+void mq_link_free(struct mq_link *l) {
+    drop_delivery(l);
+    if (l->batch) mq_notice_free(l->batch);
+    mq_unacked_done(&l->unacked);
+    free(l->function);
+    free(l->queue);
+    free(l);
+}
+
+static uint16_t wanted_prefetch(const struct mq_link *l) {
+    if (l->credit_bytes == 0 || l->average_bytes < 1) return (uint16_t)l->credit;
+    double fit = (double)l->credit_bytes / l->average_bytes;
+    if (fit < 1) return 1;
+    return fit < (double)l->credit ? (uint16_t)fit : (uint16_t)l->credit;
+}
+
+static int start_consumer(struct mq_link *l, struct mq_conn *c, struct err *err) {
+    l->prefetch = wanted_prefetch(l);
+    amqp_basic_qos(c->state, l->channel, 0, l->prefetch, 0);
+    int rc = mq_conn_reply(c, l->channel, err);
+    if (rc) return rc;
+    char tag[64];
+    MUST(text_format(tag, sizeof tag, "weir-%d-%u-%u", (int)getpid(), (unsigned)l->channel, ++l->consumer_number) == 0);
+    amqp_basic_consume(c->state, l->channel, amqp_cstring_bytes(l->queue), amqp_cstring_bytes(tag), 0, 0, 0,
+                       amqp_empty_table);
+    return mq_conn_reply(c, l->channel, err);
+}
+
+int mq_link_open(struct mq_link *l, struct mq_conn *c, amqp_channel_t channel, struct err *err) {
+    if (strlen(l->queue) > 255) return err_set(err, ERR_INVALID, "the function's name is too long for a queue's name");
+    l->channel = channel;
+    int rc = mq_conn_channel_open(c, channel, err);
+    if (rc == 0) rc = mq_queue_declare(c, channel, l->queue, err);
+    if (rc == 0) rc = start_consumer(l, c, err);
+    if (rc) return rc;
+    l->open = true;
+    l->failures = 0;
+    l->suspect = false;
+    l->quiet_ns = clock_mono_ns();
+    return 0;
+}
+
+void mq_link_flush(struct mq_link *l, struct mq_list *out) {
+    if (!l->batch) return;
+    mq_list_add(out, &l->batch->item);
+    l->batch = NULL;
+}
+
+static struct queue_msg *next_in_batch(struct mq_link *l) {
+    if (!l->batch) l->batch = mq_notice_new(MQ_MESSAGES, l->owner);
+    struct mq_notice *n = l->batch;
+    if (n->count == n->room) {
+        n->room = n->room ? n->room * 2 : BATCH_FIRST;
+        n->msgs = mem_realloc(n->msgs, n->room * sizeof *n->msgs);
+    }
+    return &n->msgs[n->count++];
+}
+
+static void complete_delivery(struct mq_link *l, struct mq_conn *c, struct mq_list *out) {
+    const amqp_basic_deliver_t *d = l->deliver;
+    struct mq_message_origin from = {
+        .function = str_of(l->function),
+        .queue = str_of(l->queue),
+        .exchange = mq_str(d->exchange),
+        .routing_key = mq_str(d->routing_key),
+        .redelivered = d->redelivered,
+    };
+    struct queue_msg *m = next_in_batch(l);
+    mq_message_read(&from, l->properties, TAKE_PTR(l->body), l->body_bytes, m);
+    m->tag = (uint64_t)l->epoch << MQ_EPOCH_SHIFT | d->delivery_tag;
+    mq_unacked_add(&l->unacked, d->delivery_tag);
+    double bytes = (double)l->body_bytes + 256; // and what goes with it
+    l->average_bytes = l->average_bytes < 1 ? bytes : l->average_bytes * 0.95 + bytes * 0.05;
+    drop_delivery(l);
+    amqp_maybe_release_buffers_on_channel(c->state, l->channel);
+    if (l->batch->count >= BATCH_MAX) mq_link_flush(l, out);
+}
+
+static void begin_body(struct mq_link *l, const amqp_frame_t *frame) {
+    if (frame->payload.properties.body_size > BODY_MAX) { // cannot be: then the frames are not what we think
+        drop_delivery(l);
+        return;
+    }
+    l->properties = frame->payload.properties.decoded;
+    l->body_bytes = (size_t)frame->payload.properties.body_size;
+    l->body_got = 0;
+    l->body = mem_alloc(l->body_bytes);
+}
+
+static void add_body(struct mq_link *l, amqp_bytes_t part) {
+    size_t room = l->body_bytes - l->body_got;
+    size_t n = part.len < room ? part.len : room;
+    memcpy(l->body + l->body_got, part.bytes, n);
+    l->body_got += n;
+}
+
+void mq_link_frame(struct mq_link *l, struct mq_conn *c, const amqp_frame_t *frame, struct mq_list *out) {
+    if (frame->frame_type == AMQP_FRAME_METHOD) {
+        drop_delivery(l);
+        l->deliver = frame->payload.method.decoded;
+        return;
+    }
+    if (!l->deliver) return;
+    if (frame->frame_type == AMQP_FRAME_HEADER && !l->body) begin_body(l, frame);
+    else if (frame->frame_type == AMQP_FRAME_BODY && l->body) add_body(l, frame->payload.body_fragment);
+    if (l->body && l->body_got == l->body_bytes) complete_delivery(l, c, out);
+}
+
+static int send_ack(struct mq_link *l, struct mq_conn *c, uint64_t tag, bool multiple, struct err *err) {
+    return mq_conn_sent(c, amqp_basic_ack(c->state, l->channel, tag, multiple), err);
+}
+
+int mq_link_settle(struct mq_link *l, struct mq_conn *c, const struct mq_settle *settles, size_t count, struct err *err) {
+    if (!l->open || c->lost) return 0;
+    int rc = 0;
+    const uint64_t mask = (UINT64_C(1) << MQ_EPOCH_SHIFT) - 1;
+    for (size_t i = 0; i < count && rc == 0; i++) {
+        const struct mq_settle *s = &settles[i];
+        if (s->tag >> MQ_EPOCH_SHIFT != l->epoch || !mq_unacked_settle(&l->unacked, s->tag & mask, s->release)) continue;
+        if (s->release) rc = mq_conn_sent(c, amqp_basic_nack(c->state, l->channel, s->tag & mask, 0, 1), err);
+    }
+    uint64_t last;
+    size_t prefix;
+    if (rc == 0 && mq_unacked_take_prefix(&l->unacked, &last, &prefix)) rc = send_ack(l, c, last, prefix > 1, err);
+    for (size_t i = 0; i < count && rc == 0; i++) {
+        uint64_t tag = settles[i].tag & mask;
+        if (settles[i].tag >> MQ_EPOCH_SHIFT == l->epoch && mq_unacked_take_one(&l->unacked, tag))
+            rc = send_ack(l, c, tag, false, err);
+    }
+    l->quiet_ns = clock_mono_ns();
+    return rc;
+}
+
+void mq_link_shut(struct mq_link *l, struct mq_list *out) {
+    if (!l->open) return;
+    l->open = false;
+    drop_delivery(l);
+    mq_link_flush(l, out);
+    mq_unacked_done(&l->unacked);
+    l->epoch++;
+    mq_list_add(out, &mq_notice_new(MQ_LOST, l->owner)->item);
+}
+
+int mq_link_retune(struct mq_link *l, struct mq_conn *c, int64_t now_ns, struct err *err) {
+    unsigned want = wanted_prefetch(l), now = l->prefetch;
+    bool fits = want < now * 2 && now < want * 2;
+    if (fits || want == now || now_ns < l->retune_ns) return 0;
+    l->retune_ns = now_ns + RETUNE_MS * NS_PER_MS;
+    // RabbitMQ gives a prefetch to a consumer when it starts, so it takes a new one; the channel keeps what is unsettled.
+    char tag[64];
+    MUST(text_format(tag, sizeof tag, "weir-%d-%u-%u", (int)getpid(), (unsigned)l->channel, l->consumer_number) == 0);
+    amqp_basic_cancel(c->state, l->channel, amqp_cstring_bytes(tag));
+    int rc = mq_conn_reply(c, l->channel, err);
+    return rc ? rc : start_consumer(l, c, err);
+}
+
+int mq_link_is_stuck(struct mq_link *l, struct mq_conn *c, int64_t now_ns, bool *ret, struct err *err) {
+    *ret = false;
+    if (l->unacked.waiting > 0 || l->batch || l->deliver) l->suspect = false;
+    int64_t after_ms = l->suspect ? SUSPECT_CHECK_MS : QUIET_CHECK_MS;
+    if (l->unacked.waiting > 0 || l->deliver || now_ns - l->quiet_ns < after_ms * NS_PER_MS) return 0;
+    uint64_t ready = 0;
+    int rc = mq_queue_count(c, l->channel, l->queue, &ready, err);
+    if (rc) return rc;
+    l->quiet_ns = now_ns;
+    *ret = l->suspect && ready > 0; // twice: the first may have come in just now
+    l->suspect = ready > 0;
+    return 0;
+}

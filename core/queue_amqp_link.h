@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// One consumer's channel, on the consuming thread: opening it, putting deliveries together, acknowledging.
+//
+// Flow: mq_link_open -> mq_link_frame for each of its frames -> notices in `out` -> mq_link_settle -> mq_link_shut.
+// Delivery: `epoch` is part of every tag, so that tags of an earlier channel are recognised as void.
+// Threads: the consuming one. Blocking: mq_link_open, mq_link_retune and mq_link_is_stuck wait for RabbitMQ's answers.
+// Errors: as core/queue_amqp_conn.h; after any error the channel is no longer open.
+#ifndef CORE_QUEUE_AMQP_LINK_H
+#define CORE_QUEUE_AMQP_LINK_H
+
+#include "core/queue_amqp_conn.h"
+#include "core/queue_amqp_consumer.h"
+#include "core/queue_amqp_unacked.h"
+
+struct mq_link {
+    struct mq_link *next; // in the thread's list
+    void *owner;
+    char *function, *queue;
+    size_t credit, credit_bytes;
+    bool open;
+    amqp_channel_t channel;   // while open
+    uint16_t epoch;
+    uint16_t prefetch;
+    unsigned consumer_number; // makes the consumer tag unique on the channel
+    unsigned failures;        // to open, in a row
+    int64_t retry_ns;         // not opened before
+    int64_t quiet_ns;         // when it last got something, or was looked at
+    bool suspect;             // its queue had messages at the last look
+    int64_t retune_ns;
+    double average_bytes;     // of a message; 0 unknown
+    struct mq_unacked unacked;
+    struct mq_notice *batch;  // being filled
+    // The delivery that is being put together; what these point to lives in the channel's pool until it is complete.
+    const amqp_basic_deliver_t *deliver;
+    const amqp_basic_properties_t *properties;
+    char *body;
+    size_t body_bytes, body_got;
+};
+
+void mq_link_free(struct mq_link *l);
+int mq_link_open(struct mq_link *l, struct mq_conn *c, amqp_channel_t channel, struct err *err) must_use;
+// Header, body and basic.deliver frames; complete messages go into the batch, and full batches into `out`.
+void mq_link_frame(struct mq_link *l, struct mq_conn *c, const amqp_frame_t *frame, struct mq_list *out);
+void mq_link_flush(struct mq_link *l, struct mq_list *out); // the batch, full or not
+// Sends acks and nacks; void tags are skipped.
+int mq_link_settle(struct mq_link *l, struct mq_conn *c, const struct mq_settle *settles, size_t count, struct err *err);
+// The channel is gone, or is asked to go: tells the owner that its tags are void.
+void mq_link_shut(struct mq_link *l, struct mq_list *out);
+// Consumes with another prefetch when messages turned out to be much bigger or smaller than credit_bytes allows for.
+int mq_link_retune(struct mq_link *l, struct mq_conn *c, int64_t now_ns, struct err *err) must_use;
+// True when it is quiet although its queue has messages and all credit is free.
+int mq_link_is_stuck(struct mq_link *l, struct mq_conn *c, int64_t now_ns, bool *ret, struct err *err) must_use;
+
+struct mq_notice *mq_notice_new(enum mq_notice_kind kind, void *owner) must_use;
+void mq_notice_free(struct mq_notice *n); // with the events that nobody took
+
+#endif
