@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The consumer's thread. Invariants: `channels[n]` is the link that reads channel n, `closing` while RabbitMQ has not
 // answered our channel.close (its late deliveries are dropped: they go back to their queue), or NULL when n is free.
+// A quorum queue may take in the end of a channel before the acks that the channel sent just before it, and deliver those
+// messages again. So the channel of a consumer that is closed lingers: cancelled, and closed LINGER_MS later.
 // Notices leave in the order in which things happened: messages of a channel before its MQ_LOST.
 #include "core/queue_amqp_consumer.h"
 
@@ -12,6 +14,7 @@
 
 #define CHANNELS 2047
 #define FRAMES_A_ROUND 2048
+#define LINGER_MS 200
 #define IDLE_WAIT_MS 2000 // heartbeats are served at least as often
 
 struct mq_consumer {
@@ -30,6 +33,7 @@ struct mq_consumer {
     struct mq_link *links;
     struct mq_link *channels[CHANNELS + 1];
     amqp_channel_t last_channel;
+    struct mq_list lingering;
     struct mq_list out;
     unsigned failures;
     int64_t retry_ns;
@@ -39,6 +43,12 @@ struct mq_consumer {
 };
 
 static struct mq_link closing; // only its address means something
+
+struct lingering { // a cancelled channel
+    struct mq_item item; // first
+    amqp_channel_t channel;
+    int64_t until_ns;
+};
 
 static int64_t retry_at(struct mq_consumer *t, unsigned failures) {
     t->random = t->random * 1664525u + 1013904223u; // enough for jitter
@@ -50,6 +60,8 @@ static int64_t retry_at(struct mq_consumer *t, unsigned failures) {
 static void drop_connection(struct mq_consumer *t) {
     for (struct mq_link *l = t->links; l; l = l->next) mq_link_shut(l, &t->out);
     memset(t->channels, 0, sizeof t->channels);
+    struct mq_item *item;
+    while ((item = mq_list_take_first(&t->lingering))) free(container_of(item, struct lingering, item));
     mq_conn_close(&t->conn);
 }
 
@@ -104,16 +116,45 @@ static void lose_link(struct mq_consumer *t, struct mq_link *l, const char *why)
     plan_link(t, l, "a consumer's channel is lost", why);
 }
 
-// Ends the channel; what it held goes back to its queue.
+static void send_channel_close(struct mq_consumer *t, amqp_channel_t channel) {
+    amqp_channel_close_t m = {.reply_code = AMQP_REPLY_SUCCESS};
+    t->channels[channel] = &closing;
+    (void)mq_conn_sent(&t->conn, amqp_send_method(t->conn.state, channel, AMQP_CHANNEL_CLOSE_METHOD, &m), &t->why_lost);
+}
+
+// Ends the channel at once; what it held goes back to its queue.
 static void close_channel(struct mq_consumer *t, struct mq_link *l) {
     if (!l->open) return;
-    if (!t->conn.lost) {
-        amqp_channel_close_t m = {.reply_code = AMQP_REPLY_SUCCESS};
+    if (!t->conn.lost) send_channel_close(t, l->channel);
+    mq_link_shut(l, &t->out);
+}
+
+static void leave_channel(struct mq_consumer *t, struct mq_link *l) {
+    if (!l->open) return;
+    struct err err = {0};
+    int rc = t->conn.lost ? ERR_UNAVAILABLE : mq_link_cancel(l, &t->conn, &err);
+    if (rc == 0) {
+        struct lingering *w = mem_zalloc(sizeof *w);
+        w->channel = l->channel;
+        w->until_ns = clock_mono_ns() + LINGER_MS * NS_PER_MS;
+        mq_list_add(&t->lingering, &w->item);
         t->channels[l->channel] = &closing;
-        (void)mq_conn_sent(&t->conn, amqp_send_method(t->conn.state, l->channel, AMQP_CHANNEL_CLOSE_METHOD, &m),
-                           &t->why_lost);
+    } else if (t->conn.lost) {
+        t->why_lost = err;
+    } else {
+        t->channels[l->channel] = NULL; // RabbitMQ closed it
     }
     mq_link_shut(l, &t->out);
+}
+
+static void end_lingering(struct mq_consumer *t, int64_t now_ns) {
+    while (t->lingering.first && !t->conn.lost) {
+        struct lingering *w = container_of(t->lingering.first, struct lingering, item);
+        if (w->until_ns > now_ns) return;
+        (void)mq_list_take_first(&t->lingering);
+        if (t->channels[w->channel] == &closing) send_channel_close(t, w->channel); // or RabbitMQ closed it
+        free(w);
+    }
 }
 
 static void tend_link(struct mq_consumer *t, struct mq_link *l, int64_t now_ns) {
@@ -150,6 +191,7 @@ static void handle_method(struct mq_consumer *t, struct mq_link *l, const amqp_f
     case AMQP_CHANNEL_CLOSE_METHOD:
         mq_conn_closed_by_peer(&t->conn, frame, &err);
         if (l) lose_link(t, l, err.text);
+        else t->channels[frame->channel] = NULL;
         return;
     case AMQP_CONNECTION_CLOSE_METHOD: mq_conn_closed_by_peer(&t->conn, frame, &t->why_lost); return;
     default: return; // blocked, unblocked, late answers: nothing to do on this connection
@@ -171,7 +213,7 @@ static void read_frames(struct mq_consumer *t) {
 // --- commands -------------------------------------------------------------------------------------------------------
 
 static void unsubscribe(struct mq_consumer *t, struct mq_link *l) {
-    close_channel(t, l);
+    leave_channel(t, l);
     struct mq_link **at = &t->links;
     while (*at != l) at = &(*at)->next;
     *at = l->next;
@@ -213,6 +255,7 @@ static void run_commands(struct mq_consumer *t) {
 static void turn_connected(struct mq_consumer *t) {
     int64_t now_ns = clock_mono_ns();
     for (struct mq_link *l = t->links; l && !t->conn.lost; l = l->next) tend_link(t, l, now_ns);
+    end_lingering(t, now_ns);
     if (!t->conn.lost) read_frames(t);
     for (struct mq_link *l = t->links; l; l = l->next) {
         if (l->batch) l->quiet_ns = now_ns;
@@ -223,8 +266,11 @@ static void turn_connected(struct mq_consumer *t) {
 
 static int wait_ms(const struct mq_consumer *t) {
     int64_t now = clock_mono_ns(), until = now + IDLE_WAIT_MS * NS_PER_MS;
-    if (!t->links) return IDLE_WAIT_MS;
-    if (!t->conn.state && t->retry_ns < until) until = t->retry_ns;
+    if (t->lingering.first) {
+        const struct lingering *w = container_of(t->lingering.first, struct lingering, item);
+        if (w->until_ns < until) until = w->until_ns;
+    }
+    if (t->links && !t->conn.state && t->retry_ns < until) until = t->retry_ns;
     for (const struct mq_link *l = t->links; t->conn.state && l; l = l->next)
         if (!l->open && l->retry_ns < until) until = l->retry_ns;
     return until > now ? (int)((until - now) / NS_PER_MS) + 1 : 0;
@@ -238,7 +284,7 @@ static void *run(void *arg) {
         run_commands(t);
         if (!t->conn.state && t->links && !stopping && clock_mono_ns() >= t->retry_ns) connect(t);
         if (t->conn.state) turn_connected(t);
-        if (stopping) break;
+        if (stopping && !t->lingering.first) break;
         mq_outbox_put(&t->outbox, &t->out);
         mq_conn_wait(&t->conn, false, t->inbox.wake_fd, wait_ms(t));
     }

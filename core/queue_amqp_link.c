@@ -74,13 +74,19 @@ static uint16_t wanted_prefetch(const struct mq_link *l) {
     return fit < (double)l->credit ? (uint16_t)fit : (uint16_t)l->credit;
 }
 
+#define TAG_BYTES 64
+static void format_tag(const struct mq_link *l, char tag[TAG_BYTES]) {
+    MUST(text_format(tag, TAG_BYTES, "weir-%d-%u-%u", (int)getpid(), (unsigned)l->channel, l->consumer_number) == 0);
+}
+
 static int start_consumer(struct mq_link *l, struct mq_conn *c, struct err *err) {
     l->prefetch = wanted_prefetch(l);
     amqp_basic_qos(c->state, l->channel, 0, l->prefetch, 0);
     int rc = mq_conn_reply(c, l->channel, err);
     if (rc) return rc;
-    char tag[64];
-    MUST(text_format(tag, sizeof tag, "weir-%d-%u-%u", (int)getpid(), (unsigned)l->channel, ++l->consumer_number) == 0);
+    l->consumer_number++;
+    char tag[TAG_BYTES];
+    format_tag(l, tag);
     amqp_basic_consume(c->state, l->channel, amqp_cstring_bytes(l->queue), amqp_cstring_bytes(tag), 0, 0, 0,
                        amqp_empty_table);
     return mq_conn_reply(c, l->channel, err);
@@ -201,16 +207,26 @@ void mq_link_shut(struct mq_link *l, struct mq_list *out) {
     mq_list_add(out, &mq_notice_new(MQ_LOST, l->owner)->item);
 }
 
+static int stop_consumer(struct mq_link *l, struct mq_conn *c, struct err *err) {
+    char tag[TAG_BYTES];
+    format_tag(l, tag);
+    amqp_basic_cancel(c->state, l->channel, amqp_cstring_bytes(tag));
+    return mq_conn_reply(c, l->channel, err);
+}
+
+int mq_link_cancel(struct mq_link *l, struct mq_conn *c, struct err *err) {
+    int rc = stop_consumer(l, c, err);
+    // Tag 0 and multiple: all that the channel holds, with the deliveries that came in before the cancel's answer.
+    return rc ? rc : mq_conn_sent(c, amqp_basic_nack(c->state, l->channel, 0, 1, 1), err);
+}
+
 int mq_link_retune(struct mq_link *l, struct mq_conn *c, int64_t now_ns, struct err *err) {
     unsigned want = wanted_prefetch(l), now = l->prefetch;
     bool fits = want < now * 2 && now < want * 2;
     if (fits || want == now || now_ns < l->retune_ns) return 0;
     l->retune_ns = now_ns + RETUNE_MS * NS_PER_MS;
     // RabbitMQ gives a prefetch to a consumer when it starts, so it takes a new one; the channel keeps what is unsettled.
-    char tag[64];
-    MUST(text_format(tag, sizeof tag, "weir-%d-%u-%u", (int)getpid(), (unsigned)l->channel, l->consumer_number) == 0);
-    amqp_basic_cancel(c->state, l->channel, amqp_cstring_bytes(tag));
-    int rc = mq_conn_reply(c, l->channel, err);
+    int rc = stop_consumer(l, c, err);
     return rc ? rc : start_consumer(l, c, err);
 }
 

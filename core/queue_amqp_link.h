@@ -46,6 +46,8 @@ void mq_link_flush(struct mq_link *l, struct mq_list *out); // the batch, full o
 int mq_link_settle(struct mq_link *l, struct mq_conn *c, const struct mq_settle *settles, size_t count, struct err *err);
 // The channel is gone, or is asked to go: tells the owner that its tags are void.
 void mq_link_shut(struct mq_link *l, struct mq_list *out);
+// No more deliveries, and what is unsettled goes back. The channel has to live on for a while, see the consumer's thread.
+int mq_link_cancel(struct mq_link *l, struct mq_conn *c, struct err *err) must_use;
 // Consumes with another prefetch when messages turned out to be much bigger or smaller than credit_bytes allows for.
 int mq_link_retune(struct mq_link *l, struct mq_conn *c, int64_t now_ns, struct err *err) must_use;
 // True when it is quiet although its queue has messages and all credit is free.
