@@ -14,6 +14,8 @@
 
 #include "core/base/loop.h"
 
+#define HTTP_HEADERS_MAX 256 // of one request
+
 struct metrics;
 struct http_server;
 

@@ -10,7 +10,6 @@
 #include "core/base/buf.h"
 #include "gateway/http.h"
 
-#define HTTP_FIELDS_MAX 256
 
 enum http_step {
     HTTP_STEP_MORE, // all input was used or more of the head is needed

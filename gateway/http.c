@@ -87,7 +87,7 @@ static bool is_token(struct str s) {
 static int on_field(http_parser *parser, const char *at, size_t len) {
     struct http_parse *p = parser->data;
     if (!is_token((struct str){at, len})) return bad(p, 400, "a header name has a character that is not allowed");
-    if (p->field_count == HTTP_FIELDS_MAX) return bad(p, 431, "too many header fields");
+    if (p->field_count == HTTP_HEADERS_MAX) return bad(p, 431, "too many header fields");
     if (p->field_count == p->field_room) {
         p->field_room = p->field_room ? p->field_room * 2 : 16;
         p->fields = mem_realloc(p->fields, p->field_room * sizeof *p->fields);

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// The server itself: status, settings, metrics, health.
+#include "gateway/reply.h"
+
+#define STATUS_WAIT_MS 2000
+#define METRICS_MAX (64u * 1024 * 1024)
+#define METRICS_TYPE STR_LIT("text/plain; version=0.0.4; charset=utf-8")
+#define TEXT_TYPE STR_LIT("text/plain; charset=utf-8")
+
+static void on_status(void *arg, json_t *all) {
+    struct call *call = arg;
+    struct gateway *gw = call->gw; // NULL: nobody will read it
+    MUST(json_object_set_new(all, "version", json_string(WEIR_VERSION)) == 0);
+    MUST(json_object_set_new(all, "startedMs", json_integer(gw ? gw->started_ms : 0)) == 0);
+    reply_json(call, 200, all);
+}
+
+void api_status(struct call *call) {
+    status_collect(call->gw->c.status, STATUS_WAIT_MS, on_status, call);
+}
+
+// The value as it may be shown: tokens and the passwords of URLs are hidden.
+static json_t *shown_value(const struct option_spec *spec, struct str text) {
+    if (strcmp(spec->name, "token") == 0 && text.len > 0) return json_string("***");
+    const char *scheme = text.len ? memmem(text.data, text.len, "://", 3) : NULL;
+    if (!scheme) return reply_text(text);
+    const char *from = scheme + 3, *end = text.data + text.len;
+    const char *slash = memchr(from, '/', (size_t)(end - from));
+    const char *at = memrchr(from, '@', (size_t)((slash ? slash : end) - from));
+    const char *colon = at ? memchr(from, ':', (size_t)(at - from)) : NULL;
+    if (!colon) return reply_text(text);
+    cleanup_free char *shown = mem_printf("%.*s:***%.*s", (int)(colon - text.data), text.data, (int)(end - at), at);
+    return reply_text(str_of(shown));
+}
+
+void api_config(struct call *call) {
+    json_t *list = json_array();
+    for (const struct option_spec *spec = option_specs; spec->name; spec++) {
+        const struct option_value *value = options_get(call->gw->c.options, spec);
+        json_t *option = json_pack("{s:s, s:o, s:s, s:s, s:s}", "name", spec->name, "value", shown_value(spec, str_of(value->text)),
+                                   "origin", value->origin, "default", spec->fallback, "help", spec->help);
+        MUST(json_array_append_new(list, option) == 0);
+    }
+    reply_json(call, 200, json_pack("{s:o}", "options", list));
+}
+
+void api_metrics(struct call *call) {
+    struct buf out;
+    buf_init(&out, METRICS_MAX);
+    if (metrics_render(call->gw->c.metrics, &out) < 0) reply_fail(call, ERR_INTERNAL, "the metrics are too many to show");
+    else reply_bytes(call, 200, METRICS_TYPE, NULL, 0, buf_str(&out));
+    buf_done(&out);
+}
+
+void api_health(struct call *call) {
+    reply_bytes(call, 200, TEXT_TYPE, NULL, 0, STR_LIT("ok\n"));
+}
+
+void api_ready(struct call *call) {
+    const struct gateway_config *c = &call->gw->c;
+    const char *why = "not ready";
+    if (!c->ready || c->ready(c->ready_arg, &why)) {
+        reply_bytes(call, 200, TEXT_TYPE, NULL, 0, STR_LIT("ready\n"));
+        return;
+    }
+    cleanup_free char *text = mem_printf("%s\n", why);
+    reply_bytes(call, 503, TEXT_TYPE, NULL, 0, str_of(text));
+}

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// One API request under way: what every handler gets, and the table of handlers.
+//
+// Flow: a handler must lead to exactly one reply_* (then the call is void) or, when it asked for call_on_gone, to its
+//   callback when the client went away first. Without that a reply to nobody is fine.
+// Threads: the loop's. Memory: the call and everything in it live until the reply.
+#ifndef GATEWAY_CALL_H
+#define GATEWAY_CALL_H
+
+#include <jansson.h>
+
+#include "core/id.h"
+#include "gateway/gateway.h"
+#include "gateway/http.h"
+
+#define CALL_PARAM_BYTES 256
+
+struct gateway {
+    struct gateway_config c;
+    struct http_server *http;
+    struct call *calls;         // all that are open
+    int64_t started_ms;
+};
+
+struct call {
+    struct gateway *gw;         // NULL after gateway_close: only a reply is left to do
+    struct http_request *req;
+    struct call *prev, *next;
+    struct id id;               // X-Weir-Request-Id; of an invocation: its event's id
+    char id_text[ID_TEXT_BYTES];
+    char param_text[CALL_PARAM_BYTES];
+    struct str param;           // the {} of the route, decoded
+    void (*on_gone)(void *arg); // of the handler
+    void *gone_arg;
+};
+
+// The client went away: cancel what runs; the call is void after fn.
+void call_on_gone(struct call *call, void (*fn)(void *arg), void *arg);
+void call_end(struct call *call); // for reply.c
+
+// A whole number from the query: 0 with *ret unchanged when it is missing, ERR_INVALID outside least..most.
+int call_number(struct call *call, const char *name, int64_t least, int64_t most, int64_t *ret, struct err *err) must_use;
+struct str call_text(struct call *call, const char *name); // empty when missing
+// The body, which must be a JSON object with no other members than `members` (ended by NULL); NULL: it was replied to.
+json_t *call_body(struct call *call, const char *const members[]) must_use;
+
+typedef void call_fn(struct call *call);
+call_fn api_invoke;                                                                     // api_invoke.c
+call_fn api_functions, api_function, api_deploy, api_delete, api_set_current, api_logs; // api_functions.c, api_logs.c
+call_fn api_letters, api_letter, api_discard, api_purge, api_replay;                    // api_letters.c
+call_fn api_status, api_config, api_metrics, api_health, api_ready;                     // api_server.c
+
+#endif

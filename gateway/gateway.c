@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+// From a request to its handler: the token, the table of routes, and the list of calls that are open.
+//
+// Invariant: a call is in the list until its reply or until its client is gone; after gateway_close the calls that are
+// left know no gateway any more, and their replies go nowhere.
+#include "gateway/gateway.h"
+
+#include <strings.h>
+
+#include "core/base/clock.h"
+#include "core/digest.h"
+#include "gateway/reply.h"
+
+static const struct route {
+    const char *method;
+    const char *pattern; // {} stands for one segment, which becomes call->param
+    call_fn *fn;
+    bool open;           // no token needed
+} routes[] = {
+    {"POST", "/v1/functions/{}/invocations", api_invoke, false},
+    {"GET", "/v1/functions", api_functions, false},
+    {"GET", "/v1/functions/{}", api_function, false},
+    {"PUT", "/v1/functions/{}", api_deploy, false},
+    {"DELETE", "/v1/functions/{}", api_delete, false},
+    {"POST", "/v1/functions/{}/current", api_set_current, false},
+    {"GET", "/v1/functions/{}/logs", api_logs, false},
+    {"GET", "/v1/letters", api_letters, false},
+    {"POST", "/v1/letters/discard", api_discard, false},
+    {"POST", "/v1/letters/purge", api_purge, false},
+    {"GET", "/v1/letters/{}", api_letter, false},
+    {"POST", "/v1/replays", api_replay, false},
+    {"GET", "/v1/status", api_status, false},
+    {"GET", "/v1/config", api_config, false},
+    {"GET", "/metrics", api_metrics, false},
+    {"GET", "/healthz", api_health, true},
+    {"GET", "/readyz", api_ready, true},
+};
+
+// --- calls --------------------------------------------------------------------------------------------------------
+
+static struct call *call_new(struct gateway *gw, struct http_request *req) {
+    struct call *call = mem_zalloc(sizeof *call);
+    call->gw = gw;
+    call->req = req;
+    call->id = id_new();
+    id_format(&call->id, call->id_text);
+    call->next = gw->calls;
+    if (gw->calls) gw->calls->prev = call;
+    gw->calls = call;
+    return call;
+}
+
+void call_end(struct call *call) {
+    if (call->prev) call->prev->next = call->next;
+    else if (call->gw) call->gw->calls = call->next;
+    if (call->next) call->next->prev = call->prev;
+    free(call);
+}
+
+static void on_client_gone(void *arg) {
+    struct call *call = arg;
+    call->on_gone(call->gone_arg);
+    call_end(call);
+}
+
+void call_on_gone(struct call *call, void (*fn)(void *arg), void *arg) {
+    call->on_gone = fn;
+    call->gone_arg = arg;
+    http_request_on_gone(call->req, on_client_gone, call);
+}
+
+struct str call_text(struct call *call, const char *name) {
+    struct str text = STR_LIT("");
+    (void)http_query_param(call->req, name, &text);
+    return text;
+}
+
+int call_number(struct call *call, const char *name, int64_t least, int64_t most, int64_t *ret, struct err *err) {
+    struct str text;
+    if (!http_query_param(call->req, name, &text)) return 0;
+    int64_t n = 0;
+    bool good = text.len > 0 && text.len <= 18;
+    for (size_t i = 0; good && i < text.len; i++) {
+        good = text.data[i] >= '0' && text.data[i] <= '9';
+        n = n * 10 + (text.data[i] - '0');
+    }
+    if (!good || n < least || n > most) {
+        return err_set(err, ERR_INVALID, "%s must be a whole number from %lld to %lld", name, (long long)least, (long long)most);
+    }
+    *ret = n;
+    return 0;
+}
+
+static const char *unknown_member(json_t *body, const char *const members[]) {
+    const char *key;
+    json_t *value;
+    json_object_foreach(body, key, value) {
+        size_t i = 0;
+        while (members[i] && strcmp(members[i], key) != 0) i++;
+        if (!members[i]) return key;
+    }
+    return NULL;
+}
+
+json_t *call_body(struct call *call, const char *const members[]) {
+    json_error_t why;
+    struct str text = call->req->body;
+    json_t *body = json_loadb(text.data ? text.data : "", text.len, JSON_REJECT_DUPLICATES, &why);
+    if (!body) {
+        reply_fail(call, ERR_INVALID, "the body is not JSON: line %d: %s", why.line, why.text);
+        return NULL;
+    }
+    const char *unknown = json_is_object(body) ? unknown_member(body, members) : NULL;
+    if (json_is_object(body) && !unknown) return body;
+    if (unknown) reply_fail(call, ERR_INVALID, "the body has an unknown member '%.100s'", unknown);
+    else reply_fail(call, ERR_INVALID, "the body must be a JSON object");
+    json_decref(body);
+    return NULL;
+}
+
+// --- routing ------------------------------------------------------------------------------------------------------
+
+// True when the path is of that pattern; the segment at {} goes to *ret_param.
+static bool route_matches(const char *pattern, struct str path, struct str *ret_param) {
+    *ret_param = STR_NONE;
+    while (*pattern) {
+        if (pattern[0] == '{') {
+            const char *end = path.len ? memchr(path.data, '/', path.len) : NULL;
+            *ret_param = (struct str){path.data, end ? (size_t)(end - path.data) : path.len};
+            if (ret_param->len == 0) return false;
+            path = (struct str){path.data + ret_param->len, path.len - ret_param->len};
+            pattern += 2;
+        } else {
+            if (path.len == 0 || path.data[0] != *pattern) return false;
+            path = (struct str){path.data + 1, path.len - 1};
+            pattern++;
+        }
+    }
+    return path.len == 0;
+}
+
+static const struct route *find_route(struct str method, struct str path, struct str *ret_param, char allow[64]) {
+    const char *wanted = str_is(method, "HEAD") ? "GET" : NULL;
+    allow[0] = '\0';
+    for (size_t i = 0; i < array_len(routes); i++) {
+        if (!route_matches(routes[i].pattern, path, ret_param)) continue;
+        if (wanted ? strcmp(wanted, routes[i].method) == 0 : str_is(method, routes[i].method)) return &routes[i];
+        size_t used = strlen(allow);
+        snprintf(allow + used, 64 - used, "%s%s", used ? ", " : "", routes[i].method);
+    }
+    return NULL;
+}
+
+static bool is_allowed(const struct gateway *gw, const struct http_request *req) {
+    struct str token = str_of(gw->c.options->token.text);
+    if (token.len == 0) return true;
+    struct str given = http_header(req, "authorization");
+    if (given.len < 7 || strncasecmp(given.data, "Bearer ", 7) != 0) return false;
+    return digest_equal_secret((struct str){given.data + 7, given.len - 7}, token);
+}
+
+static void reply_no_route(struct call *call, const char *allow) {
+    const struct http_field field = {STR_LIT("Allow"), str_of(allow)};
+    if (!allow[0]) {
+        reply_fail(call, ERR_NOT_FOUND, "there is nothing at %.*s", call->req->path.len > 200 ? 200 : STR_ARG(call->req->path));
+        return;
+    }
+    char body[256];
+    int n = snprintf(body, sizeof body,
+                     "{\"code\":\"MethodNotAllowed\",\"message\":\"this path takes %s\",\"requestId\":\"%s\"}", allow, call->id_text);
+    reply_bytes(call, 405, STR_LIT("application/json"), &field, 1, (struct str){body, (size_t)n});
+}
+
+static bool decode_param(struct call *call, struct str raw) {
+    if (raw.len >= CALL_PARAM_BYTES) return false;
+    long len = http_percent_decode(raw, false, call->param_text);
+    call->param = (struct str){call->param_text, len < 0 ? 0 : (size_t)len};
+    return len >= 0;
+}
+
+static void on_request(void *arg, struct http_request *req) {
+    struct gateway *gw = arg;
+    struct call *call = call_new(gw, req);
+    struct str param;
+    char allow[64];
+    const struct route *route = find_route(req->method, req->path, &param, allow);
+    if (!(route && route->open) && !is_allowed(gw, req)) {
+        reply_fail(call, ERR_DENIED, "send the server's token: Authorization: Bearer TOKEN (weir: --token or WEIR_TOKEN)");
+    } else if (!route) {
+        reply_no_route(call, allow);
+    } else if (!decode_param(call, param)) {
+        reply_fail(call, ERR_NOT_FOUND, "the path has a part that is too long or not percent-encoded");
+    } else {
+        route->fn(call);
+    }
+}
+
+static const char *refusal_word(int status) {
+    switch (status) {
+    case 408: return "RequestTimeout";
+    case 413: return err_word(ERR_TOO_LARGE);
+    case 431: return "HeaderTooLarge";
+    case 501:
+    case 505: return "NotSupported";
+    case 503: return err_word(ERR_UNAVAILABLE);
+    default: return err_word(ERR_INVALID);
+    }
+}
+
+static void on_refuse(void *arg, struct http_request *req, int status, const char *why) {
+    reply_problem(call_new(arg, req), status, refusal_word(status), str_of(why), NULL);
+}
+
+// --- life ---------------------------------------------------------------------------------------------------------
+
+static int check_exposure(const struct options *o, struct err *err) {
+    bool loopback = false;
+    int rc = http_address_is_loopback(o->listen.text, &loopback, err);
+    if (rc < 0 || loopback || o->token.text[0]) return rc;
+    return err_set(err, ERR_INVALID,
+                   "listen %s is reachable from other machines: set a token (--token or WEIR_TOKEN) that clients must "
+                   "send, or listen on 127.0.0.1", o->listen.text);
+}
+
+int gateway_open(const struct gateway_config *config, struct gateway **ret, struct err *err) {
+    const struct options *o = config->options;
+    int rc = check_exposure(o, err);
+    if (rc < 0) return rc;
+    struct gateway *gw = mem_zalloc(sizeof *gw);
+    gw->c = *config;
+    gw->started_ms = clock_unix_ms();
+    struct http_server_config http = {
+        .loop = config->loop,
+        .address = o->listen.text,
+        .max_header_bytes = (size_t)o->max_header_bytes.number,
+        .max_body_bytes = (size_t)o->max_body_bytes.number,
+        .max_connections = (size_t)o->max_connections.number,
+        .request_timeout_ms = o->request_timeout_ms.number,
+        .keepalive_ms = o->keepalive_ms.number,
+        .handler = on_request,
+        .refuse = on_refuse,
+        .arg = gw,
+        .metrics = config->metrics,
+    };
+    rc = http_server_open(&http, &gw->http, err);
+    if (rc < 0) {
+        free(gw);
+        return rc;
+    }
+    *ret = gw;
+    return 0;
+}
+
+int gateway_port(const struct gateway *gw) {
+    return http_server_port(gw->http);
+}
+
+void gateway_drain(struct gateway *gw) {
+    http_server_stop_accepting(gw->http);
+}
+
+size_t gateway_open_requests(const struct gateway *gw) {
+    return http_server_running(gw->http);
+}
+
+void gateway_close(struct gateway *gw) {
+    if (!gw) return;
+    http_server_close(gw->http);
+    for (struct call *call = gw->calls; call; call = call->next) call->gw = NULL;
+    free(gw);
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// The HTTP API of the server: invocations, functions, letters, replays, status, metrics. Described in schema/openapi.yaml.
+//
+// Owns: the HTTP server and the requests that run. Flow: request -> token -> route -> handler (api_*.c) -> reply.
+// Does not: run or store anything itself. Threads: the loop's. Blocking: never.
+// Errors: gateway_open: ERR_INVALID (an address that is not understood, or off loopback without a token), ERR_CONFLICT
+//   (address in use), ERR_DENIED.
+#ifndef GATEWAY_GATEWAY_H
+#define GATEWAY_GATEWAY_H
+
+#include "core/fnlog.h"
+#include "core/ingest.h"
+#include "core/metrics.h"
+#include "core/options.h"
+#include "core/registry.h"
+#include "core/status.h"
+#include "dlq/letters.h"
+#include "dlq/replay.h"
+
+struct gateway;
+
+struct gateway_config {         // everything but `ready` is needed and outlives the gateway
+    struct loop *loop;
+    const struct options *options;
+    struct registry *registry;
+    struct ingest *ingest;
+    struct letters *letters;
+    struct replay *replay;
+    struct fnlog *fnlog;
+    struct metrics *metrics;
+    struct status *status;
+    bool (*ready)(void *arg, const char **why); // false: why not, for /readyz; may be NULL
+    void *ready_arg;
+};
+
+int gateway_open(const struct gateway_config *config, struct gateway **ret, struct err *err) must_use;
+int gateway_port(const struct gateway *gw); // the real one when options.listen says port 0
+// Stops accepting; answers to running requests still go out, then their connections are closed.
+void gateway_drain(struct gateway *gw);
+// Requests without an answer, or with one that is not out yet.
+size_t gateway_open_requests(const struct gateway *gw);
+// Running sync calls are cancelled, their clients cut off. Before the parts in the config are freed.
+void gateway_close(struct gateway *gw);
+
+#endif
