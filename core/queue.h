@@ -67,6 +67,8 @@ bool queue_is_up(const struct queue *q);
 void queue_publish(struct queue *q, struct ev *ev, queue_confirm_fn *confirm, void *arg);
 
 struct queue_consumer *queue_consume(struct queue *q, const struct queue_consumer_config *config) must_use;
+// No more deliveries; what was handed out can still be settled (a drain).
+void queue_consumer_pause(struct queue_consumer *c);
 // Deliveries stop now; what is unsettled goes back to the queue, with no delivery counted.
 void queue_consumer_close(struct queue_consumer *c);
 void queue_ack(struct queue_consumer *c, uint64_t tag);
@@ -89,6 +91,7 @@ struct queue_ops {
     bool (*is_up)(const struct queue *q);
     void (*publish)(struct queue *q, struct ev *ev, queue_confirm_fn *confirm, void *arg);
     struct queue_consumer *(*consume)(struct queue *q, const struct queue_consumer_config *config);
+    void (*consumer_pause)(struct queue_consumer *c);
     void (*consumer_close)(struct queue_consumer *c);
     void (*ack)(struct queue_consumer *c, uint64_t tag);
     void (*release)(struct queue_consumer *c, uint64_t tag);

@@ -16,10 +16,11 @@ const char *delivery_state_word(enum delivery_state s) {
     return states[s].word;
 }
 
-struct delivery *delivery_new(const struct queue_msg *msg, struct queue_consumer *consumer, struct lane *lane) {
+struct delivery *delivery_new(const struct queue_msg *msg, struct queue_consumer *consumer, struct lane *lane, size_t *open) {
     struct delivery *d = mem_zalloc(sizeof *d);
     *d = (struct delivery){
-        .state = DELIVERY_RECEIVED, .ev = msg->ev, .consumer = consumer, .tag = msg->tag, .lane = lane};
+        .state = DELIVERY_RECEIVED, .ev = msg->ev, .consumer = consumer, .tag = msg->tag, .lane = lane, .open = open};
+    ++*open;
     return d;
 }
 
@@ -29,6 +30,7 @@ void delivery_move(struct delivery *d, enum delivery_state to) {
 }
 
 static void done_with(struct delivery *d) {
+    --*d->open;
     version_unref(d->version);
     ev_free(d->ev);
     free(d);
@@ -36,12 +38,12 @@ static void done_with(struct delivery *d) {
 
 void delivery_settle(struct delivery *d) {
     delivery_move(d, DELIVERY_SETTLED);
-    if (d->consumer) queue_ack(d->consumer, d->tag);
+    queue_ack(d->consumer, d->tag);
     done_with(d);
 }
 
 void delivery_release(struct delivery *d) {
     delivery_move(d, DELIVERY_RELEASED);
-    if (d->consumer) queue_release(d->consumer, d->tag);
+    queue_release(d->consumer, d->tag);
     done_with(d);
 }

@@ -16,7 +16,7 @@
 
 // X(name, word, states it may become)
 #define DELIVERY_STATES(X)                                                                                              \
-    X(DELIVERY_RECEIVED, "received", BIT(DELIVERY_WAITING) | BIT(DELIVERY_STORING) | BIT(DELIVERY_SETTLED))              \
+    X(DELIVERY_RECEIVED, "received", BIT(DELIVERY_WAITING) | BIT(DELIVERY_STORING) | BIT(DELIVERY_SETTLED) | BIT(DELIVERY_RELEASED)) \
     X(DELIVERY_WAITING, "waiting", BIT(DELIVERY_SENT) | BIT(DELIVERY_FINISHED) | BIT(DELIVERY_RELEASED))                 \
     X(DELIVERY_SENT, "sent", BIT(DELIVERY_FINISHED) | BIT(DELIVERY_WAITING) | BIT(DELIVERY_RELEASED))                    \
     X(DELIVERY_FINISHED, "finished", BIT(DELIVERY_STORING) | BIT(DELIVERY_SETTLED) | BIT(DELIVERY_WAITING))              \
@@ -37,14 +37,17 @@ struct delivery {
     struct delivery *prev, *next;      // of the list it is in: a pool's or an instance's
     enum delivery_state state;
     struct ev *ev;
-    struct queue_consumer *consumer;   // NULL once its connection was lost: settling does nothing then
+    struct queue_consumer *consumer;
     uint64_t tag;
     struct lane *lane;
+    size_t *open;                      // the lane's count of deliveries that have not ended
     struct version *version;           // that it goes to; NULL when none exists
     int64_t begun_ns;                  // monotonic; when it came to the head of its instance
 };
 
-struct delivery *delivery_new(const struct queue_msg *msg, struct queue_consumer *consumer, struct lane *lane) must_use;
+// `open` is raised now and lowered when the delivery has ended.
+struct delivery *delivery_new(const struct queue_msg *msg, struct queue_consumer *consumer, struct lane *lane, size_t *open)
+    must_use;
 // Moves to a state; a move that the table does not allow ends the process.
 void delivery_move(struct delivery *d, enum delivery_state to);
 // Settled: acknowledges. Released: gives back. Then frees it, the event included.

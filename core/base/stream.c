@@ -152,6 +152,16 @@ void stream_consume(struct stream *s, size_t bytes) {
     buf_consume(&s->in, bytes);
 }
 
+bool stream_read_now(struct stream *s) {
+    size_t free_bytes = s->in.cap - buf_len(&s->in);
+    size_t want = free_bytes < READ_BYTES ? free_bytes : READ_BYTES;
+    if (want == 0) return false;
+    char *at = buf_reserve(&s->in, want);
+    ssize_t n = read(s->fd, at, want);
+    if (n > 0) buf_added(&s->in, (size_t)n);
+    return n > 0;
+}
+
 void stream_pause(struct stream *s, bool paused) {
     s->paused = paused;
     watch(s);

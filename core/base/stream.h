@@ -29,6 +29,8 @@ void stream_free(struct stream *s);
 // The unconsumed input; valid until the next stream_consume or return to the loop.
 struct str stream_input(const struct stream *s);
 void stream_consume(struct stream *s, size_t bytes);
+// Reads once now, without calling on_read or on_close, also after on_close; false when there was nothing (or the end).
+bool stream_read_now(struct stream *s);
 // Reading goes on (or stops): back-pressure.
 void stream_pause(struct stream *s, bool paused);
 

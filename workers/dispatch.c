@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the lanes, the fleet and the settler, and the two things that concern them all: the pressure on instances, and
+// the drain. A drain goes through the phases of `enum drain`, looked at every DRAIN_LOOK_MS.
+#include "workers/dispatch.h"
+
+#include <utlist.h>
+
+#include "core/base/clock.h"
+#include "core/base/log.h"
+#include "workers/check.h"
+#include "workers/lane.h"
+
+#define TICK_MS 1000
+#define DRAIN_LOOK_MS 10
+
+enum drain {
+    DRAIN_NONE,
+    DRAIN_FINISH, // what runs may finish
+    DRAIN_KILL,   // the grace is over: instances are killed, events given back
+    DRAIN_LAST,   // idle instances end
+};
+
+struct dispatch {
+    struct dispatch_config c;
+    struct fleet *fleet;
+    struct settle *settle;
+    struct lane *lanes; // by name
+    struct timer *tick, *drain_timer;
+    enum drain drain;
+    int64_t drain_until_ns;
+    void (*drained)(void *arg);
+    void *drained_arg;
+};
+
+static struct lane *find_lane(const struct dispatch *d, struct str name) {
+    struct lane *lane;
+    HASH_FIND(hh, d->lanes, name.data, name.len, lane);
+    return lane;
+}
+
+static void on_room(void *arg) {
+    struct dispatch *d = arg;
+    for (struct lane *lane = d->lanes; lane; lane = lane->hh.next) lane_pump(lane);
+}
+
+static void on_pressure(void *arg) {
+    struct dispatch *d = arg;
+    for (struct lane *lane = d->lanes; lane; lane = lane->hh.next)
+        if (lane_evict_idle(lane)) return;
+}
+
+static void on_again(void *arg, struct delivery *delivery) {
+    (void)arg;
+    lane_route(delivery->lane, delivery);
+}
+
+static void on_due(void *arg, int64_t due_ms) {
+    struct dispatch *d = arg;
+    d->c.on_due(d->c.due_arg, due_ms);
+}
+
+static void on_settled(void *arg) {
+    (void)arg; // a drain looks by itself
+}
+
+static void on_tick(void *arg) {
+    struct dispatch *d = arg;
+    for (struct lane *lane = d->lanes; lane; lane = lane->hh.next) lane_tick(lane, TICK_MS / 1e3);
+    timer_start(d->tick, TICK_MS);
+}
+
+static void look_at_drain(void *arg);
+
+struct dispatch *dispatch_new(const struct dispatch_config *config) {
+    struct dispatch *d = mem_zalloc(sizeof *d);
+    d->c = *config;
+    const struct fleet_config fleet = {.loop = config->loop,
+                                       .options = config->options,
+                                       .runtimes = config->runtimes,
+                                       .sandbox = config->sandbox,
+                                       .log = config->log,
+                                       .on_room = on_room,
+                                       .on_pressure = on_pressure,
+                                       .arg = d};
+    d->fleet = fleet_new(&fleet);
+    const struct settle_config settle = {.loop = config->loop,
+                                         .letters = config->letters,
+                                         .ingest = config->ingest,
+                                         .metrics = config->metrics,
+                                         .on_due = on_due,
+                                         .on_again = on_again,
+                                         .on_settled = on_settled,
+                                         .arg = d};
+    d->settle = settle_new(&settle);
+    d->tick = timer_new(config->loop, on_tick, d);
+    d->drain_timer = timer_new(config->loop, look_at_drain, d);
+    timer_start(d->tick, TICK_MS);
+    return d;
+}
+
+void dispatch_function_changed(struct dispatch *d, struct str name, struct function *fn) {
+    if (d->drain != DRAIN_NONE) return;
+    struct lane *lane = find_lane(d, name);
+    if (!fn) {
+        if (lane) lane_close(lane);
+        return;
+    }
+    if (!lane) {
+        lane = lane_new(&d->c, d->fleet, d->settle, name);
+        HASH_ADD_KEYPTR(hh, d->lanes, lane->name, strlen(lane->name), lane);
+    }
+    lane_open(lane);
+    lane_reroute(lane);
+}
+
+void dispatch_check(struct dispatch *d, struct version *v, check_done_fn *done, void *arg) {
+    check_version(d->fleet, v, done, arg);
+}
+
+json_t *dispatch_status(const struct dispatch *d) {
+    json_t *functions = json_array();
+    for (struct lane *lane = d->lanes; lane; lane = lane->hh.next)
+        if (!lane->closing) json_array_append_new(functions, lane_status(lane));
+    return functions;
+}
+
+// --- drain ----------------------------------------------------------------------------------------------------------
+
+static bool all_quiet(const struct dispatch *d) {
+    for (struct lane *lane = d->lanes; lane; lane = lane->hh.next)
+        if (!lane_is_quiet(lane)) return false;
+    return settle_pending(d->settle) == 0;
+}
+
+static size_t all_instances(const struct dispatch *d) {
+    size_t n = fleet_size(d->fleet); // checks too
+    return n;
+}
+
+static void each_lane(struct dispatch *d, void (*fn)(struct lane *lane)) {
+    for (struct lane *lane = d->lanes; lane; lane = lane->hh.next) fn(lane);
+}
+
+static void enter_kill(struct dispatch *d) {
+    log_warn("dispatch", "the grace time is over: events that still run are given back to their queues");
+    d->drain = DRAIN_KILL;
+    each_lane(d, lane_kill);
+}
+
+static void enter_last(struct dispatch *d) {
+    d->drain = DRAIN_LAST;
+    each_lane(d, lane_kill); // idle: nothing is lost by the quick way
+}
+
+static void look_at_drain(void *arg) {
+    struct dispatch *d = arg;
+    if (d->drain == DRAIN_FINISH) {
+        each_lane(d, lane_pause); // amqp may still hand out what was on the way
+        if (all_quiet(d)) enter_last(d);
+        else if (loop_now_ns(d->c.loop) >= d->drain_until_ns) enter_kill(d);
+    } else if (d->drain == DRAIN_KILL) {
+        each_lane(d, lane_give_back);
+        settle_abandon(d->settle);
+        if (all_quiet(d) && all_instances(d) == 0) enter_last(d);
+    }
+    bool spares_gone = d->drain == DRAIN_LAST && fleet_stop(d->fleet);
+    if (spares_gone && all_instances(d) == 0) {
+        timer_stop(d->tick);
+        d->drained(d->drained_arg);
+        return;
+    }
+    timer_start(d->drain_timer, DRAIN_LOOK_MS);
+}
+
+void dispatch_drain(struct dispatch *d, int64_t grace_ms, void (*done)(void *arg), void *arg) {
+    d->drain = DRAIN_FINISH;
+    d->drain_until_ns = loop_now_ns(d->c.loop) + grace_ms * NS_PER_MS;
+    d->drained = done;
+    d->drained_arg = arg;
+    timer_start(d->drain_timer, 0);
+}
+
+void dispatch_free(struct dispatch *d) {
+    if (!d) return;
+    struct lane *lane, *next;
+    HASH_ITER(hh, d->lanes, lane, next) {
+        HASH_DEL(d->lanes, lane);
+        lane_free(lane);
+    }
+    fleet_free(d->fleet);
+    settle_free(d->settle);
+    timer_free(d->tick);
+    timer_free(d->drain_timer);
+    free(d);
+}

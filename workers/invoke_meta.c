@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// INVOKE's meta is written by hand: it is made for every event.
+#include "workers/invoke_meta.h"
+
+#include <jansson.h>
+
+#include "core/base/text.h"
+#include "workers/frames.h"
+
+static int put_headers(struct buf *out, const struct ev_fields *f) {
+    int rc = buf_append(out, STR_LIT(",\"headers\":{"));
+    for (size_t i = 0; i < f->header_count && rc == 0; i++) {
+        if (i) rc |= buf_append(out, STR_LIT(","));
+        rc |= text_append_json(out, f->headers[i].name);
+        rc |= buf_append(out, STR_LIT(":"));
+        rc |= text_append_json(out, f->headers[i].value);
+    }
+    return rc | buf_append(out, STR_LIT("}"));
+}
+
+static int put_source(struct buf *out, const struct ev_fields *f) {
+    int rc = buf_append(out, STR_LIT(",\"source\":{\"kind\":"));
+    rc |= text_append_json(out, f->source_kind);
+    rc |= buf_append(out, STR_LIT(",\"name\":"));
+    rc |= text_append_json(out, f->source_name);
+    if (f->source_at.len) {
+        rc |= buf_append(out, STR_LIT(",\"at\":"));
+        rc |= text_append_json(out, f->source_at);
+    }
+    return rc | buf_append(out, STR_LIT("}"));
+}
+
+static int64_t deadline_of(const struct ev_fields *f, const struct settings *settings, int64_t now_ms) {
+    int64_t deadline_ms = now_ms + settings->timeout_ms;
+    return f->deadline_ms && f->deadline_ms < deadline_ms ? f->deadline_ms : deadline_ms;
+}
+
+static int put_meta(struct buf *out, const struct ev *ev, const struct settings *settings, int64_t now_ms, bool headers) {
+    const struct ev_fields *f = &ev->f;
+    char id[ID_TEXT_BYTES];
+    id_format(&f->id, id);
+    int64_t deadline_ms = deadline_of(f, settings, now_ms);
+    int rc = buf_printf(out, "{\"request_id\":\"%s\",\"attempt\":%u,\"deadline_ms\":%lld,\"time_limit_in_ms\":%lld", id,
+                        f->attempt + 1, (long long)deadline_ms, (long long)(deadline_ms - now_ms));
+    if (headers && f->header_count) rc |= put_headers(out, f);
+    if (f->source_kind.len) rc |= put_source(out, f);
+    return rc | buf_append(out, STR_LIT("}"));
+}
+
+void invoke_meta_append(struct buf *out, const struct ev *ev, const struct settings *settings, int64_t now_ms) {
+    size_t before = buf_len(out);
+    if (put_meta(out, ev, settings, now_ms, true) == 0 && buf_len(out) - before <= FRAME_META_MAX) return;
+    out->end -= buf_len(out) - before;
+    MUST(put_meta(out, ev, settings, now_ms, false) == 0 && buf_len(out) - before <= FRAME_META_MAX);
+}
+
+void init_body_append(struct buf *out, const struct version *v) {
+    const struct settings *s = &v->settings;
+    json_t *env = json_loads(s->env ? s->env : "{}", 0, NULL);
+    json_t *init = json_pack("{ss si ss ss so sI si s{ss ss}}", "function", v->function, "version", (int)v->number, "handler",
+                             s->handler, "code_dir", v->code_dir, "env", env ? env : json_object(), "timeout_ms",
+                             (json_int_t)s->timeout_ms, "memory_mb", (int)s->memory_mb, "context", "namespace", "default",
+                             "tencentcloud_region", "local");
+    MUST(init);
+    char *text = json_dumps(init, JSON_COMPACT);
+    MUST(text && buf_append(out, str_of(text)) == 0);
+    free(text);
+    json_decref(init);
+}

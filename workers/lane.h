@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// A lane: all that this node does for one function: its consumers, and a pool for each version that has events.
+//
+// Owns: the consumers and the pools. Used by workers/dispatch only. Threads: the loop's.
+#ifndef WORKERS_LANE_H
+#define WORKERS_LANE_H
+
+#include "workers/dispatch.h"
+#include "workers/pool.h"
+#include "workers/settle.h"
+
+struct lane_pool {
+    struct lane_pool *next;
+    struct pool *pool;
+};
+
+struct lane {
+    const struct dispatch_config *c;
+    struct fleet *fleet;
+    struct settle *settle;
+    char *name;
+    struct queue_consumer *durable, *sync; // NULL: closed
+    struct lane_pool *pools;
+    size_t open;                  // deliveries that have not ended
+    bool closing;                 // the function is gone: the consumers close when nothing is open
+    uint64_t ok, failed;          // attempts since the start
+    uint64_t ok_before, failed_before;
+    double ok_rate, failed_rate;  // a second, running mean
+    UT_hash_handle hh;
+};
+
+struct lane *lane_new(const struct dispatch_config *config, struct fleet *fleet, struct settle *settle, struct str name) must_use;
+void lane_open(struct lane *lane);                       // consumes; fine when it does already
+void lane_close(struct lane *lane);                      // gives back what waits; what runs is finished
+void lane_route(struct lane *lane, struct delivery *d);  // RECEIVED or FINISHED: to its pool, or refused
+void lane_reroute(struct lane *lane);                    // versions changed: what waits is routed anew
+void lane_pump(struct lane *lane);
+bool lane_evict_idle(struct lane *lane);
+void lane_tick(struct lane *lane, double seconds);       // rates; consumers that may close now
+void lane_pause(struct lane *lane);                      // drain: no deliveries, async waiting goes back
+void lane_kill(struct lane *lane);                       // drain: ends all instances
+void lane_give_back(struct lane *lane);                  // drain: all that waits goes back
+bool lane_is_quiet(const struct lane *lane);             // nothing open, every ack is known to the queue
+size_t lane_instances(const struct lane *lane);
+json_t *lane_status(const struct lane *lane);
+void lane_free(struct lane *lane);                       // when quiet and without instances
+
+#endif

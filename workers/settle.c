@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+// Invariant: every delivery taken is in `pending` until it was settled or released.
+#include "workers/settle.h"
+
+#include <utlist.h>
+
+#include "core/base/clock.h"
+#include "core/base/log.h"
+#include "dlq/history.h"
+#include "dlq/retry.h"
+
+// A delivery whose end is not reached: its letter is on the way to the store, or it waits for its next sync attempt.
+struct pending {
+    struct pending *prev, *next;
+    struct settle *settle;
+    struct delivery *d;
+    struct ev *ev;             // as the letter keeps it: attempt and history brought up to date
+    struct letter_draft draft; // its error spans point into `text`
+    char *text;
+    struct timer *again;       // sync: the next attempt
+    bool stored_later;         // the store was away: to be put again
+};
+
+struct settle {
+    struct settle_config c;
+    struct pending *pending;
+    size_t count;
+    struct timer *retry;       // puts again what could not be stored
+    bool retry_armed;
+    struct log_repeat trouble;
+    unsigned random;
+};
+
+static void pending_done(struct pending *p) {
+    struct settle *s = p->settle;
+    DL_DELETE(s->pending, p);
+    s->count--;
+    timer_free(p->again);
+    ev_free(p->ev);
+    free(p->text);
+    free(p);
+    s->c.on_settled(s->c.arg);
+}
+
+static struct pending *pending_new(struct settle *s, struct delivery *d) {
+    struct pending *p = mem_zalloc(sizeof *p);
+    *p = (struct pending){.settle = s, .d = d};
+    DL_APPEND(s->pending, p);
+    s->count++;
+    return p;
+}
+
+// --- letters --------------------------------------------------------------------------------------------------------
+
+static void put(struct pending *p);
+
+static void on_stored(void *arg, int code, const struct err *err) {
+    struct pending *p = arg;
+    struct settle *s = p->settle;
+    if (code) {
+        log_repeating(&s->trouble, LOG_LEVEL_ERROR, "settle", "cannot store letters; their events stay on the queue", err->text);
+        p->stored_later = true;
+        if (!s->retry_armed) timer_start(s->retry, SETTLE_AGAIN_MS);
+        s->retry_armed = true;
+        return;
+    }
+    struct str function = p->ev->f.function;
+    metrics_add(s->c.metrics, p->draft.state == LETTER_DUE ? METRIC_LETTERS_DUE : METRIC_LETTERS_DEAD, function, 1);
+    if (p->draft.state == LETTER_DUE) s->c.on_due(s->c.arg, p->draft.due_ms);
+    delivery_settle(p->d);
+    pending_done(p);
+}
+
+static void put(struct pending *p) {
+    p->stored_later = false;
+    letters_put(p->settle->c.letters, &p->draft, on_stored, p);
+}
+
+static void on_retry(void *arg) {
+    struct settle *s = arg;
+    s->retry_armed = false;
+    struct pending *p, *next;
+    DL_FOREACH_SAFE(s->pending, p, next) if (p->stored_later) put(p);
+}
+
+static void keep_error(struct pending *p, struct str type, struct str message) {
+    p->text = mem_alloc(type.len + message.len);
+    if (type.len) memcpy(p->text, type.data, type.len);
+    if (message.len) memcpy(p->text + type.len, message.data, message.len);
+    p->draft.error_type = (struct str){p->text, type.len};
+    p->draft.error_message = (struct str){p->text + type.len, message.len};
+}
+
+// The event with the attempt charged (or not) and told in its history.
+static struct ev *event_after(const struct ev *ev, const struct outcome_report *report, bool charged, bool tell) {
+    struct ev_fields f = ev->f;
+    struct buf history;
+    buf_init(&history, 2 * HISTORY_MAX);
+    if (charged) f.attempt++;
+    if (tell) {
+        history_append(&history, f.history, charged ? f.attempt : 0, report);
+        f.history = buf_str(&history);
+    }
+    struct ev *after = ev_new(&f);
+    buf_done(&history);
+    return after;
+}
+
+static enum letter_kind kind_of(const struct outcome_report *report) {
+    if (report->outcome == OUTCOME_THROTTLED) return LETTER_THROTTLED;
+    if (report->outcome == OUTCOME_PLATFORM) return LETTER_PLATFORM;
+    return LETTER_FUNCTION;
+}
+
+static void write_letter(struct settle *s, struct delivery *d, const struct outcome_report *report,
+                         const struct retry_decision *decision) {
+    struct pending *p = pending_new(s, d);
+    bool charged = retry_is_charged(report->outcome);
+    p->ev = event_after(d->ev, report, charged, charged || !decision->again);
+    p->draft = (struct letter_draft){.ev = p->ev,
+                                     .state = decision->again ? LETTER_DUE : LETTER_DEAD,
+                                     .kind = kind_of(report),
+                                     .due_ms = decision->at_ms,
+                                     .version = report->version};
+    keep_error(p, report->error_type, report->error_message);
+    delivery_move(d, DELIVERY_STORING);
+    put(p);
+}
+
+// --- sync -----------------------------------------------------------------------------------------------------------
+
+static void on_again(void *arg) {
+    struct pending *p = arg;
+    struct settle *s = p->settle;
+    struct delivery *d = p->d;
+    pending_done(p);
+    s->c.on_again(s->c.arg, d);
+}
+
+static void again_in_memory(struct settle *s, struct delivery *d, const struct outcome_report *report, int64_t delay_ms) {
+    struct pending *p = pending_new(s, d);
+    struct ev *after = event_after(d->ev, report, retry_is_charged(report->outcome), false);
+    ev_free(d->ev);
+    d->ev = after;
+    p->again = timer_new(s->c.loop, on_again, p);
+    timer_start(p->again, delay_ms);
+}
+
+static void answer(struct settle *s, struct delivery *d, const struct outcome_report *report) {
+    struct err err = {0};
+    int code = ERR_OK;
+    if (report->outcome == OUTCOME_PLATFORM)
+        code = err_set(&err, ERR_UNAVAILABLE, "%.*s", STR_ARG(report->error_message));
+    ingest_reply(s->c.ingest, &d->ev->f.id, code, &err, report);
+}
+
+// --- the way ----------------------------------------------------------------------------------------------------------
+
+static double draw(struct settle *s) {
+    return rand_r(&s->random) / ((double)RAND_MAX + 1.0);
+}
+
+static struct retry_decision decide(struct settle *s, const struct delivery *d, const struct outcome_report *report) {
+    const struct settings *set = &d->version->settings;
+    const struct retry_policy policy = {.retries = set->retries,
+                                        .backoff_ms = set->backoff_ms,
+                                        .backoff_count = set->backoff_count,
+                                        .max_age_ms = set->max_age_ms};
+    const struct retry_case c = {.outcome = report->outcome,
+                                 .attempts = d->ev->f.attempt + retry_is_charged(report->outcome),
+                                 .sync = delivery_is_sync(d),
+                                 .accepted_ms = d->ev->f.accepted_ms,
+                                 .deadline_ms = d->ev->f.deadline_ms,
+                                 .now_ms = clock_unix_ms(),
+                                 .random = draw(s)};
+    return retry_decide(&policy, &c);
+}
+
+void settle_outcome(struct settle *s, struct delivery *d, const struct outcome_report *report) {
+    struct str function = d->ev->f.function;
+    bool sync = delivery_is_sync(d);
+    metrics_observe(s->c.metrics, METRIC_RUN_SECONDS, function, (double)report->duration_us / 1e6);
+    if (report->outcome == OUTCOME_OK) {
+        metrics_add(s->c.metrics, METRIC_EVENTS_OK, function, 1);
+        if (sync) answer(s, d, report);
+        delivery_settle(d);
+        return;
+    }
+    metrics_add(s->c.metrics, METRIC_ATTEMPTS_FAILED, function, 1);
+    struct retry_decision decision = decide(s, d, report);
+    if (!sync) {
+        write_letter(s, d, report, &decision);
+    } else if (decision.again && ingest_is_awaited(s->c.ingest, &d->ev->f.id)) {
+        again_in_memory(s, d, report, decision.at_ms - clock_unix_ms());
+    } else {
+        answer(s, d, report);
+        delivery_settle(d);
+    }
+}
+
+void settle_refuse(struct settle *s, struct delivery *d, enum letter_kind kind, int code, const char *type, struct str why) {
+    if (delivery_is_sync(d)) {
+        struct err err = {0};
+        err_set(&err, code, "%.*s", STR_ARG(why));
+        ingest_reply(s->c.ingest, &d->ev->f.id, code, &err, NULL);
+        delivery_settle(d);
+        return;
+    }
+    struct pending *p = pending_new(s, d);
+    p->ev = ev_new(&d->ev->f);
+    p->draft = (struct letter_draft){.ev = p->ev, .state = LETTER_DEAD, .kind = kind};
+    keep_error(p, str_of(type), why);
+    delivery_move(d, DELIVERY_STORING);
+    put(p);
+}
+
+size_t settle_pending(const struct settle *s) {
+    return s->count;
+}
+
+void settle_abandon(struct settle *s) {
+    struct pending *p, *next;
+    DL_FOREACH_SAFE(s->pending, p, next) {
+        if (p->stored_later) {
+            delivery_release(p->d);
+            pending_done(p);
+        } else if (p->again) {
+            struct err err = {0};
+            err_set(&err, ERR_UNAVAILABLE, "the server stopped before the next attempt");
+            ingest_reply(s->c.ingest, &p->d->ev->f.id, err.code, &err, NULL);
+            delivery_settle(p->d);
+            pending_done(p);
+        }
+    }
+}
+
+struct settle *settle_new(const struct settle_config *config) {
+    struct settle *s = mem_zalloc(sizeof *s);
+    s->c = *config;
+    s->retry = timer_new(config->loop, on_retry, s);
+    s->random = (unsigned)clock_mono_ns();
+    return s;
+}
+
+void settle_free(struct settle *s) {
+    if (!s) return;
+    MUST(s->count == 0);
+    timer_free(s->retry);
+    free(s);
+}

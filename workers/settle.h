@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// What follows an outcome: answer the caller, or write a letter, and only then acknowledge.
+//
+// Flow: ok -> reply (sync) -> ack. Failed -> dlq/retry decides -> due or dead letter -> durable -> ack. A sync event is
+//   tried again in memory within its caller's deadline and never becomes a letter.
+// Delivery: a delivery is acknowledged last. While the store is away, deliveries stay unacknowledged in state storing
+//   and are put again every SETTLE_AGAIN_MS; the consumers' credit bounds how many.
+// Threads: the loop's.
+#ifndef WORKERS_SETTLE_H
+#define WORKERS_SETTLE_H
+
+#include "core/ingest.h"
+#include "core/metrics.h"
+#include "dlq/letters.h"
+#include "workers/delivery.h"
+
+#define SETTLE_AGAIN_MS 1000
+
+struct settle;
+struct settle_config {
+    struct loop *loop;
+    struct letters *letters;
+    struct ingest *ingest;
+    struct metrics *metrics;
+    void (*on_due)(void *arg, int64_t due_ms);         // a due letter was stored
+    void (*on_again)(void *arg, struct delivery *d);   // FINISHED: a sync event's next attempt is now
+    void (*on_settled)(void *arg);                     // something was settled: a drain may be over
+    void *arg;
+};
+
+struct settle *settle_new(const struct settle_config *config) must_use;
+// d is FINISHED; taken.
+void settle_outcome(struct settle *s, struct delivery *d, const struct outcome_report *report);
+// d is RECEIVED and cannot be run at all; taken. Sync: the caller gets `code`; else it becomes a dead letter of `kind`.
+void settle_refuse(struct settle *s, struct delivery *d, enum letter_kind kind, int code, const char *type, struct str why);
+size_t settle_pending(const struct settle *s);         // deliveries that are not settled yet
+// Gives back what could not be stored (a drain's end), and answers waiting sync retries with what they have.
+void settle_abandon(struct settle *s);
+void settle_free(struct settle *s);
+
+#endif
