@@ -41,6 +41,7 @@ struct refusal {
 // A publish under way.
 struct publish {
     struct ingest *ingest;
+    struct version *version; // that was resolved: names the function
     ingest_accepted_fn *accepted;
     void *arg;
 };
@@ -63,7 +64,13 @@ static void tell_refusals(void *arg) {
     }
 }
 
+static void count(struct ingest *in, const struct version *v, int code) {
+    if (code == 0) metrics_add(in->c.metrics, METRIC_EVENTS_ACCEPTED, str_of(v->function), 1);
+    else metrics_add(in->c.metrics, METRIC_EVENTS_REFUSED, str_of(err_word((enum err_code)code)), 1);
+}
+
 static struct refusal *refuse(struct ingest *in, const struct err *err) {
+    count(in, NULL, err->code);
     struct refusal *r = mem_zalloc(sizeof *r);
     *r = (struct refusal){.next = in->refusals, .err = *err};
     in->refusals = r;
@@ -84,7 +91,9 @@ static int admit(struct ingest *in, const struct ev *ev, struct version **ret, s
 static void on_confirm(void *arg, int code, const struct err *err) {
     struct publish *p = arg;
     p->ingest->publishing--;
+    count(p->ingest, p->version, code);
     p->accepted(p->arg, code, err);
+    version_unref(p->version);
     free(p);
 }
 
@@ -99,7 +108,7 @@ void ingest_async(struct ingest *in, struct ev *ev, ingest_accepted_fn *accepted
         return;
     }
     struct publish *p = mem_alloc(sizeof *p);
-    *p = (struct publish){.ingest = in, .accepted = accepted, .arg = arg};
+    *p = (struct publish){.ingest = in, .version = version_ref(v), .accepted = accepted, .arg = arg};
     in->publishing++;
     queue_publish(in->c.queue, ev, on_confirm, p);
 }
@@ -128,7 +137,9 @@ static void on_lane_confirm(void *arg, int code, const struct err *err) {
     struct sync_call *call = p->arg;
     struct ingest *in = p->ingest;
     in->publishing--;
+    count(in, p->version, code);
     struct id id = call->id;
+    version_unref(p->version);
     free(p);
     if (code == 0) {
         free(call); // only carried the id
@@ -167,7 +178,7 @@ struct sync_call *ingest_sync(struct ingest *in, struct ev *ev, ingest_result_fn
     struct publish *p = mem_alloc(sizeof *p);
     struct sync_call *ticket = mem_zalloc(sizeof *ticket);
     ticket->id = call->id;
-    *p = (struct publish){.ingest = in, .arg = ticket};
+    *p = (struct publish){.ingest = in, .version = version_ref(v), .arg = ticket};
     in->publishing++;
     queue_publish(in->c.sync_lane, ev, on_lane_confirm, p);
     return call;

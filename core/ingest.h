@@ -9,6 +9,7 @@
 #ifndef CORE_INGEST_H
 #define CORE_INGEST_H
 
+#include "core/metrics.h"
 #include "core/outcome.h"
 #include "core/queue.h"
 #include "core/registry.h"
@@ -21,6 +22,7 @@ struct ingest_config {
     struct registry *registry;
     struct queue *queue;     // durable
     struct queue *sync_lane; // memory
+    struct metrics *metrics;
 };
 
 struct ingest *ingest_new(const struct ingest_config *config) must_use;

@@ -126,15 +126,11 @@ json_t *dispatch_status(const struct dispatch *d) {
 
 // --- drain ----------------------------------------------------------------------------------------------------------
 
-static bool all_quiet(const struct dispatch *d) {
+// Nothing runs or is being stored; with `acks`, the queue also knows of every acknowledgement.
+static bool all_quiet(const struct dispatch *d, bool acks) {
     for (struct lane *lane = d->lanes; lane; lane = lane->hh.next)
-        if (!lane_is_quiet(lane)) return false;
+        if (lane->open || (acks && !lane_is_quiet(lane))) return false;
     return settle_pending(d->settle) == 0;
-}
-
-static size_t all_instances(const struct dispatch *d) {
-    size_t n = fleet_size(d->fleet); // checks too
-    return n;
 }
 
 static void each_lane(struct dispatch *d, void (*fn)(struct lane *lane)) {
@@ -156,15 +152,15 @@ static void look_at_drain(void *arg) {
     struct dispatch *d = arg;
     if (d->drain == DRAIN_FINISH) {
         each_lane(d, lane_pause); // amqp may still hand out what was on the way
-        if (all_quiet(d)) enter_last(d);
+        if (all_quiet(d, true)) enter_last(d);
         else if (loop_now_ns(d->c.loop) >= d->drain_until_ns) enter_kill(d);
     } else if (d->drain == DRAIN_KILL) {
         each_lane(d, lane_give_back);
         settle_abandon(d->settle);
-        if (all_quiet(d) && all_instances(d) == 0) enter_last(d);
+        if (all_quiet(d, false) && fleet_size(d->fleet) == 0) enter_last(d);
     }
     bool spares_gone = d->drain == DRAIN_LAST && fleet_stop(d->fleet);
-    if (spares_gone && all_instances(d) == 0) {
+    if (spares_gone && fleet_size(d->fleet) == 0) {
         timer_stop(d->tick);
         d->drained(d->drained_arg);
         return;

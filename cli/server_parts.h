@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// The parts of the server, for the files that make up cli/server.
+#ifndef CLI_SERVER_PARTS_H
+#define CLI_SERVER_PARTS_H
+
+#include "cli/server.h"
+#include "core/status.h"
+#include "dlq/due.h"
+#include "dlq/replay.h"
+#include "gateway/gateway.h"
+#include "workers/dispatch.h"
+
+struct server {
+    const struct options *options;
+    struct loop *loop;
+    char *data_dir, *code_dir; // absolute
+    struct store *store;
+    struct store *queue_store; // the embedded queue's, when the store is not SQLite; else NULL
+    struct queue *queue, *sync_lane;
+    struct runtimes runtimes;
+    struct sandbox *sandbox;
+    struct registry *registry;
+    struct ingest *ingest;
+    struct letters *letters;
+    struct due *due;
+    struct replay *replay;
+    struct fnlog *log;
+    struct metrics *metrics;
+    struct status *status;
+    struct dispatch *dispatch;
+    struct gateway *gateway;
+    struct timer *drain_timer;
+    int64_t started_ms, drain_until_ns;
+    bool draining, workers_done;
+    struct err failed; // why the start failed
+};
+
+void server_add_status(struct server *s);
+bool server_is_ready(void *server, const char **why);
+
+#endif
