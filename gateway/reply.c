@@ -2,6 +2,9 @@
 #include "gateway/reply.h"
 
 #include <stdarg.h>
+#include <stdint.h>
+
+#include "core/base/text.h"
 
 #define JSON_TYPE STR_LIT("application/json")
 
@@ -23,35 +26,15 @@ int reply_status_of(enum err_code code) {
     return 500;
 }
 
-// The length of the UTF-8 character at s, 0 when there is none (RFC 3629: no overlong forms, no surrogates).
-static size_t utf8_length(struct str s) {
-    const unsigned char *p = (const unsigned char *)s.data;
-    if (p[0] < 0x80) return 1;
-    size_t len = p[0] >= 0xc2 && p[0] < 0xe0 ? 2 : p[0] >= 0xe0 && p[0] < 0xf0 ? 3 : p[0] >= 0xf0 && p[0] < 0xf5 ? 4 : 0;
-    if (len == 0 || s.len < len) return 0;
-    for (size_t i = 1; i < len; i++) {
-        if ((p[i] & 0xc0) != 0x80) return 0;
-    }
-    if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f)) return 0;
-    if ((p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f)) return 0;
-    return len;
-}
-
 json_t *reply_text(struct str text) {
     json_t *json = json_stringn(text.data ? text.data : "", text.len);
     if (json) return json;
-    cleanup_free char *out = mem_alloc(text.len * 3);
-    size_t n = 0;
-    while (text.len > 0) {
-        size_t len = utf8_length(text);
-        struct str piece = len ? (struct str){text.data, len} : STR_LIT("\xef\xbf\xbd");
-        memcpy(out + n, piece.data, piece.len);
-        n += piece.len;
-        if (len == 0) len = 1;
-        text = (struct str){text.data + len, text.len - len};
-    }
-    json = json_stringn(out, n);
+    struct buf clean; // a broken byte becomes three
+    buf_init(&clean, text.len * 3);
+    MUST(text_append_clean(&clean, text, SIZE_MAX) == 0);
+    json = json_stringn(buf_str(&clean).data, buf_len(&clean));
     MUST(json);
+    buf_done(&clean);
     return json;
 }
 
