@@ -219,13 +219,12 @@ static void on_inserted(struct store_job *job, int code, const struct err *err) 
 }
 
 // With consumers waiting, the mark goes to disk together with the messages, so that they can be handed out at once.
-// It stays near what is handed out: what it covers counts as delivered if the process dies now.
 static void add_mark(struct embedded_insert *in, struct lane *lane) {
-    bool near = lane->consumers && !lane->on_disk && lane->last_id - lane->cursor <= (int64_t)embedded_held_cap(lane);
+    int64_t target = embedded_mark_target(lane);
     lane->in_batch = false;
-    if (!near && lane->stored) return;
+    if (target <= lane->mark && lane->stored) return;
     in->marks[in->mark_count++] = (struct embedded_mark){
-        .lane = lane, .queue_id = lane->queue_id, .function = str_of(lane->function), .delivered_id = near ? lane->last_id : 0};
+        .lane = lane, .queue_id = lane->queue_id, .function = str_of(lane->function), .delivered_id = target};
 }
 
 static void refuse(struct embedded_item *item) {

@@ -95,6 +95,9 @@ void embedded_ack(struct queue_consumer *c, uint64_t tag);
 void embedded_release(struct queue_consumer *c, uint64_t tag);
 size_t embedded_unsettled(const struct queue_consumer *c);
 size_t embedded_held_cap(const struct lane *lane);
+// How far the mark should go: one credit beyond what is handed out, so that handing out seldom waits for the disk, and
+// no further, because after an unclean end all that it covers counts one more delivery.
+int64_t embedded_mark_target(const struct lane *lane);
 // Keeps a published event for the consumers of its lane, if there are any and there is room.
 bool embedded_hold(struct lane *lane, const struct embedded_held *held);
 void embedded_drop_held(struct lane *lane);  // they stay on disk

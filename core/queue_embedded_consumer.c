@@ -249,12 +249,26 @@ static bool wants_rows(const struct lane *lane) {
     return lane->held_count <= embedded_held_cap(lane) / 2 && lane->held_bytes <= held_bytes_cap(lane) / 2;
 }
 
-// Held messages may lie above the mark; then the mark is raised, with a look for rows at the same price.
+int64_t embedded_mark_target(const struct lane *lane) {
+    int64_t target = lane->mark;
+    size_t n = lane->held_count < lane->credit ? lane->held_count : lane->credit;
+    if (n > 0) {
+        const struct embedded_held *held = lane->held + lane->held_start;
+        // Only messages that were given back are out of order, and the mark has passed them.
+        if (held[0].id > target) target = held[0].id;
+        if (held[n - 1].id > target) target = held[n - 1].id;
+    }
+    if (lane->on_disk || n == lane->credit) return target;
+    int64_t ahead = lane->cursor + (int64_t)(lane->credit - n); // those that are on their way to the disk
+    if (ahead > lane->last_id) ahead = lane->last_id;
+    return ahead > target ? ahead : target;
+}
+
+// Before the mark stops the handing out: when half of it is used up.
 static bool wants_mark(const struct lane *lane) {
-    if (lane->held_count == 0 || may_hand_out(lane)) return false;
-    for (struct embedded_consumer *c = lane->consumers; c; c = c->next)
-        if (has_credit(c)) return true;
-    return false;
+    size_t half = lane->credit / 2 + 1;
+    size_t n = lane->held_count < half ? lane->held_count : half;
+    return n > 0 && (!may_hand_out(lane) || lane->held[lane->held_start + n - 1].id > lane->mark);
 }
 
 static void fetch(struct lane *lane) {
@@ -264,11 +278,9 @@ static void fetch(struct lane *lane) {
     if (!rows && !wants_mark(lane)) return;
     struct embedded_fetch *f = mem_zalloc(sizeof *f);
     f->mark = (struct embedded_mark){
-        .lane = lane, .queue_id = lane->queue_id, .function = str_of(lane->function), .delivered_id = lane->mark};
-    for (size_t i = 0; i < lane->held_count; i++) {
-        int64_t id = lane->held[lane->held_start + i].id;
-        if (id > f->mark.delivered_id) f->mark.delivered_id = id;
-    }
+        .lane = lane, .queue_id = lane->queue_id, .function = str_of(lane->function)};
+    f->mark.delivered_id = embedded_mark_target(lane);
+    f->mark_rows = lane->credit > lane->held_count ? lane->credit - lane->held_count : 0;
     if (rows) {
         size_t room = embedded_held_cap(lane) - lane->held_count;
         take_backs(lane, f, room);

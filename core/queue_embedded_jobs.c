@@ -246,7 +246,7 @@ int embedded_run_fetch(struct store_job *job, struct sql *sql, struct err *err) 
     if (rc == 0) rc = fetch_range(f, sql, err);
     if (rc) return rc;
     struct embedded_mark *mark = &f->mark;
-    for (size_t i = 0; i < f->got_count; i++)
+    for (size_t i = 0; i < f->got_count && i < f->mark_rows; i++)
         if (f->got[i].id > mark->delivered_id) mark->delivered_id = f->got[i].id;
     return embedded_set_mark(sql, mark, err);
 }

@@ -96,7 +96,8 @@ struct embedded_held { // a message in memory, ready to be handed out
 };
 struct embedded_fetch {
     struct embedded_job base;
-    struct embedded_mark mark;   // raised by run to the last message that it read
+    struct embedded_mark mark;   // raised by run over the first mark_rows messages that it read
+    size_t mark_rows;
     struct embedded_back *backs; // these first
     size_t back_count;
     int64_t cursor;              // then those after it,
