@@ -25,9 +25,10 @@ static json_t *function_summary(const struct function *fn) {
 
 void api_functions(struct call *call) {
     struct function *first = registry_first(call->gw->c.registry);
-    size_t count = 0;
-    cleanup_free const struct function **all = mem_array(HASH_COUNT(first), sizeof(struct function *));
-    for (struct function *fn = first; fn; fn = fn->hh.next) all[count++] = fn;
+    size_t count = 0, at = 0;
+    for (struct function *fn = first; fn; fn = fn->hh.next) count++;
+    cleanup_free const struct function **all = mem_array(count, sizeof(struct function *));
+    for (struct function *fn = first; fn; fn = fn->hh.next) all[at++] = fn;
     qsort(all, count, sizeof all[0], by_name);
     json_t *list = json_array();
     for (size_t i = 0; i < count; i++) MUST(json_array_append_new(list, function_summary(all[i])) == 0);

@@ -2,8 +2,6 @@
 // gateway/http over real sockets on loopback, client and server on one loop: framing, caps, deadlines, clients that
 // vanish, and crowds.
 
-#include <errno.h>
-#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,8 +15,8 @@
 #include "core/base/buf.h"
 #include "core/base/clock.h"
 #include "gateway/http.h"
+#include "tests/support/http_client.h"
 
-#define WAIT_MS 10000
 #define HOST "Host: x\r\n"
 
 static struct loop *loop;
@@ -84,61 +82,23 @@ static int teardown(void **state) {
 // --- a client -----------------------------------------------------------------------------------------------------
 
 static int dial(void) {
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons((uint16_t)http_server_port(srv)),
-        .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(fd >= 0);
-    assert_int_equal(connect(fd, (struct sockaddr *)&at, sizeof at), 0);
-    return fd;
+    return client_dial(http_server_port(srv));
 }
 
 static void send_bytes(int fd, struct str s) {
-    while (s.len > 0) {
-        ssize_t n = send(fd, s.data, s.len, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (n < 0 && (errno == EPIPE || errno == ECONNRESET)) return;
-        if (n > 0) s = (struct str){s.data + n, s.len - (size_t)n};
-        else loop_turn(loop, 1);
-    }
+    client_send(loop, fd, s);
 }
 
 static void send_text(int fd, const char *text) {
-    send_bytes(fd, str_of(text));
+    client_send(loop, fd, str_of(text));
 }
 
 static bool until(int64_t *deadline) {
-    if (*deadline == 0) *deadline = clock_mono_ns() + WAIT_MS * NS_PER_MS;
-    loop_turn(loop, 5);
-    return clock_mono_ns() < *deadline;
+    return client_wait(loop, deadline);
 }
 
-// Reads until `marker` was seen `times` times, or (marker NULL) until the end. The text belongs to the caller.
 static char *receive(int fd, const char *marker, int times) {
-    struct buf in;
-    buf_init(&in, 64 << 20);
-    int64_t deadline = 0;
-    bool ended = false;
-    do {
-        ssize_t n;
-        do {
-            char *at = buf_reserve(&in, 65536);
-            n = recv(fd, at, 65536, MSG_DONTWAIT);
-            if (n > 0) buf_added(&in, (size_t)n);
-        } while (n > 0);
-        ended = n == 0 || (errno != EAGAIN && errno != EINTR);
-        int seen = 0;
-        const char *from = buf_str(&in).data, *end = from + buf_len(&in);
-        while (marker && (from = memmem(from, (size_t)(end - from), marker, strlen(marker)))) {
-            from++;
-            seen++;
-        }
-        if (ended || (marker && seen >= times)) break;
-    } while (until(&deadline));
-    if (!marker) assert_true(ended);
-    return buf_take(&in, NULL);
-}
-
-static int status_of(const char *answer) {
-    return strncmp(answer, "HTTP/1.1 ", 9) == 0 ? atoi(answer + 9) : -1;
+    return client_receive(loop, fd, marker, times);
 }
 
 // Sends the text on a connection of its own and returns all that comes until the server closes.
@@ -152,8 +112,8 @@ static char *exchange_once(const char *text) {
 
 static void expect_refusal(const char *text, int status) {
     cleanup_free char *answer = exchange_once(text);
-    if (status_of(answer) != status) print_message("%s\n-> %s\n", text, answer);
-    assert_int_equal(status_of(answer), status);
+    if (client_status(answer) != status) print_message("%s\n-> %s\n", text, answer);
+    assert_int_equal(client_status(answer), status);
     assert_non_null(strstr(answer, "Connection: close\r\n"));
     assert_null(strstr(answer + 1, "HTTP/1.1 "));
 }
@@ -162,7 +122,7 @@ static void expect_good(void) {
     int fd = dial();
     send_text(fd, "POST /ok HTTP/1.1\r\n" HOST "Content-Length: 2\r\n\r\nhi");
     cleanup_free char *answer = receive(fd, "\r\n\r\nhi", 1);
-    assert_int_equal(status_of(answer), 200);
+    assert_int_equal(client_status(answer), 200);
     close(fd);
 }
 
@@ -175,7 +135,7 @@ static void answers_and_keeps_alive(void **state) {
     for (int i = 0; i < 3; i++) {
         send_text(fd, "POST /a%20b?x=1 HTTP/1.1\r\n" HOST "Content-Length: 5\r\n\r\nhello");
         cleanup_free char *answer = receive(fd, "hello", 1);
-        assert_int_equal(status_of(answer), 200);
+        assert_int_equal(client_status(answer), 200);
         assert_non_null(strstr(answer, "\r\nX-Path: /a%20b\r\n"));
         assert_non_null(strstr(answer, "\r\nContent-Length: 5\r\n"));
         assert_non_null(strstr(answer, "\r\nDate: "));
@@ -232,7 +192,7 @@ static void joins_chunks(void **state) {
         loop_turn(loop, 0);
     }
     cleanup_free char *answer = receive(fd, NULL, 0);
-    assert_int_equal(status_of(answer), 200);
+    assert_int_equal(client_status(answer), 200);
     assert_non_null(strstr(answer, "\r\n\r\nabc0123456789"));
     close(fd);
 }
@@ -246,7 +206,7 @@ static void says_continue_only_when_it_will(void **state) {
     assert_string_equal(first, "HTTP/1.1 100 Continue\r\n\r\n");
     send_text(fd, "abc");
     cleanup_free char *answer = receive(fd, "abc", 1);
-    assert_int_equal(status_of(answer), 200);
+    assert_int_equal(client_status(answer), 200);
     close(fd);
     expect_refusal("POST / HTTP/1.1\r\n" HOST "Expect: 100-continue\r\nContent-Length: 100001\r\n\r\n", 413);
     expect_refusal("POST / HTTP/1.1\r\n" HOST "Expect: a-pony\r\nContent-Length: 3\r\n\r\n", 417);
@@ -263,7 +223,7 @@ static void knows_targets_methods_and_versions(void **state) {
     assert_non_null(strstr(head, "Content-Length: 6\r\n"));
     assert_null(strstr(head, "hidden"));
     cleanup_free char *old = exchange_once("GET /o HTTP/1.0\r\n\r\n");
-    assert_int_equal(status_of(old), 200);
+    assert_int_equal(client_status(old), 200);
     cleanup_free char *upgrade =
         exchange_once("GET /?say=plain HTTP/1.1\r\n" HOST "Upgrade: h2c\r\nConnection: Upgrade, close\r\n\r\n");
     assert_non_null(strstr(upgrade, "plain"));
@@ -318,7 +278,7 @@ static void caps_heads(void **state) {
     int fd = dial();
     send_bytes(fd, buf_str(&text));
     cleanup_free char *answer = receive(fd, NULL, 0);
-    assert_int_equal(status_of(answer), 431);
+    assert_int_equal(client_status(answer), 431);
     close(fd);
     buf_clear(&text);
     assert_int_equal(buf_append(&text, STR_LIT("GET / HTTP/1.1\r\n" HOST)), 0);
@@ -339,7 +299,7 @@ static void caps_bodies_without_reading_them(void **state) {
     for (int i = 0; i < 3; i++) send_bytes(fd, (struct str){chunk, (size_t)head + 65536}), send_text(fd, "\r\n");
     free(chunk);
     cleanup_free char *answer = receive(fd, NULL, 0);
-    assert_int_equal(status_of(answer), 413);
+    assert_int_equal(client_status(answer), 413);
     close(fd);
     expect_good();
 }
@@ -377,7 +337,7 @@ static void ends_requests_that_take_too_long(void **state) {
         if (send(fd, "x", 1, MSG_NOSIGNAL) < 0) break;
     } while (recv(fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK) < 0 && until(&deadline));
     cleanup_free char *answer = receive(fd, NULL, 0);
-    assert_int_equal(status_of(answer), 408);
+    assert_int_equal(client_status(answer), 408);
     assert_true(clock_mono_ns() - before >= 150 * NS_PER_MS);
     close(fd);
 }
@@ -506,8 +466,8 @@ static void makes_room_in_a_full_house(void **state) {
         int fd = dial();
         send_text(fd, "GET /?say=yes HTTP/1.1\r\n" HOST "\r\n");
         cleanup_free char *answer = receive(fd, "\r\n\r\n", 1);
-        served = status_of(answer) == 200;
-        if (!served && answer[0]) assert_int_equal(status_of(answer), 503);
+        served = client_status(answer) == 200;
+        if (!served && answer[0]) assert_int_equal(client_status(answer), 503);
         close(fd);
     }
     assert_true(served);
@@ -528,7 +488,7 @@ static void outlives_a_lack_of_descriptors(void **state) {
     assert_int_equal(http_server_connections(srv), 0);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
     cleanup_free char *answer = receive(fd, "patience", 1);
-    assert_int_equal(status_of(answer), 200);
+    assert_int_equal(client_status(answer), 200);
     close(fd);
 }
 

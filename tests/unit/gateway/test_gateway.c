@@ -1,0 +1,530 @@
+// SPDX-License-Identifier: Apache-2.0
+// gateway: routes, the token, and every handler, with stand-ins for the parts behind them.
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "gateway/gateway.h"
+#include "tests/support/http_client.h"
+
+static struct loop *loop;
+static struct gateway *gw;
+static struct options options;
+static struct fnlog *fnlog;
+static struct metrics *metrics;
+static struct status *status;
+static const char *not_ready;
+
+// --- stand-ins ----------------------------------------------------------------------------------------------------
+
+static struct version version_3 = {.function = (char[]){"hello"}, .number = 3, .sha256 = "aa", .created_ms = 5};
+static struct version *versions[] = {&version_3};
+static struct function hello = {.name = (char[]){"hello"}, .current = 3, .created_ms = 5, .versions = versions, .version_count = 1};
+
+// What the gateway handed over last.
+static struct {
+    char text[512];
+    ingest_result_fn *result;
+    void *arg;
+    bool cancelled;
+    int accepts;  // so many async events are taken, the next are refused
+    int deployed; // version number that a deploy ends with
+} seen;
+
+static void note(const char *fmt, ...) {
+    va_list ap;
+    size_t used = strlen(seen.text);
+    va_start(ap, fmt);
+    vsnprintf(seen.text + used, sizeof seen.text - used, fmt, ap);
+    va_end(ap);
+}
+
+struct function *registry_find(struct registry *r, struct str name) {
+    (void)r;
+    return str_is(name, "hello") ? &hello : NULL;
+}
+
+struct function *registry_first(struct registry *r) {
+    (void)r;
+    return &hello;
+}
+
+struct version *function_version(const struct function *fn, uint32_t number) {
+    return number == 3 ? fn->versions[0] : NULL;
+}
+
+int function_name_check(struct str name, struct err *err) {
+    return str_is(name, "hello") ? 0 : err_set(err, ERR_INVALID, "bad name");
+}
+
+void registry_deploy(struct registry *r, struct str name, struct settings *settings, char *archive, size_t archive_len,
+                     registry_deploy_fn *done, void *arg) {
+    (void)r;
+    note("deploy %.*s %s %.*s", STR_ARG(name), settings->runtime, (int)archive_len, archive);
+    settings_done(settings);
+    free(archive);
+    struct version v = version_3;
+    v.number = (uint32_t)seen.deployed;
+    done(arg, 0, NULL, &v);
+}
+
+void registry_set_current(struct registry *r, struct str name, uint32_t number, registry_done_fn *done, void *arg) {
+    (void)r;
+    note("current %.*s %u", STR_ARG(name), number);
+    done(arg, 0, NULL);
+}
+
+void registry_delete(struct registry *r, struct str name, registry_done_fn *done, void *arg) {
+    (void)r;
+    note("delete %.*s", STR_ARG(name));
+    struct err err = {0};
+    err_set(&err, ERR_UNAVAILABLE, "the store is away");
+    done(arg, err.code, &err);
+}
+
+static void note_event(const struct ev *ev) {
+    note("[%.*s|%.*s|%.*s|%.*s|%.*s]", STR_ARG(ev->f.function), STR_ARG(ev->f.qualifier), STR_ARG(ev->f.ordering_key),
+         STR_ARG(ev->f.content_type), STR_ARG(ev->f.payload));
+    for (size_t i = 0; i < ev->f.header_count; i++) {
+        note("{%.*s=%.*s}", STR_ARG(ev->f.headers[i].name), STR_ARG(ev->f.headers[i].value));
+    }
+}
+
+void ingest_async(struct ingest *in, struct ev *ev, ingest_accepted_fn *accepted, void *arg) {
+    (void)in;
+    struct err err = {0};
+    note_event(ev);
+    ev_free(ev);
+    if (seen.accepts-- > 0) accepted(arg, 0, NULL);
+    else accepted(arg, err_set(&err, ERR_BUSY, "the queue is full"), &err);
+}
+
+struct sync_call *ingest_sync(struct ingest *in, struct ev *ev, ingest_result_fn *fn, void *arg) {
+    (void)in;
+    note_event(ev);
+    note("deadline %d", ev->f.deadline_ms > 0);
+    ev_free(ev);
+    seen.result = fn;
+    seen.arg = arg;
+    return (struct sync_call *)&seen;
+}
+
+void ingest_sync_cancel(struct sync_call *call) {
+    assert_ptr_equal(call, &seen);
+    seen.cancelled = true;
+}
+
+static void note_filter(const struct letter_filter *f) {
+    note("%.*s|%.*s|%.*s|%.*s|%lld|%lld|%zu|%zu", STR_ARG(f->function), STR_ARG(f->error_type), STR_ARG(f->state), STR_ARG(f->after),
+         (long long)f->since_ms, (long long)f->until_ms, f->limit, f->id_count);
+}
+
+void letters_list(struct letters *l, const struct letter_filter *f, letters_json_fn *fn, void *arg) {
+    (void)l;
+    note_filter(f);
+    fn(arg, 0, NULL, json_pack("{s:[], s:n}", "letters", "next"));
+}
+
+void letters_show(struct letters *l, const struct id *id, letters_json_fn *fn, void *arg) {
+    (void)l, (void)id;
+    struct err err = {0};
+    fn(arg, err_set(&err, ERR_NOT_FOUND, "there is no such letter"), &err, NULL);
+}
+
+void letters_discard(struct letters *l, const struct letter_filter *f, letters_changed_fn *fn, void *arg) {
+    (void)l;
+    note_filter(f);
+    fn(arg, 0, NULL, 7);
+}
+
+void letters_purge(struct letters *l, int64_t before_ms, bool dead, letters_changed_fn *fn, void *arg) {
+    (void)l;
+    note("purge %d %d", before_ms > 0, dead);
+    fn(arg, 0, NULL, 8);
+}
+
+void replay_run(struct replay *r, const struct letter_filter *filter, struct str to,
+                void (*done)(void *arg, int code, const struct err *err, const struct replay_result *result), void *arg) {
+    (void)r;
+    note_filter(filter);
+    note(">%.*s", STR_ARG(to));
+    struct replay_result result = {.replayed = 2, .failed = 1, .more = true};
+    err_set(&result.first_error, ERR_FULL, "disk full");
+    done(arg, 0, NULL, &result);
+}
+
+// --- setting up ---------------------------------------------------------------------------------------------------
+
+static bool ready(void *arg, const char **why) {
+    (void)arg;
+    if (not_ready) *why = not_ready;
+    return !not_ready;
+}
+
+static int open_with(const char *name, const char *value, const char *listen, struct err *err) {
+    struct gateway_config config = {.loop = loop, .options = &options, .fnlog = fnlog, .metrics = metrics, .status = status,
+        .ready = ready};
+    assert_int_equal(options_set(&options, "listen", listen, "command line", err), 0);
+    if (name) assert_int_equal(options_set(&options, name, value, "command line", err), 0);
+    return gateway_open(&config, &gw, err);
+}
+
+static void start(const char *name, const char *value) {
+    struct err err;
+    assert_int_equal(open_with(name, value, "127.0.0.1:0", &err), 0);
+}
+
+static int setup(void **state) {
+    (void)state;
+    loop = loop_new();
+    options_init(&options);
+    fnlog = fnlog_new(loop, 65536);
+    metrics = metrics_new();
+    status = status_new(loop);
+    settings_init(&version_3.settings);
+    free(version_3.settings.runtime);
+    version_3.settings.runtime = mem_strdup("python");
+    memset(&seen, 0, sizeof seen);
+    not_ready = NULL;
+    return 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    gateway_close(TAKE_PTR(gw));
+    loop_turn(loop, 0);
+    settings_done(&version_3.settings);
+    status_free(status);
+    metrics_free(metrics);
+    fnlog_free(fnlog);
+    options_done(&options);
+    loop_free(loop);
+    return 0;
+}
+
+static int post(const char *method, const char *path, const char *headers, const char *body) {
+    int fd = client_dial(gateway_port(gw));
+    cleanup_free char *text = mem_printf("%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %zu\r\n%s\r\n%s", method,
+                                         path, strlen(body), headers, body);
+    client_send(loop, fd, str_of(text));
+    return fd;
+}
+
+static char *finish(int fd) {
+    char *answer = client_receive(loop, fd, NULL, 0);
+    close(fd);
+    assert_non_null(strstr(answer, "\r\nX-Weir-Request-Id: "));
+    return answer;
+}
+
+static char *ask(const char *method, const char *path, const char *body) {
+    return finish(post(method, path, "", body));
+}
+
+// Asks, and demands the status and a part of the answer.
+static void expect(const char *method, const char *path, const char *body, int code, const char *part) {
+    cleanup_free char *answer = ask(method, path, body);
+    if (client_status(answer) != code || !strstr(answer, part)) print_message("%s %s %s ->\n%s\n", method, path, body, answer);
+    assert_int_equal(client_status(answer), code);
+    assert_non_null(strstr(answer, part));
+}
+
+static void expect_seen(const char *text) {
+    assert_string_equal(seen.text, text);
+    seen.text[0] = '\0';
+}
+
+static void wait_for_call(void) {
+    int64_t deadline = 0;
+    while (!seen.result && client_wait(loop, &deadline)) continue;
+    assert_non_null(seen.result);
+}
+
+// --- tests --------------------------------------------------------------------------------------------------------
+
+static void routes(void **state) {
+    (void)state;
+    start(NULL, NULL);
+    expect("GET", "/nothing", "", 404, "\"code\":\"NotFound\"");
+    expect("GET", "/v1/functions/", "", 404, "NotFound");
+    expect("GET", "/v1/functions/hello/other", "", 404, "NotFound");
+    expect("GET", "/v1/functions/hel%zzo", "", 404, "NotFound");
+    expect("PATCH", "/v1/functions/hello", "", 405, "Allow: GET, PUT, DELETE\r\n");
+    expect("GET", "/v1/letters/purge", "", 404, "not the id");
+    expect("GET", "/healthz", "", 200, "\r\n\r\nok\n");
+    expect("HEAD", "/healthz", "", 200, "Content-Length: 3\r\n");
+    expect("GET", "/readyz", "", 200, "\r\n\r\nready\n");
+    not_ready = "the queue is away";
+    expect("GET", "/readyz", "", 503, "\r\n\r\nthe queue is away\n");
+}
+
+static void wants_the_token(void **state) {
+    (void)state;
+    start("token", "s3cret");
+    expect("GET", "/v1/functions", "", 401, "WWW-Authenticate: Bearer\r\n");
+    expect("GET", "/nothing", "", 401, "Unauthorized");
+    expect("GET", "/healthz", "", 200, "ok");
+    expect("GET", "/readyz", "", 200, "ready");
+    const char *headers[] = {"Authorization: Bearer s3cret\r\n", "authorization: bearer s3cret\r\n", "Authorization: Bearer s3cre\r\n",
+        "Authorization: Basic s3cret\r\n", "Authorization: Bearer s3cret2\r\n"};
+    for (size_t i = 0; i < array_len(headers); i++) {
+        cleanup_free char *answer = finish(post("GET", "/v1/functions", headers[i], ""));
+        assert_int_equal(client_status(answer), i < 2 ? 200 : 401);
+    }
+}
+
+static void does_not_listen_off_loopback_without_token(void **state) {
+    (void)state;
+    struct err err;
+    assert_int_equal(open_with(NULL, NULL, "0.0.0.0:0", &err), ERR_INVALID);
+    assert_non_null(strstr(err.text, "token"));
+    assert_int_equal(open_with(NULL, NULL, "[::]:0", &err), ERR_INVALID);
+    assert_int_equal(open_with(NULL, NULL, "nonsense", &err), ERR_INVALID);
+    assert_null(gw);
+    assert_int_equal(open_with("token", "t", "0.0.0.0:0", &err), 0);
+}
+
+static void invokes_and_waits(void **state) {
+    (void)state;
+    start(NULL, NULL);
+    int fd = post("POST", "/v1/functions/hello/invocations?qualifier=3&deadlineMs=500&logType=Tail",
+                  "X-Weir-Header-Trace: t1\r\nX-Weir-Ordering-Key: k\r\nContent-Type: text/plain\r\n", "payload");
+    wait_for_call();
+    assert_int_equal(gateway_open_requests(gw), 1);
+    expect_seen("[hello|3|k|text/plain|payload]{Trace=t1}deadline 1");
+    struct outcome_report r = {.outcome = OUTCOME_OK, .result = STR_LIT("{\"a\":1}"), .log_tail = STR_LIT("hi"), .duration_us = 1234, .version = 3};
+    seen.result(seen.arg, 0, NULL, &r);
+    cleanup_free char *answer = finish(fd);
+    assert_int_equal(client_status(answer), 200);
+    assert_non_null(strstr(answer, "\r\nX-Weir-Version: 3\r\nX-Weir-Duration-Ms: 1.234\r\nX-Weir-Log: aGk=\r\n"));
+    assert_non_null(strstr(answer, "\r\nContent-Type: application/json\r\n"));
+    assert_non_null(strstr(answer, "\r\n\r\n{\"a\":1}"));
+    assert_int_equal(gateway_open_requests(gw), 0);
+}
+
+static void tells_how_a_function_failed(void **state) {
+    (void)state;
+    static const struct {
+        enum outcome outcome;
+        int status;
+        const char *code;
+    } cases[] = {
+        {OUTCOME_ERROR, 502, "\"code\":\"FunctionError\""}, {OUTCOME_CRASH, 502, "\"code\":\"FunctionCrashed\""},
+        {OUTCOME_TIMEOUT, 504, "\"code\":\"FunctionTimeout\""}, {OUTCOME_THROTTLED, 429, "\"code\":\"TooManyRequests\""},
+        {OUTCOME_PLATFORM, 503, "\"code\":\"Unavailable\""},
+    };
+    start(NULL, NULL);
+    for (size_t i = 0; i < array_len(cases); i++) {
+        seen.result = NULL;
+        int fd = post("POST", "/v1/functions/hello/invocations", "", "");
+        wait_for_call();
+        struct outcome_report r = {.outcome = cases[i].outcome, .error_type = STR_LIT("KeyError"), .error_message = STR_LIT("'x'\xff"),
+            .stack = STR_LIT("at"), .log_tail = STR_LIT("log")};
+        seen.result(seen.arg, 0, NULL, &r);
+        cleanup_free char *answer = finish(fd);
+        assert_int_equal(client_status(answer), cases[i].status);
+        assert_non_null(strstr(answer, cases[i].code));
+        assert_non_null(strstr(answer, "'x'\xef\xbf\xbd"));
+        bool function_failed = cases[i].status == 502 || cases[i].status == 504;
+        assert_true(!!strstr(answer, "\"errorType\":\"KeyError\"") == function_failed);
+        assert_true(!!strstr(answer, "Retry-After: 1") == !function_failed);
+    }
+}
+
+static void cancels_when_the_caller_leaves(void **state) {
+    (void)state;
+    start(NULL, NULL);
+    int fd = post("POST", "/v1/functions/hello/invocations", "", "");
+    wait_for_call();
+    close(fd);
+    int64_t deadline = 0;
+    while (!seen.cancelled && client_wait(loop, &deadline)) continue;
+    assert_true(seen.cancelled);
+    assert_int_equal(gateway_open_requests(gw), 0);
+}
+
+static void cancels_at_close(void **state) {
+    (void)state;
+    start(NULL, NULL);
+    int fd = post("POST", "/v1/functions/hello/invocations", "", "");
+    wait_for_call();
+    gateway_close(TAKE_PTR(gw));
+    assert_true(seen.cancelled);
+    close(fd);
+}
+
+static void drains(void **state) {
+    (void)state;
+    start(NULL, NULL);
+    int fd = post("POST", "/v1/functions/hello/invocations", "", "");
+    wait_for_call();
+    gateway_drain(gw);
+    struct outcome_report r = {.outcome = OUTCOME_OK, .result = STR_LIT("1"), .version = 3};
+    seen.result(seen.arg, 0, NULL, &r);
+    assert_int_equal(gateway_open_requests(gw), 1);
+    cleanup_free char *answer = finish(fd);
+    assert_int_equal(client_status(answer), 200);
+    assert_int_equal(gateway_open_requests(gw), 0);
+}
+
+static void accepts_events(void **state) {
+    (void)state;
+    start(NULL, NULL);
+    seen.accepts = 1;
+    expect("POST", "/v1/functions/hello/invocations?invokeType=Event", "p", 202, "{\"requestId\":\"0");
+    expect_seen("[hello||||p]");
+    expect("POST", "/v1/functions/hello/invocations?invokeType=Event", "p", 429, "Retry-After: 1\r\n");
+    expect("POST", "/v1/functions/hello/invocations?invokeType=Other", "p", 400, "invokeType");
+    expect("POST", "/v1/functions/hello/invocations?deadlineMs=0", "p", 400, "deadlineMs");
+    expect("POST", "/v1/functions/hello/invocations?deadlineMs=1x", "p", 400, "deadlineMs");
+    expect("POST", "/v1/functions/hello/invocations?each=line", "p", 400, "each");
+}
+
+static void makes_an_event_of_each_line(void **state) {
+    (void)state;
+    start(NULL, NULL);
+    seen.accepts = 3;
+    expect("POST", "/v1/functions/hello/invocations?invokeType=Event&each=line", "a\r\n\nb\n\n\nc", 202, "{\"requestIds\":[\"0");
+    expect_seen("[hello||||a][hello||||b][hello||||c]");
+    seen.accepts = 2;
+    expect("POST", "/v1/functions/hello/invocations?invokeType=Event&each=line", "a\nb\nc\nd\n", 429, "\"refused\":2}");
+    expect("POST", "/v1/functions/hello/invocations?invokeType=Event&each=line", "\n\n", 202, "{\"requestIds\":[]}");
+    char *many = mem_alloc(20005);
+    for (int i = 0; i < 20004; i++) many[i] = i % 2 ? '\n' : 'x';
+    many[20004] = '\0';
+    expect("POST", "/v1/functions/hello/invocations?invokeType=Event&each=line", many, 413, "TooLarge");
+    free(many);
+}
+
+static void serves_functions(void **state) {
+    (void)state;
+    start(NULL, NULL);
+    expect("GET", "/v1/functions", "", 200, "\"runtime\":\"python\"");
+    expect("GET", "/v1/functions/hello", "", 200, "\"timeoutMs\":30000");
+    expect("GET", "/v1/functions/h%65llo", "", 200, "\"name\":\"hello\"");
+    expect("GET", "/v1/functions/other", "", 404, "there is no function 'other'");
+    expect("POST", "/v1/functions/hello/current", "{\"version\":3}", 200, "{\"name\":\"hello\",\"current\":3}");
+    expect_seen("current hello 3");
+    expect("POST", "/v1/functions/hello/current", "{\"version\":4}", 404, "NotFound");
+    expect("POST", "/v1/functions/hello/current", "{\"version\":\"3\"}", 400, "InvalidArgument");
+    expect("POST", "/v1/functions/hello/current", "{\"version\":3,\"versoin\":3}", 400, "unknown member 'versoin'");
+    expect("POST", "/v1/functions/hello/current", "[3]", 400, "must be a JSON object");
+    expect("POST", "/v1/functions/hello/current", "{\"version\"", 400, "not JSON");
+    expect("DELETE", "/v1/functions/other", "", 404, "NotFound");
+    expect("DELETE", "/v1/functions/hello", "", 503, "the store is away");
+}
+
+static void deploys(void **state) {
+    (void)state;
+    start(NULL, NULL);
+    seen.deployed = 4;
+    const char *good = "{\"settings\":{\"runtime\":\"exec\",\"handler\":\"run.sh\"},\"package\":\"Y29kZQ==\"}";
+    expect("PUT", "/v1/functions/hello", good, 201, "{\"name\":\"hello\",\"version\":4,\"sha256\":\"aa\"}");
+    expect_seen("deploy hello exec code");
+    seen.deployed = 3;
+    expect("PUT", "/v1/functions/hello", good, 200, "\"version\":3");
+    expect("PUT", "/v1/functions/bad..name", good, 400, "bad name");
+    expect("PUT", "/v1/functions/hello", "{\"settings\":{}}", 400, "package");
+    expect("PUT", "/v1/functions/hello", "{\"package\":\"%%%\"}", 400, "InvalidArgument");
+    expect("PUT", "/v1/functions/hello", "{\"settings\":{\"timeout\":1},\"package\":\"\"}", 400, "timeout");
+    expect("PUT", "/v1/functions/hello", "{\"settings\":3,\"package\":\"\"}", 400, "settings");
+}
+
+#define AN_ID "0192f3c4-0000-7000-8000-000000000001"
+
+static void serves_letters(void **state) {
+    (void)state;
+    start(NULL, NULL);
+    expect("GET", "/v1/letters?function=f&error=Key+Error&state=dead&sinceMs=1&untilMs=2&limit=3&cursor=c", "", 200,
+           "{\"letters\":[],\"next\":null}");
+    expect_seen("f|Key Error|dead|c|1|2|3|0");
+    expect("GET", "/v1/letters", "", 200, "letters");
+    expect_seen("||||0|0|100|0");
+    expect("GET", "/v1/letters?limit=1001", "", 400, "limit");
+    expect("GET", "/v1/letters/" AN_ID, "", 404, "no such letter");
+    expect("POST", "/v1/letters/discard", "{\"ids\":[\"" AN_ID "\"]}", 200, "{\"discarded\":7}");
+    expect_seen("||||0|0|1000|1");
+    expect("POST", "/v1/letters/discard", "{}", 400, "say which letters");
+    expect("POST", "/v1/letters/discard", "{\"limit\":5}", 400, "say which letters");
+    expect("POST", "/v1/letters/discard", "{\"ids\":[]}", 400, "ids");
+    expect("POST", "/v1/letters/discard", "{\"ids\":[\"x\"]}", 400, "'x' is not an id");
+    expect("POST", "/v1/letters/discard", "{\"ids\":[\"" AN_ID "\"],\"function\":\"f\"}", 400, "not both");
+    expect("POST", "/v1/letters/purge", "{\"olderThanMs\":1000,\"dead\":true}", 200, "{\"purged\":8}");
+    expect_seen("purge 1 1");
+    expect("POST", "/v1/letters/purge", "{}", 400, "olderThanMs");
+    expect("POST", "/v1/letters/purge", "{\"olderThanMs\":1,\"dead\":1}", 400, "dead");
+    expect("POST", "/v1/replays", "{\"function\":\"f\",\"sinceMs\":4,\"limit\":9,\"to\":\"g:2\"}", 200,
+           "{\"replayed\":2,\"failed\":1,\"more\":true,\"error\":\"disk full\"}");
+    expect_seen("f||||4|0|9|0>g:2");
+    expect("POST", "/v1/replays", "{\"function\":1}", 400, "function must be a string");
+}
+
+static void serves_logs(void **state) {
+    (void)state;
+    start(NULL, NULL);
+    expect("GET", "/v1/functions/other/logs", "", 404, "NotFound");
+    expect("GET", "/v1/functions/hello/logs?waitMs=1", "", 200, "{\"lines\":[],\"next\":0}");
+    int fd = post("GET", "/v1/functions/hello/logs?after=99&waitMs=9000", "", "");
+    for (int i = 0; i < 5; i++) loop_turn(loop, 1);
+    struct id none = {0};
+    fnlog_append(fnlog, STR_LIT("hello"), 3, &none, STR_LIT("a line\n"));
+    cleanup_free char *answer = finish(fd);
+    assert_non_null(strstr(answer, "\"requestId\":null,\"version\":3,\"text\":\"a line\"}],\"next\":1}"));
+    fd = post("GET", "/v1/functions/hello/logs?after=1&waitMs=9000", "", "");
+    int64_t deadline = 0;
+    while (!gateway_open_requests(gw) && client_wait(loop, &deadline)) continue;
+    close(fd); // the wait is taken back
+    while (gateway_open_requests(gw) && client_wait(loop, &deadline)) continue;
+    assert_int_equal(gateway_open_requests(gw), 0);
+}
+
+static void serves_the_rest(void **state) {
+    (void)state;
+    start("queue", "amqp://guest:secret@127.0.0.1/v");
+    expect("GET", "/v1/status", "", 200, "\"version\":\"" WEIR_VERSION "\"");
+    cleanup_free char *answer = ask("GET", "/v1/config", "");
+    assert_non_null(strstr(answer, "amqp://guest:***@127.0.0.1/v"));
+    assert_null(strstr(answer, "secret"));
+    expect("GET", "/metrics", "", 200, "\nweir_http_requests_total{status=\"200\"} 2\n");
+    expect("GET", "/metrics", "", 200, "text/plain; version=0.0.4");
+    expect("POST", "/healthz", "", 405, "MethodNotAllowed");
+}
+
+static void refuses_in_json(void **state) {
+    (void)state;
+    start(NULL, NULL);
+    int fd = client_dial(gateway_port(gw));
+    client_send(loop, fd, STR_LIT("nonsense\r\n\r\n"));
+    cleanup_free char *answer = finish(fd);
+    assert_int_equal(client_status(answer), 400);
+    assert_non_null(strstr(answer, "\"code\":\"InvalidArgument\""));
+}
+
+#define test(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        test(routes),
+        test(wants_the_token),
+        test(does_not_listen_off_loopback_without_token),
+        test(invokes_and_waits),
+        test(tells_how_a_function_failed),
+        test(cancels_when_the_caller_leaves),
+        test(cancels_at_close),
+        test(drains),
+        test(accepts_events),
+        test(makes_an_event_of_each_line),
+        test(serves_functions),
+        test(deploys),
+        test(serves_letters),
+        test(serves_logs),
+        test(serves_the_rest),
+        test(refuses_in_json),
+    };
+    return cmocka_run_group_tests_name("gateway", tests, NULL, NULL);
+}
