@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The message format of schema/event.md: a msgpack array [version, {field number: value}]. The only file that knows
-// msgpack. Decoding copies nothing but the header table: spans point into the received bytes, which the event keeps.
+// The message format of schema/event.md: a msgpack array [version, {field number: value}]. Writing is msgpack-c's, reading
+// is core/unpack. Decoding copies nothing: spans point into the received bytes, which the event keeps; only the header
+// table and the unknown fields (gathered into one piece) are made anew.
 #include <msgpack.h>
 
 #include "core/base/buf.h"
 #include "core/ev.h"
+#include "core/unpack.h"
 
 #define FORMAT_VERSION 1
 
@@ -130,40 +132,16 @@ static int bad(struct err *err, const char *what) {
     return err_set(err, ERR_CORRUPT, "not an event: %s", what);
 }
 
-static bool get_span(const msgpack_object *o, struct str *ret) {
-    if (o->type == MSGPACK_OBJECT_STR) *ret = (struct str){o->via.str.ptr, o->via.str.size};
-    else if (o->type == MSGPACK_OBJECT_BIN) *ret = (struct str){o->via.bin.ptr, o->via.bin.size};
-    else return false;
-    return true;
-}
-
-static bool get_number(const msgpack_object *o, int64_t *ret) {
-    if (o->type == MSGPACK_OBJECT_POSITIVE_INTEGER && o->via.u64 <= INT64_MAX) *ret = (int64_t)o->via.u64;
-    else if (o->type == MSGPACK_OBJECT_NEGATIVE_INTEGER) *ret = o->via.i64;
-    else return false;
-    return true;
-}
-
-static int get_id(const msgpack_object *o, struct id *ret, struct err *err) {
+static int get_id(struct unpack *u, struct id *ret, struct err *err) {
     struct str s;
-    if (!get_span(o, &s) || s.len != sizeof ret->bytes) return bad(err, "an id is not 16 bytes");
+    if (!unpack_bytes(u, &s) || s.len != sizeof ret->bytes) return bad(err, "an id is not 16 bytes");
     memcpy(ret->bytes, s.data, s.len);
     return 0;
 }
 
-static int get_headers(const msgpack_object *o, struct ev_header *headers, struct ev_fields *f, struct err *err) {
-    if (f->headers) return bad(err, "headers stand there twice");
-    for (uint32_t i = 0; i < o->via.array.size; i += 2) {
-        struct ev_header *h = &headers[i / 2];
-        if (!get_span(&o->via.array.ptr[i], &h->name) || !get_span(&o->via.array.ptr[i + 1], &h->value))
-            return bad(err, "a header is not text");
-    }
-    f->headers = headers;
-    f->header_count = o->via.array.size / 2;
-    return 0;
-}
-
-static int get_int_field(uint64_t number, int64_t value, struct ev_fields *f, struct err *err) {
+static int get_number(struct unpack *u, enum field number, struct ev_fields *f, struct err *err) {
+    int64_t value;
+    if (!unpack_int(u, &value)) return bad(err, "a number is not an integer");
     switch (number) {
     case F_INVOCATION:
         if (value != EV_ASYNC && value != EV_SYNC) return bad(err, "unknown invocation type");
@@ -178,102 +156,106 @@ static int get_int_field(uint64_t number, int64_t value, struct ev_fields *f, st
     }
 }
 
+// What the first pass over the map finds out: how much memory the event needs.
+struct sizes {
+    uint32_t headers, unknown_count;
+    size_t unknown_bytes;
+};
+
+static int get_headers(struct unpack *u, struct ev *ev, struct ev_header *table, struct err *err) {
+    uint32_t values;
+    if (!unpack_array(u, &values) || values % 2) return bad(err, "headers are not an array of pairs");
+    if (values / 2 > EV_HEADERS_MAX) return bad(err, "too many headers");
+    for (uint32_t i = 0; table && i < values / 2; i++)
+        if (!unpack_bytes(u, &table[i].name) || !unpack_bytes(u, &table[i].value)) return bad(err, "a header is not text");
+    for (uint32_t i = 0; !table && i < values; i++)
+        if (!unpack_skip(u)) return bad(err, "the msgpack is broken or cut short");
+    ev->f.headers = table;
+    ev->f.header_count = values / 2;
+    return 0;
+}
+
 // 1 when the field is not one of ours.
-static int get_field(const msgpack_object_kv *kv, struct ev_header *headers, struct ev_fields *f, struct err *err) {
-    if (kv->key.type != MSGPACK_OBJECT_POSITIVE_INTEGER) return 1;
-    uint64_t number = kv->key.via.u64;
+static int get_field(struct unpack *u, int64_t number, struct ev *ev, struct ev_header *table, struct err *err) {
     switch (number) {
-    case F_ID: return get_id(&kv->val, &f->id, err);
-    case F_ORIGIN_ID: return get_id(&kv->val, &f->origin_id, err);
+    case F_ID: return get_id(u, &ev->f.id, err);
+    case F_ORIGIN_ID: return get_id(u, &ev->f.origin_id, err);
     case F_INVOCATION:
     case F_ATTEMPT:
     case F_ACCEPTED_MS:
-    case F_DEADLINE_MS: {
-        int64_t value;
-        if (!get_number(&kv->val, &value)) return bad(err, "a number is not an integer");
-        return get_int_field(number, value, f, err);
-    }
-    case F_HEADERS: return get_headers(&kv->val, headers, f, err);
+    case F_DEADLINE_MS: return get_number(u, (enum field)number, &ev->f, err);
+    case F_HEADERS: return get_headers(u, ev, table, err);
     default: break;
     }
     for (size_t i = 0; i < array_len(span_fields); i++)
         if (span_fields[i].number == number)
-            return get_span(&kv->val, span_at(f, &span_fields[i])) ? 0 : bad(err, "a text field is not text");
+            return unpack_bytes(u, span_at(&ev->f, &span_fields[i])) ? 0 : bad(err, "a text field is not text");
     return 1;
 }
 
-// Checks the header array's shape and returns how many headers there are, or negative.
-static int64_t count_headers(const msgpack_object_map *map, struct err *err) {
-    for (uint32_t i = 0; i < map->size; i++) {
-        const msgpack_object_kv *kv = &map->ptr[i];
-        if (kv->key.type != MSGPACK_OBJECT_POSITIVE_INTEGER || kv->key.via.u64 != F_HEADERS) continue;
-        if (kv->val.type != MSGPACK_OBJECT_ARRAY || kv->val.via.array.size % 2)
-            return bad(err, "headers are not an array of pairs");
-        if (kv->val.via.array.size / 2 > EV_HEADERS_MAX) return bad(err, "too many headers");
-        return kv->val.via.array.size / 2;
+// One pass over the map. Without a header table and a place for unknown pairs it only measures.
+static int read_map(struct unpack u, struct ev *ev, struct ev_header *table, char *unknown, struct sizes *sizes, struct err *err) {
+    uint32_t pairs;
+    bool has_headers = false;
+    *sizes = (struct sizes){0};
+    if (!unpack_map(&u, &pairs)) return bad(err, "the fields are not a map");
+    for (uint32_t i = 0; i < pairs; i++) {
+        const char *pair = u.left.data;
+        int64_t number = 0;
+        int rc = unpack_int(&u, &number) ? get_field(&u, number, ev, table, err) : unpack_skip(&u) ? 1 : -1;
+        if (rc == 1 && !unpack_skip(&u)) rc = -1;
+        if (rc == -1) rc = bad(err, "the msgpack is broken or cut short");
+        if (rc < 0) return rc;
+        if (number == F_HEADERS && rc == 0) {
+            if (has_headers) return bad(err, "headers stand there twice");
+            has_headers = true;
+            sizes->headers = (uint32_t)ev->f.header_count;
+        }
+        if (rc != 1) continue;
+        size_t bytes = (size_t)(u.left.data - pair);
+        if (unknown) memcpy(unknown + sizes->unknown_bytes, pair, bytes);
+        sizes->unknown_bytes += bytes;
+        sizes->unknown_count++;
     }
+    return u.left.len ? bad(err, "bytes follow after its end") : 0;
+}
+
+static int decode_map(struct unpack u, struct ev **ret, struct err *err) {
+    struct ev shape = {.f = {.accepted_ms = 0}};
+    struct sizes sizes;
+    int rc = read_map(u, &shape, NULL, NULL, &sizes, err);
+    if (rc == 0 && id_is_none(&shape.f.id)) rc = bad(err, "it has no id");
+    if (rc == 0 && shape.f.function.len == 0) rc = bad(err, "it names no function");
+    if (rc) return rc;
+    size_t table_bytes = sizes.headers * sizeof(struct ev_header);
+    struct ev *ev = mem_zalloc(sizeof *ev + table_bytes + sizes.unknown_bytes);
+    struct ev_header *table = (struct ev_header *)(void *)(ev + 1);
+    char *unknown = (char *)(ev + 1) + table_bytes;
+    rc = read_map(u, ev, table, unknown, &sizes, err);
+    if (rc) {
+        ev_free(ev);
+        return rc;
+    }
+    ev->unknown = (struct str){unknown, sizes.unknown_bytes};
+    ev->unknown_count = sizes.unknown_count;
+    *ret = ev;
     return 0;
 }
 
-static int decode_map(const msgpack_object_map *map, struct ev **ret, struct err *err) {
-    int64_t header_count = count_headers(map, err);
-    if (header_count < 0) return (int)header_count;
-    struct buf unknown;
-    buf_init(&unknown, EV_ENCODED_MAX);
-    msgpack_packer keep;
-    msgpack_packer_init(&keep, &unknown, write_bytes);
-
-    size_t headers_bytes = (size_t)header_count * sizeof(struct ev_header);
-    struct ev *ev = mem_zalloc(sizeof *ev + headers_bytes);
-    struct ev_header *headers = (struct ev_header *)(void *)(ev + 1);
-    int rc = 0;
-    for (uint32_t i = 0; i < map->size && rc == 0; i++) {
-        rc = get_field(&map->ptr[i], headers, &ev->f, err);
-        if (rc != 1) continue;
-        rc = msgpack_pack_object(&keep, map->ptr[i].key) || msgpack_pack_object(&keep, map->ptr[i].val)
-                 ? bad(err, "unknown fields are too large")
-                 : 0;
-        ev->unknown_count++;
-    }
-    if (rc == 0 && id_is_none(&ev->f.id)) rc = bad(err, "it has no id");
-    if (rc == 0 && ev->f.function.len == 0) rc = bad(err, "it names no function");
-    if (rc == 0 && buf_len(&unknown)) {
-        ev = mem_realloc(ev, sizeof *ev + headers_bytes + buf_len(&unknown));
-        headers = (struct ev_header *)(void *)(ev + 1);
-        if (ev->f.headers) ev->f.headers = headers;
-        char *at = (char *)(ev + 1) + headers_bytes;
-        ev->unknown = buf_str(&unknown);
-        memcpy(at, ev->unknown.data, ev->unknown.len);
-        ev->unknown.data = at;
-    }
-    buf_done(&unknown);
-    if (rc) ev_free(ev);
-    else *ret = ev;
-    return rc;
-}
-
-static int decode_object(const msgpack_object *o, struct ev **ret, struct err *err) {
-    if (o->type != MSGPACK_OBJECT_ARRAY || o->via.array.size < 2) return bad(err, "it is not an array of two");
-    const msgpack_object *version = &o->via.array.ptr[0], *map = &o->via.array.ptr[1];
-    if (version->type != MSGPACK_OBJECT_POSITIVE_INTEGER) return bad(err, "the format version is not a number");
-    if (version->via.u64 != FORMAT_VERSION)
-        return err_set(err, ERR_CORRUPT, "not an event that this version of weir can read: format %llu",
-                       (unsigned long long)version->via.u64);
-    if (map->type != MSGPACK_OBJECT_MAP) return bad(err, "the fields are not a map");
-    return decode_map(&map->via.map, ret, err);
+static int decode_message(struct str bytes, struct ev **ret, struct err *err) {
+    struct unpack u = {bytes};
+    uint32_t members;
+    int64_t version;
+    if (bytes.len > EV_ENCODED_MAX) return bad(err, "it is too large");
+    if (!unpack_array(&u, &members) || members != 2) return bad(err, "it is not an array of two");
+    if (!unpack_int(&u, &version)) return bad(err, "the format version is not a number");
+    if (version != FORMAT_VERSION)
+        return err_set(err, ERR_CORRUPT, "not an event that this version of weir can read: format %lld", (long long)version);
+    return decode_map(u, ret, err);
 }
 
 int ev_decode(char *bytes, size_t len, struct ev **ret, struct err *err) {
-    msgpack_unpacked unpacked;
-    msgpack_unpacked_init(&unpacked);
-    size_t used = 0;
-    int rc;
-    if (len > EV_ENCODED_MAX) rc = bad(err, "it is too large");
-    else if (msgpack_unpack_next(&unpacked, bytes, len, &used) != MSGPACK_UNPACK_SUCCESS)
-        rc = bad(err, "the msgpack is broken or cut short");
-    else if (used != len) rc = bad(err, "bytes follow after its end");
-    else rc = decode_object(&unpacked.data, ret, err);
-    msgpack_unpacked_destroy(&unpacked);
+    int rc = decode_message((struct str){bytes, len}, ret, err);
     if (rc) free(bytes);
     else (*ret)->block = bytes;
     return rc;
