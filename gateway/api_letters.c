@@ -25,7 +25,8 @@ void api_letters(struct call *call) {
         .state = call_text(call, "state"),
         .after = call_text(call, "cursor"),
     };
-    if (call_number(call, "limit", 1, PAGE_MAX, &limit, &err) < 0 || call_number(call, "sinceMs", 0, INT64_MAX, &f.since_ms, &err) < 0 ||
+    if (call_number(call, "limit", 1, PAGE_MAX, &limit, &err) < 0 ||
+        call_number(call, "sinceMs", 0, INT64_MAX, &f.since_ms, &err) < 0 ||
         call_number(call, "untilMs", 0, INT64_MAX, &f.until_ms, &err) < 0) {
         reply_err(call, &err);
         return;

@@ -61,7 +61,8 @@ void conn_close(struct http_conn *c) {
     stream_free(c->stream);
     let_go_of_exchange(c);
     count_connections(srv);
-    if (!c->working) free(c);
+    c->next = srv->dead; // its own callbacks may be on the stack
+    srv->dead = c;
 }
 
 void conn_refuse(struct http_conn *c, int status, const char *why) {
@@ -114,8 +115,7 @@ static void conn_work(struct http_conn *c) {
         if (!take_step(c)) break;
     }
     c->working = false;
-    if (c->dead) free(c);
-    else if (c->state <= CONN_READING) set_paused(c, false);
+    if (!c->dead && c->state <= CONN_READING) set_paused(c, false);
 }
 
 void conn_answered(struct http_conn *c) {

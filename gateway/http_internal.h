@@ -28,6 +28,7 @@ struct conn_list {
 struct http_server {
     struct http_server_config config;
     struct conn_list conns[CONN_STATES];
+    struct http_conn *dead;  // closed, freed when none of their callbacks can be on the stack
     size_t count;            // connections, without the refused ones
     size_t refused;          // connections over the cap that are being told so
     int fd;                  // listening; -1: not any more
@@ -69,7 +70,8 @@ struct http_conn {
     bool close_after;        // the answer is the last one
     bool paused;
     bool refused;            // over the cap: counted apart
-    bool working, dead;      // conn_work is on the stack; free at its end
+    bool working;            // conn_work is on the stack
+    bool dead;               // closed; in srv->dead until it is freed
 };
 
 // http_conn.c

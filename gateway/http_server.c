@@ -51,10 +51,19 @@ static void start_tick(struct http_server *srv) {
     timer_start(srv->tick, srv->tick_ms);
 }
 
+static void free_dead(struct http_server *srv) {
+    while (srv->dead) {
+        struct http_conn *c = srv->dead;
+        srv->dead = c->next;
+        free(c);
+    }
+}
+
 static void tick_server(void *arg) {
     struct http_server *srv = arg;
     struct http_conn *c;
     srv->ticking = false;
+    free_dead(srv);
     while ((c = overdue(srv, CONN_IDLE, srv->config.keepalive_ms))) conn_close(c);
     while ((c = overdue(srv, CONN_READING, srv->config.request_timeout_ms))) {
         conn_refuse(c, 408, "the request did not arrive whole within request-timeout");
@@ -65,7 +74,7 @@ static void tick_server(void *arg) {
         srv->accept_again_ns = 0;
         if (srv->io) io_want(srv->io, IO_READ);
     }
-    if (srv->count || srv->refused || srv->accept_again_ns) start_tick(srv);
+    if (srv->count || srv->refused || srv->dead || srv->accept_again_ns) start_tick(srv);
 }
 
 void server_wake_tick(struct http_server *srv) {
@@ -92,6 +101,7 @@ static void take_connection(struct http_server *srv, int fd) {
 static void on_acceptable(void *arg, int ready) {
     (void)ready;
     struct http_server *srv = arg;
+    free_dead(srv);
     for (int i = 0; i < ACCEPTS_A_TURN; i++) {
         int fd = accept4(srv->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd >= 0) {
@@ -256,6 +266,7 @@ void http_server_close(struct http_server *srv) {
     for (int state = 0; state < CONN_STATES; state++) {
         while (srv->conns[state].first) conn_close(srv->conns[state].first);
     }
+    free_dead(srv);
     timer_free(srv->tick);
     buf_done(&srv->scratch);
     free(srv);
