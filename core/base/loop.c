@@ -84,8 +84,11 @@ struct loop *loop_new(void) {
     return loop;
 }
 
+static void run_deferred(struct loop *loop);
+
 void loop_free(struct loop *loop) {
     if (!loop) return;
+    run_deferred(loop); // what was freed in the last turn
     for (size_t i = 0; i < loop->signal_count; i++) event_free(loop->signals[i].ev);
     io_free(loop->wake_io);
     close(loop->wake_fd);

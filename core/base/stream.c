@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Invariants: `io` wants IO_WRITE only while output is left over from a short write; callbacks run with `busy`
-// raised, so that a stream_free in them only marks the stream and the outermost frame frees it.
+// Invariants: `io` wants IO_WRITE only while output is left over from a short write; a freed stream is closed at once, and
+// its memory goes at the end of the turn, so that the frames above a callback may still look at it.
 #include "core/base/stream.h"
 
 #include <errno.h>
@@ -15,45 +15,31 @@ struct stream {
     int fd;
     struct io *io;
     struct buf in, out;
-    struct defer flush;
+    struct defer flush, destroy;
     const struct stream_events *events;
     void *arg;
-    bool paused, broken, freed;
-    int busy; // callbacks under way
+    bool paused;
+    bool broken; // on_close was called, or the owner has freed it
 };
 
-static void destroy(struct stream *s) {
-    loop_defer_cancel(s->loop, &s->flush);
-    io_free(s->io);
-    close(s->fd);
+static void on_destroy(void *arg) {
+    struct stream *s = arg;
     buf_done(&s->in);
     buf_done(&s->out);
     free(s);
 }
 
-// Ends a callback: frees the stream when it was freed inside. True while it still lives.
-static bool leave(struct stream *s) {
-    s->busy--;
-    if (!s->freed) return true;
-    if (s->busy == 0) destroy(s);
-    return false;
-}
-
 static void watch(struct stream *s) {
-    if (s->broken) {
-        io_want(s->io, 0);
-        return;
-    }
-    io_want(s->io, (s->paused ? 0 : IO_READ) | (buf_len(&s->out) ? IO_WRITE : 0));
+    if (!s->io) return;
+    if (s->broken) io_want(s->io, 0);
+    else io_want(s->io, (s->paused ? 0 : IO_READ) | (buf_len(&s->out) ? IO_WRITE : 0));
 }
 
 static void fail(struct stream *s, const struct err *why) {
     if (s->broken) return;
     s->broken = true;
     watch(s);
-    s->busy++;
     s->events->on_close(s->arg, why);
-    leave(s);
 }
 
 static void fail_errno(struct stream *s, const char *what) {
@@ -75,9 +61,7 @@ static void on_readable(struct stream *s) {
     ssize_t n = read(s->fd, at, want);
     if (n > 0) {
         buf_added(&s->in, (size_t)n);
-        s->busy++;
         s->events->on_read(s->arg);
-        leave(s);
     } else if (n == 0) {
         struct err ok = {.code = ERR_OK, .text = "closed by the peer"};
         fail(s, &ok);
@@ -100,26 +84,17 @@ void stream_flush(struct stream *s) {
         }
     }
     watch(s);
-    if (buf_len(&s->out) == 0 && !s->broken && s->events->on_drained) {
-        s->busy++;
-        s->events->on_drained(s->arg);
-        leave(s);
-    }
+    if (buf_len(&s->out) == 0 && !s->broken && s->events->on_drained) s->events->on_drained(s->arg);
 }
 
 static void on_ready(void *arg, int ready) {
     struct stream *s = arg;
-    s->busy++;
     if (ready & IO_READ && !s->paused && !s->broken) on_readable(s);
-    else if (ready & IO_WRITE && !s->freed) stream_flush(s);
-    leave(s);
+    else if (ready & IO_WRITE) stream_flush(s);
 }
 
 static void on_flush(void *arg) {
-    struct stream *s = arg;
-    s->busy++;
-    stream_flush(s);
-    leave(s);
+    stream_flush(arg);
 }
 
 struct stream *stream_new(struct loop *loop, int fd, size_t in_cap, size_t out_cap, const struct stream_events *events,
@@ -127,6 +102,7 @@ struct stream *stream_new(struct loop *loop, int fd, size_t in_cap, size_t out_c
     struct stream *s = mem_zalloc(sizeof *s);
     *s = (struct stream){.loop = loop, .fd = fd, .events = events, .arg = arg};
     s->flush = (struct defer){.fn = on_flush, .arg = s};
+    s->destroy = (struct defer){.fn = on_destroy, .arg = s};
     buf_init(&s->in, in_cap);
     buf_init(&s->out, out_cap);
     int flags = fcntl(fd, F_GETFL);
@@ -137,11 +113,13 @@ struct stream *stream_new(struct loop *loop, int fd, size_t in_cap, size_t out_c
 }
 
 void stream_free(struct stream *s) {
-    if (!s || s->freed) return;
-    s->freed = true;
+    if (!s || !s->io) return;
     s->broken = true;
-    if (s->busy == 0) destroy(s);
-    else watch(s);
+    loop_defer_cancel(s->loop, &s->flush);
+    io_free(s->io);
+    s->io = NULL;
+    close(s->fd);
+    loop_defer(s->loop, &s->destroy);
 }
 
 struct str stream_input(const struct stream *s) {
