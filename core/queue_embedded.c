@@ -508,6 +508,7 @@ const struct queue_ops queue_embedded_ops = {
     .is_up = embedded_is_up,
     .publish = embedded_publish,
     .consume = embedded_consume,
+    .consumer_pause = embedded_consumer_pause,
     .consumer_close = embedded_consumer_close,
     .ack = embedded_ack,
     .release = embedded_release,

@@ -90,6 +90,7 @@ void embedded_wake(struct embedded *q);      // something was gathered: send it 
 
 // ---- core/queue_embedded_consumer.c ----
 struct queue_consumer *embedded_consume(struct queue *q, const struct queue_consumer_config *config);
+void embedded_consumer_pause(struct queue_consumer *c);
 void embedded_consumer_close(struct queue_consumer *c);
 void embedded_ack(struct queue_consumer *c, uint64_t tag);
 void embedded_release(struct queue_consumer *c, uint64_t tag);

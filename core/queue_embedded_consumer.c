@@ -34,7 +34,7 @@ struct embedded_consumer {
     struct embedded_consumer *next_acking;
     size_t committing;                     // acks on their way to the disk
     bool busy;                             // in its callback
-    bool closed;
+    bool closed, paused;
 };
 
 static struct embedded_consumer *consumer_of(struct queue_consumer *c) {
@@ -110,7 +110,7 @@ void embedded_drop_held(struct lane *lane) {
 // ---- handing out -------------------------------------------------------------------------------------------------------------
 
 static bool has_credit(const struct embedded_consumer *c) {
-    return c->out < c->config.credit && (c->out == 0 || c->out_bytes < c->config.credit_bytes);
+    return !c->paused && c->out < c->config.credit && (c->out == 0 || c->out_bytes < c->config.credit_bytes);
 }
 
 static uint32_t take_slot(struct embedded_consumer *c) {
@@ -325,7 +325,7 @@ void embedded_release(struct queue_consumer *base, uint64_t tag) {
     struct slot slot;
     if (!settle_slot(c, tag, &slot)) return;
     c->lane->unsettled--;
-    add_back(c->lane, slot.id, slot.deliveries + 1);
+    add_back(c->lane, slot.id, slot.deliveries); // not counted: it did not kill anybody
     embedded_touch(c->lane);
 }
 
@@ -392,27 +392,35 @@ struct queue_consumer *embedded_consume(struct queue *base, const struct queue_c
     return &c->base;
 }
 
+// It keeps its tags and leaves its place to others.
 static void leave_lane(struct embedded_consumer *c) {
     struct lane *lane = c->lane;
+    if (c->paused) return;
+    c->paused = true;
     struct embedded_consumer **at = &lane->consumers;
     while (*at != c) at = &(*at)->next;
     *at = c->next;
     lane->credit -= c->config.credit;
     lane->credit_bytes -= c->config.credit_bytes;
-    lane->q->open_consumers--;
+    if (!lane->consumers) embedded_drop_held(lane);
+    else embedded_touch(lane);
+}
+
+void embedded_consumer_pause(struct queue_consumer *base) {
+    leave_lane(consumer_of(base));
 }
 
 void embedded_consumer_close(struct queue_consumer *base) {
     struct embedded_consumer *c = consumer_of(base);
     struct lane *lane = c->lane;
     leave_lane(c);
+    lane->q->open_consumers--;
     for (uint32_t i = 0; i < c->slot_count; i++) {
         if (!c->slots[i].used) continue;
         lane->unsettled--;
         add_back(lane, c->slots[i].id, c->slots[i].deliveries);
     }
-    if (!lane->consumers) embedded_drop_held(lane);
-    else embedded_touch(lane);
+    if (lane->consumers) embedded_touch(lane);
     c->closed = true;
     reap(c);
 }
