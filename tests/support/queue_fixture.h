@@ -38,6 +38,7 @@ struct str fn_name(const struct fixture *fx, const char *name);
 struct sent { // counts of confirms
     size_t calls, ok, failed;
     int last_code;
+    char last_error[200];
     bool inside; // a publish is on the stack: no confirm may come
 };
 void publish_event(struct fixture *fx, struct ev *ev, struct sent *sent);
