@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+// weir deploy: packs a file or a folder, guesses what was not said, and makes a new version of the function.
+#include "cli/client.h"
+#include "cli/commands.h"
+#include "cli/guess.h"
+#include "cli/out.h"
+#include "cli/pack.h"
+#include "core/digest.h"
+#include "core/options.h"
+#include "core/registry.h"
+
+static const struct arg_spec specs[] = {
+    {"name", 'n', ARG_TEXT, "NAME", "name of the function (default: from the file or folder)", NULL},
+    {"runtime", 0, ARG_TEXT, "R", "python or exec (default: from the file)", NULL},
+    {"handler", 0, ARG_TEXT, "H", "FILE.FUNCTION, or the file to execute (default: FILE.main_handler)", NULL},
+    {"timeout", 0, ARG_DURATION, "TIME", "most time for one attempt (default 30s)", NULL},
+    {"memory", 0, ARG_BYTES, "SIZE", "memory of one instance (default 256MiB)", NULL},
+    {"max-instances", 0, ARG_COUNT, "N", "most instances on one node", NULL},
+    {"retries", 0, ARG_COUNT, "N", "attempts after the first one (default 3)", NULL},
+    {"backoff", 0, ARG_DURATIONS, "LIST", "waits before the retries (default 1s,5s,30s; the last one repeats)", NULL},
+    {"max-age", 0, ARG_DURATION, "TIME", "an event is not tried after (default 6h)", NULL},
+    {"env", 'e', ARG_TEXT, "K=V", "environment variable; may be repeated", NULL},
+    {"description", 0, ARG_TEXT, "TEXT", "what it is for", NULL},
+    {0},
+};
+
+static void set_number(json_t *settings, const struct args *a, const char *option, const char *key, int64_t unit) {
+    if (args_has(a, option)) json_object_set_new(settings, key, json_integer(args_number(a, option, 0) / unit));
+}
+
+static int set_env(json_t *settings, const struct args *a) {
+    if (!args_has(a, "env")) return EXIT_OK;
+    json_t *env = json_object();
+    json_object_set_new(settings, "env", env);
+    const char *pair;
+    for (size_t i = 0; (pair = args_nth(a, "env", i)); i++) {
+        const char *equals = strchr(pair, '=');
+        if (!equals || equals == pair) return out_misuse("--env '%s' is not of the form NAME=VALUE", pair);
+        json_t *value = json_string(equals + 1);
+        if (!value) return out_misuse("--env %.*s: the value is not UTF-8", (int)(equals - pair), pair);
+        json_object_setn_new(env, pair, (size_t)(equals - pair), value);
+    }
+    return EXIT_OK;
+}
+
+static void set_backoff(json_t *settings, const struct args *a) {
+    const char *text = args_text(a, "backoff");
+    if (!text) return;
+    int64_t ms[BACKOFF_MAX];
+    int n = parse_durations_ms(str_of(text), ms, array_len(ms), NULL);
+    json_t *list = json_array();
+    for (int i = 0; i < n; i++) json_array_append_new(list, json_integer(ms[i]));
+    json_object_set_new(settings, "backoffMs", list);
+}
+
+static int read_settings(const struct args *a, json_t *settings) {
+    const char *backoff = args_text(a, "backoff");
+    int64_t ms[BACKOFF_MAX];
+    if (backoff && parse_durations_ms(str_of(backoff), ms, array_len(ms), NULL) < 0)
+        return out_misuse("--backoff: at most %d times", BACKOFF_MAX);
+    int64_t memory = args_number(a, "memory", 1 << 20);
+    if (memory % (1 << 20)) return out_misuse("--memory: whole MiB, such as 256MiB");
+    set_number(settings, a, "timeout", "timeoutMs", 1);
+    set_number(settings, a, "memory", "memoryMb", 1 << 20);
+    set_number(settings, a, "max-instances", "maxInstances", 1);
+    set_number(settings, a, "retries", "retries", 1);
+    set_number(settings, a, "max-age", "maxAgeMs", 1);
+    set_backoff(settings, a);
+    if (args_has(a, "description"))
+        json_object_set_new(settings, "description", json_string(args_text(a, "description")));
+    return set_env(settings, a);
+}
+
+static void print_done(const struct guess *g, int status, const json_t *answer, size_t bytes) {
+    char size[OUT_SHORT_BYTES];
+    const char *name = member_text(answer, "name", g->name);
+    long long version = member_int(answer, "version", 0);
+    if (status == 200) {
+        printf("%s:%lld unchanged (same code, same settings)\n", name, version);
+        return;
+    }
+    printf("%s:%lld deployed (%s, %s, %s, sha256 %.12s…)\n", name, version, g->runtime, g->handler,
+           out_size((int64_t)bytes, size), member_text(answer, "sha256", "?"));
+}
+
+static int send(const struct args *a, const struct guess *g, json_t *settings, struct str package) {
+    json_object_set_new(settings, "runtime", json_string(g->runtime));
+    json_object_set_new(settings, "handler", json_string(g->handler));
+    struct buf base64;
+    buf_init(&base64, PACK_MAX * 2);
+    MUST(base64_encode(package, &base64) == 0);
+    cleanup_free char *encoded = buf_take(&base64, NULL);
+    json_t *body = json_pack("{s:O, s:s}", "settings", settings, "package", encoded);
+    if (!body) return out_misuse("a name or a setting is not UTF-8");
+    cleanup_client struct client *c = client_new(a);
+    cleanup_free char *path = path_new("/v1/functions");
+    path_add(&path, g->name);
+    json_auto_t *answer = NULL;
+    int status;
+    int rc = client_json_status(c, "PUT", path, body, &answer, &status);
+    if (rc != EXIT_OK) return rc;
+    if (args_has(a, "json")) out_json(answer);
+    else print_done(g, status, answer, package.len);
+    return EXIT_OK;
+}
+
+static int guess_and_send(const struct args *a, struct guess *g, json_t *settings) {
+    const char *path = a->words[0];
+    struct err err = {0};
+    if (guess_fill(g, path, &err) < 0) return out_fail("%s", err.text);
+    struct buf package;
+    int rc = pack_is_archive(path) ? pack_read(path, &package, &err) : pack_path(path, &package, &err);
+    if (rc < 0) return out_fail("%s", err.text);
+    rc = send(a, g, settings, buf_str(&package));
+    buf_done(&package);
+    return rc;
+}
+
+static int run_deploy(const struct args *a) {
+    json_auto_t *settings = json_object();
+    int rc = read_settings(a, settings);
+    if (rc != EXIT_OK) return rc;
+    struct guess g = {
+        .name = mem_strdup(args_text(a, "name")),
+        .runtime = mem_strdup(args_text(a, "runtime")),
+        .handler = mem_strdup(args_text(a, "handler")),
+    };
+    rc = guess_and_send(a, &g, settings);
+    guess_done(&g);
+    return rc;
+}
+
+const struct command deploy_command = {
+    .name = "deploy",
+    .words = "PATH",
+    .summary = "Makes a new version of a function from a file, a folder or an archive",
+    .about = "\n  weir deploy hello.py                     def main_handler(event, context)\n"
+             "  weir deploy resize.sh                    payload on stdin, result on stdout\n"
+             "  weir deploy ./orders --retries 5         a folder with index.py, main.py, handler.py, app.py or bootstrap\n",
+    .specs = specs,
+    .uses = USES_SERVER | USES_JSON,
+    .least = 1,
+    .most = 1,
+    .run = run_deploy,
+};

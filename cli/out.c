@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/out.h"
+
+#include <stdarg.h>
+#include <unistd.h>
+
+#include "cli/commands.h"
+#include "core/base/clock.h"
+
+// --- terminals ----------------------------------------------------------------------------------------------------
+
+bool out_is_terminal(FILE *f) {
+    return isatty(fileno(f)) == 1;
+}
+
+const char *out_tone(FILE *f, enum tone tone) {
+    static const char *const escapes[] = {
+        [TONE_PLAIN] = "\033[0m", [TONE_GOOD] = "\033[32m", [TONE_WARN] = "\033[33m",
+        [TONE_BAD] = "\033[31m",  [TONE_DIM] = "\033[2m",   [TONE_BOLD] = "\033[1m",
+    };
+    const char *no_color = getenv("NO_COLOR"); // no-color.org
+    const char *term = getenv("TERM");
+    if ((no_color && *no_color) || (term && strcmp(term, "dumb") == 0) || !out_is_terminal(f)) return "";
+    return escapes[tone];
+}
+
+// C0, DEL, and the C1 controls as UTF-8 writes them (0xC2 0x80…0x9F).
+static bool is_control(struct str text, size_t i) {
+    unsigned char c = (unsigned char)text.data[i];
+    if (c == '\t' || c == '\n') return false;
+    if (c < 0x20 || c == 0x7f) return true;
+    return c == 0xc2 && i + 1 < text.len && (unsigned char)text.data[i + 1] < 0xa0;
+}
+
+void out_text(FILE *f, struct str text) {
+    if (!out_is_terminal(f)) {
+        if (text.len) fwrite(text.data, 1, text.len, f);
+        return;
+    }
+    for (size_t i = 0; i < text.len; i++) {
+        bool bad = is_control(text, i);
+        fputc(bad ? '?' : text.data[i], f);
+        if (bad && (unsigned char)text.data[i] == 0xc2) i++;
+    }
+}
+
+void out_block(FILE *f, const char *indent, struct str text) {
+    while (text.len) {
+        const char *end = memchr(text.data, '\n', text.len);
+        size_t n = end ? (size_t)(end - text.data) : text.len;
+        fputs(indent, f);
+        out_text(f, (struct str){text.data, n});
+        fputc('\n', f);
+        n += end != NULL;
+        text = (struct str){text.data + n, text.len - n};
+    }
+}
+
+// --- messages -----------------------------------------------------------------------------------------------------
+
+static bool progress_shown;
+
+static void progress_wipe(void) {
+    if (progress_shown) fputs("\r\033[K", stderr);
+    progress_shown = false;
+}
+
+static void say(const char *head, enum tone tone, const char *fmt, va_list ap) {
+    char *text = NULL;
+    MUST(vasprintf(&text, fmt, ap) >= 0);
+    fflush(stdout);
+    progress_wipe();
+    fprintf(stderr, "%s%s%s", out_tone(stderr, tone), head, out_tone(stderr, TONE_PLAIN));
+    out_text(stderr, str_of(text));
+    fputc('\n', stderr);
+    free(text);
+}
+
+int out_fail(const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    say("weir: ", TONE_BAD, fmt, ap);
+    va_end(ap);
+    return EXIT_FAILED;
+}
+
+int out_misuse(const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    say("weir: ", TONE_BAD, fmt, ap);
+    va_end(ap);
+    return EXIT_MISUSE;
+}
+
+void out_note(const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    say("", TONE_DIM, fmt, ap);
+    va_end(ap);
+}
+
+void out_progress(const char *fmt, ...) {
+    if (!out_is_terminal(stderr)) return;
+    progress_wipe();
+    if (!fmt) return;
+    va_list ap;
+    va_start(ap, fmt);
+    vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    fflush(stderr);
+    progress_shown = true;
+}
+
+bool out_confirm(const char *fmt, ...) {
+    if (!out_is_terminal(stdin) || !out_is_terminal(stderr)) return true;
+    va_list ap;
+    va_start(ap, fmt);
+    vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    fputs(" [y/N] ", stderr);
+    char answer[16];
+    if (!fgets(answer, sizeof answer, stdin)) return false;
+    return answer[0] == 'y' || answer[0] == 'Y';
+}
+
+// --- values -------------------------------------------------------------------------------------------------------
+
+static void dump(const json_t *value, size_t flags) {
+    char *text = json_dumps(value, flags | JSON_ENCODE_ANY);
+    MUST(text);
+    puts(text);
+    free(text);
+}
+
+void out_json(const json_t *value) {
+    dump(value, JSON_INDENT(2));
+}
+
+void out_json_line(const json_t *value) {
+    dump(value, JSON_COMPACT);
+}
+
+const char *out_span(int64_t ms, char out[OUT_SHORT_BYTES]) {
+    static const struct {
+        int64_t ms, below;
+        const char *unit;
+    } units[] = {{1, 1000, "ms"}, {1000, 120000, "s"}, {60000, 7200000, "m"}, {3600000, 172800000, "h"}, {86400000, INT64_MAX, "d"}};
+    if (ms < 0) ms = 0;
+    size_t i = 0;
+    while (ms >= units[i].below) i++;
+    snprintf(out, OUT_SHORT_BYTES, "%lld%s", (long long)(ms / units[i].ms), units[i].unit);
+    return out;
+}
+
+const char *out_age(int64_t unix_ms, char out[OUT_SHORT_BYTES]) {
+    if (unix_ms <= 0) return strcpy(out, "-");
+    int64_t ms = clock_unix_ms() - unix_ms;
+    return out_span(ms < 1000 ? 0 : ms, out);
+}
+
+const char *out_size(int64_t bytes, char out[OUT_SHORT_BYTES]) {
+    static const char *const units[] = {"B", "kB", "MB", "GB", "TB"};
+    double n = (double)bytes;
+    size_t i = 0;
+    for (; n >= 999.5 && i + 1 < array_len(units); i++) n /= 1000;
+    snprintf(out, OUT_SHORT_BYTES, "%.*f %s", i > 0 && n < 9.95 ? 1 : 0, n, units[i]);
+    return out;
+}
+
+// --- tables -------------------------------------------------------------------------------------------------------
+
+struct table_cell {
+    char *text;
+    enum tone tone;
+};
+
+void table_init(struct table *t, const char *const titles[]) {
+    *t = (struct table){0};
+    for (; titles[t->columns]; t->columns++) {
+        MUST(t->columns < TABLE_COLUMNS_MAX);
+        const char *title = titles[t->columns];
+        t->right[t->columns] = title[0] == '>';
+        t->titles[t->columns] = title + (title[0] == '>');
+    }
+}
+
+void table_add(struct table *t, enum tone tone, const char *fmt, ...) {
+    if (t->cells == t->room) {
+        t->room = t->room ? t->room * 2 : 64;
+        t->cell = mem_realloc(t->cell, t->room * sizeof *t->cell);
+    }
+    struct table_cell *cell = &t->cell[t->cells++];
+    cell->tone = tone;
+    va_list ap;
+    va_start(ap, fmt);
+    MUST(vasprintf(&cell->text, fmt, ap) >= 0);
+    va_end(ap);
+    for (char *c = cell->text; *c; c++) // a cell is one line
+        if (*c == '\n' || *c == '\t' || *c == '\r') *c = ' ';
+}
+
+// Characters, not bytes: UTF-8 continuation bytes take no room.
+static size_t width_of(const char *text) {
+    size_t n = 0;
+    for (; *text; text++) n += ((unsigned char)*text & 0xc0) != 0x80;
+    return n;
+}
+
+static void print_cell(const struct table *t, size_t column, size_t width, const char *text, enum tone tone) {
+    size_t gap = width - width_of(text);
+    bool last = column + 1 == t->columns;
+    if (t->right[column]) printf("%*s", (int)gap, "");
+    if (tone != TONE_PLAIN) fputs(out_tone(stdout, tone), stdout);
+    out_text(stdout, str_of(text));
+    if (tone != TONE_PLAIN) fputs(out_tone(stdout, TONE_PLAIN), stdout);
+    if (!t->right[column] && !last) printf("%*s", (int)gap, "");
+    fputs(last ? "\n" : "  ", stdout);
+}
+
+void table_print(struct table *t) {
+    size_t width[TABLE_COLUMNS_MAX];
+    for (size_t c = 0; c < t->columns; c++) width[c] = width_of(t->titles[c]);
+    for (size_t i = 0; i < t->cells; i++) {
+        size_t n = width_of(t->cell[i].text);
+        if (n > width[i % t->columns]) width[i % t->columns] = n;
+    }
+    for (size_t c = 0; c < t->columns; c++) print_cell(t, c, width[c], t->titles[c], TONE_BOLD);
+    for (size_t i = 0; i < t->cells; i++) {
+        print_cell(t, i % t->columns, width[i % t->columns], t->cell[i].text, t->cell[i].tone);
+        free(t->cell[i].text);
+    }
+    free(t->cell);
+    *t = (struct table){0};
+}
