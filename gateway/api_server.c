@@ -10,8 +10,9 @@
 static void on_status(void *arg, json_t *all) {
     struct call *call = arg;
     struct gateway *gw = call->gw; // NULL: nobody will read it
-    MUST(json_object_set_new(all, "version", json_string(WEIR_VERSION)) == 0);
-    MUST(json_object_set_new(all, "startedMs", json_integer(gw ? gw->started_ms : 0)) == 0);
+    json_t *own = json_pack("{s:s, s:I}", "version", WEIR_VERSION, "startedMs", (json_int_t)(gw ? gw->started_ms : 0));
+    MUST(own && json_object_update_missing(all, own) == 0); // what the server says of itself counts
+    json_decref(own);
     reply_json(call, 200, all);
 }
 

@@ -23,7 +23,7 @@ static uint64_t mix(uint64_t hash, struct str s) {
 }
 
 static uint64_t look_at(const struct http_request *req, uint64_t hash) {
-    check(req->method.len > 0 && req->body.len <= BODY_CAP && req->header_count <= HTTP_FIELDS_MAX);
+    check(req->method.len > 0 && req->body.len <= BODY_CAP && req->header_count <= HTTP_HEADERS_MAX);
     check(req->path.len > 0 && (req->path.data[0] == '/' || str_is(req->path, "*")));
     hash = mix(mix(mix(hash, req->method), req->path), req->query);
     for (size_t i = 0; i < req->header_count; i++) hash = mix(mix(hash, req->headers[i].name), req->headers[i].value);
