@@ -582,11 +582,13 @@ static bool mount_small_disk(const char *dir) {
 
 static void test_full_disk(void **state) {
     struct fixture *fx = *state;
+    store_close(fx->store); // the child begins without threads
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) _exit(mount_small_disk(fx->dir) ? full_disk_steps(fx->dir) : 99);
     int status;
     assert_int_equal(waitpid(pid, &status, 0), pid);
+    open_store(fx);
     if (WIFEXITED(status) && WEXITSTATUS(status) == 99) skip(); // neither root nor user namespaces
     assert_int_equal(status, 0);
 }
@@ -641,6 +643,7 @@ static void test_kill_server(void **state) {
     submit_some(&l, 1000);
     TURN_UNTIL(fx->loop, l.calls[200].done);
     submit_some(&l, 60000);
+    TURN_UNTIL(fx->loop, l.calls[10000].done);
     free(service_run("postgres", "kill", fx->dir));
     TURN_UNTIL(fx->loop, l.calls[60999].done);
     struct call refused;
