@@ -46,10 +46,25 @@ static sqlite3_stmt *stmt_of(const struct sql_row *row) {
 
 // ---- errors ------------------------------------------------------------------------------------------------------------
 
+static bool is_space_errno(int e) {
+    return e == ENOSPC || e == EDQUOT || e == EFBIG;
+}
+
+// SQLite says SQLITE_FULL for ENOSPC only; a quota or a limit shows as an I/O error, whose reason the file keeps
+// (sqlite3_system_errno is the errno of whatever came last).
+static bool is_write_refused(struct sqlite *s) {
+    int e = 0;
+    if (sqlite3_file_control(s->db, "main", SQLITE_FCNTL_LAST_ERRNO, &e) == SQLITE_OK && is_space_errno(e)) return true;
+    sqlite3_file *log = NULL;
+    if (sqlite3_file_control(s->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log) != SQLITE_OK) return false;
+    if (!log || !log->pMethods) return false;
+    return log->pMethods->xFileControl(log, SQLITE_FCNTL_LAST_ERRNO, &e) == SQLITE_OK && is_space_errno(e);
+}
+
 static bool is_out_of_space(struct sqlite *s, int code) {
     if (code == SQLITE_FULL) return true;
-    int e = code == SQLITE_IOERR || code == SQLITE_CANTOPEN ? sqlite3_system_errno(s->db) : 0;
-    return e == ENOSPC || e == EDQUOT || e == EFBIG;
+    if (code == SQLITE_CANTOPEN) return is_space_errno(sqlite3_system_errno(s->db));
+    return code == SQLITE_IOERR && is_write_refused(s);
 }
 
 static enum err_code code_of(struct sqlite *s) {
