@@ -13,6 +13,7 @@
 
 #include "cli/server_parts.h"
 #include "core/base/clock.h"
+#include "core/base/fault.h"
 #include "core/base/log.h"
 
 #define DRAIN_LOOK_MS 10
@@ -247,6 +248,7 @@ int server_run(const struct options *options, struct err *err) {
     struct server s = {.options = options, .started_ms = clock_unix_ms()};
     signal(SIGPIPE, SIG_IGN);
     raise_file_limit();
+    fault_arm(getenv("WEIR_CRASH_AT"));
     json_object_seed(0);
     s.loop = loop_new();
     s.drain_timer = timer_new(s.loop, look_at_drain, &s);

@@ -4,6 +4,7 @@
 #include "core/ingest.h"
 
 #include "core/base/clock.h"
+#include "core/base/fault.h"
 
 #define SWEEP_MS 100          // how exact the waiting limit of sync calls is
 #define SYNC_SLACK_MS 5000    // a call without a deadline waits for two timeouts of the function and this
@@ -90,6 +91,7 @@ static int admit(struct ingest *in, const struct ev *ev, struct version **ret, s
 
 static void on_confirm(void *arg, int code, const struct err *err) {
     struct publish *p = arg;
+    FAULT("ingest.published");
     p->ingest->publishing--;
     count(p->ingest, p->version, code);
     p->accepted(p->arg, code, err);

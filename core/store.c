@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "core/base/clock.h"
+#include "core/base/fault.h"
 #include "core/base/log.h"
 
 #define GROUP_MAX 4096          // jobs of one transaction
@@ -147,8 +148,10 @@ static int run_transaction(struct store *s, struct store_job **jobs, size_t coun
         s->ops->rollback(s->sql);
         return rc;
     }
+    FAULT("store.ran");
     rc = s->ops->commit(s->sql, err);
     if (rc) s->ops->rollback(s->sql);
+    if (rc == 0) FAULT("store.committed");
     return rc;
 }
 

@@ -3,6 +3,7 @@
 #include "dlq/due.h"
 
 #include "core/base/clock.h"
+#include "core/base/fault.h"
 #include "core/base/log.h"
 
 #define AWAY_MS 1000     // pause after the store or the queue was away
@@ -45,6 +46,7 @@ static void rest(struct due *d, int64_t delay_ms) {
 }
 
 static void end_round(struct due *d) {
+    FAULT("due.marked");
     bool was_full = d->count == DUE_CLAIM, away = d->away;
     for (size_t i = 0; i < d->count; i++) ev_free(d->shipments[i].copy);
     free(d->claimed);
@@ -88,6 +90,7 @@ static struct letter *select_by(const struct due *d, bool delivered, size_t *ret
 }
 
 static void mark_round(struct due *d) {
+    FAULT("due.published");
     d->open = 1; // held until every step has been started
     size_t delivered_count, refused_count;
     cleanup_free struct letter *delivered = select_by(d, true, &delivered_count);
@@ -129,6 +132,7 @@ static void on_claimed(void *arg, int code, const struct err *err, struct letter
         rest(d, DUE_LOOK_MS);
         return;
     }
+    FAULT("due.claimed");
     d->claimed = mem_array(count, sizeof *letters);
     memcpy(d->claimed, letters, count * sizeof *letters);
     d->shipments = mem_array(count, sizeof *d->shipments);

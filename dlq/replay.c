@@ -3,6 +3,7 @@
 #include "dlq/replay.h"
 
 #include "core/base/clock.h"
+#include "core/base/fault.h"
 #include "core/base/log.h"
 
 #define REPLAY_LEASE_MS 60000
@@ -55,11 +56,13 @@ static void on_marked(void *arg, int code, const struct err *err) {
     struct run *run = arg;
     if (code) run->mark_error = *err;
     if (--run->open) return;
+    FAULT("replay.marked");
     if (run->mark_error.code) log_warn("replay", "cannot mark replayed letters", LOG_STR("error", run->mark_error.text));
     end_run(run, run->mark_error.code, &run->mark_error);
 }
 
 static void mark(struct run *run) {
+    FAULT("replay.published");
     cleanup_free struct letter *good = mem_array(run->count, sizeof *good);
     cleanup_free struct letter *bad = mem_array(run->count, sizeof *bad);
     cleanup_free struct id *replay_ids = mem_array(run->count, sizeof *replay_ids);
@@ -113,6 +116,7 @@ static void on_claimed(void *arg, int code, const struct err *err, struct letter
         end_run(run, code, err);
         return;
     }
+    FAULT("replay.claimed");
     run->result.more = count >= run->limit;
     run->count = run->open = count;
     run->claimed = mem_array(count, sizeof *letters);

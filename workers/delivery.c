@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "workers/delivery.h"
 
+#include "core/base/fault.h"
+
 #define BIT(state) (1u << (state))
 
 static const struct {
@@ -27,6 +29,7 @@ struct delivery *delivery_new(const struct queue_msg *msg, struct queue_consumer
 void delivery_move(struct delivery *d, enum delivery_state to) {
     MUST(states[d->state].next & BIT(to));
     d->state = to;
+    FAULT2("delivery.", states[to].word);
 }
 
 static void done_with(struct delivery *d) {

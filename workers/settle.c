@@ -5,6 +5,7 @@
 #include <utlist.h>
 
 #include "core/base/clock.h"
+#include "core/base/fault.h"
 #include "core/base/log.h"
 #include "dlq/history.h"
 #include "dlq/retry.h"
@@ -64,6 +65,7 @@ static void on_stored(void *arg, int code, const struct err *err) {
         s->retry_armed = true;
         return;
     }
+    FAULT2("letter.", letter_state_word(p->draft.state));
     struct str function = p->ev->f.function;
     metrics_add(s->c.metrics, p->draft.state == LETTER_DUE ? METRIC_LETTERS_DUE : METRIC_LETTERS_DEAD, function, 1);
     if (p->draft.state == LETTER_DUE) s->c.on_due(s->c.arg, p->draft.due_ms);
