@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+// weir dlq: the table of commands, the filter, and list. show is in cli/dlq_show.c, what changes letters in
+// cli/dlq_change.c.
+#include "cli/dlq.h"
+
+#include "cli/commands.h"
+#include "cli/out.h"
+#include "core/base/buf.h"
+
+#define LIST_DEFAULT 50
+#define ERROR_WIDTH 60
+
+// --- the filter ---------------------------------------------------------------------------------------------------
+
+static void filter_query(const struct args *a, const char *state, char **path) {
+    path_query(path, "function", args_text(a, "function"));
+    path_query(path, "error", args_text(a, "error"));
+    path_query(path, "state", state);
+    if (args_has(a, "since")) path_query_number(path, "sinceMs", args_number(a, "since", 0));
+    if (args_has(a, "until")) path_query_number(path, "untilMs", args_number(a, "until", 0));
+}
+
+static void set_text(json_t *o, const char *key, const char *value) {
+    if (value) json_object_set_new(o, key, json_string(value));
+}
+
+json_t *dlq_filter_json(const struct args *a, const char *state) {
+    json_t *filter = json_object();
+    set_text(filter, "function", args_text(a, "function"));
+    set_text(filter, "error", args_text(a, "error"));
+    set_text(filter, "state", state);
+    if (args_has(a, "since")) json_object_set_new(filter, "sinceMs", json_integer(args_number(a, "since", 0)));
+    if (args_has(a, "until")) json_object_set_new(filter, "untilMs", json_integer(args_number(a, "until", 0)));
+    return filter;
+}
+
+bool dlq_has_filter(const struct args *a) {
+    return args_has(a, "function") || args_has(a, "error") || args_has(a, "since") || args_has(a, "until");
+}
+
+char *dlq_filter_text(const struct args *a) {
+    const char *function = args_text(a, "function"), *error = args_text(a, "error");
+    const char *since = args_text(a, "since"), *until = args_text(a, "until");
+    return mem_printf("%sletters%s%s%s%s%s%s%s%s", dlq_has_filter(a) ? "" : "all ", function ? " of " : "",
+                      function ? function : "", error ? " with error " : "", error ? error : "", since ? " since " : "",
+                      since ? since : "", until ? " until " : "", until ? until : "");
+}
+
+// --- reading ------------------------------------------------------------------------------------------------------
+
+static int fetch_page(struct client *c, const struct args *a, const char *state, int64_t limit, const char *cursor,
+                      json_t **ret) {
+    cleanup_free char *path = path_new("/v1/letters");
+    filter_query(a, state, &path);
+    path_query_number(&path, "limit", limit);
+    path_query(&path, "cursor", cursor);
+    return client_json(c, "GET", path, NULL, ret);
+}
+
+int dlq_fetch(struct client *c, const struct args *a, const char *state, int64_t limit, json_t **ret_letters,
+              bool *ret_more) {
+    json_auto_t *all = json_array();
+    cleanup_free char *cursor = NULL;
+    for (;;) {
+        json_auto_t *page = NULL;
+        int64_t left = limit ? limit - (int64_t)json_array_size(all) : DLQ_PAGE;
+        int rc = fetch_page(c, a, state, left < DLQ_PAGE ? left : DLQ_PAGE, cursor, &page);
+        if (rc != EXIT_OK) return rc;
+        json_array_extend(all, json_object_get(page, "letters"));
+        free(cursor);
+        cursor = mem_strdup(member_text(page, "next", NULL));
+        if (!cursor || (limit && (int64_t)json_array_size(all) >= limit)) break;
+    }
+    *ret_more = cursor != NULL;
+    *ret_letters = json_incref(all);
+    return EXIT_OK;
+}
+
+int dlq_fetch_one(struct client *c, const char *id, json_t **ret) {
+    cleanup_free char *path = path_new("/v1/letters");
+    path_add(&path, id);
+    return client_json(c, "GET", path, NULL, ret);
+}
+
+// --- list ---------------------------------------------------------------------------------------------------------
+
+// "KeyError: 'total'", cut to a width without tearing a character apart.
+static char *short_error(const json_t *letter) {
+    const char *type = member_text(letter, "errorType", ""), *message = member_text(letter, "errorMessage", "");
+    char *text = mem_printf("%s%s%s", type, *type && *message ? ": " : "", message);
+    size_t i = 0, width = 0;
+    for (; text[i] && text[i] != '\n'; i++)
+        if (((unsigned char)text[i] & 0xc0) != 0x80 && width++ == ERROR_WIDTH) break;
+    if (!text[i]) return text;
+    char *cut = mem_printf("%.*s…", (int)i, text);
+    free(text);
+    return cut;
+}
+
+static enum tone state_tone(const char *state) {
+    if (strcmp(state, "dead") == 0) return TONE_BAD;
+    if (strcmp(state, "due") == 0 || strcmp(state, "replaying") == 0) return TONE_WARN;
+    return TONE_DIM;
+}
+
+void dlq_print_table(const json_t *letters) {
+    static const char *const titles[] = {"ID", "FUNCTION", "STATE", ">ATTEMPTS", "ERROR", ">AGE", NULL};
+    struct table t;
+    table_init(&t, titles);
+    size_t i;
+    const json_t *letter;
+    json_array_foreach(letters, i, letter) {
+        char age[OUT_SHORT_BYTES];
+        const char *state = member_text(letter, "state", "?");
+        cleanup_free char *error = short_error(letter);
+        table_add(&t, TONE_PLAIN, "%s", member_text(letter, "id", "?"));
+        table_add(&t, TONE_BOLD, "%s", member_text(letter, "function", "?"));
+        table_add(&t, state_tone(state), "%s", state);
+        table_add(&t, TONE_PLAIN, "%lld", (long long)member_int(letter, "attempts", 0));
+        table_add(&t, TONE_PLAIN, "%s", error);
+        table_add(&t, TONE_PLAIN, "%s", out_age(member_int(letter, "changedMs", 0), age));
+    }
+    table_print(&t);
+}
+
+static const struct arg_spec list_specs[] = {
+    DLQ_FILTER_SPECS,
+    DLQ_STATE_SPEC("only in this state (default dead)"),
+    {0},
+};
+
+static int run_list(const struct args *a) {
+    cleanup_client struct client *c = client_new(a);
+    json_auto_t *letters = NULL;
+    const char *state = args_text(a, "state");
+    int64_t limit = args_number(a, "limit", LIST_DEFAULT);
+    bool more;
+    if (limit == 0) return out_misuse("dlq list: --limit must be at least 1");
+    int rc = dlq_fetch(c, a, state, limit, &letters, &more);
+    if (rc != EXIT_OK) return rc;
+    if (args_has(a, "json")) {
+        json_auto_t *shown = json_pack("{s:O, s:b}", "letters", letters, "more", (int)more);
+        out_json(shown);
+        return EXIT_OK;
+    }
+    if (json_array_size(letters) == 0) out_note("no %s letters", state ? state : "dead");
+    else dlq_print_table(letters);
+    if (more) out_note("there are more than these %lld: --limit N", (long long)limit);
+    return EXIT_OK;
+}
+
+static const struct command dlq_list = {
+    .name = "list",
+    .summary = "Lists letters: events that failed for good (dead), or wait for a retry (--state due)",
+    .specs = list_specs,
+    .uses = USES_SERVER | USES_JSON,
+    .run = run_list,
+};
+
+const struct command dlq_command = {
+    .name = "dlq",
+    .summary = "Shows the dead letters and sends them back, or gives them up",
+    .subs = (const struct command *const[]){&dlq_list, &dlq_show, &dlq_replay, &dlq_discard, &dlq_purge, NULL},
+};
