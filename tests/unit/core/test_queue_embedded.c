@@ -79,11 +79,11 @@ static void live_and_die(const char *dir, bool consume_first) {
     kill(getpid(), SIGKILL);
 }
 
-static void in_child(const char *dir, bool consume_first) {
+static void in_child(void (*life)(const char *dir, bool consume_first), const char *dir, bool consume_first) {
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
-        live_and_die(dir, consume_first);
+        life(dir, consume_first);
         _exit(1);
     }
     int status;
@@ -105,7 +105,7 @@ static void check_survivors(const struct sink *s, uint32_t before) {
 
 static void kill_and_count(bool consume_first) {
     char *dir = temp_dir_new();
-    in_child(dir, consume_first);
+    in_child(live_and_die, dir, consume_first);
     struct fixture fx = {.backend = BACKEND_EMBEDDED, .loop = loop_new(), .dir = dir};
     fixture_open(&fx);
     struct sink s = {0};
@@ -137,6 +137,61 @@ static void test_kill_fast_path(void **state) {
 static void test_kill_from_disk(void **state) {
     (void)state;
     kill_and_count(false);
+}
+
+// The process dies in the callback: even what was handed out a moment ago counts.
+struct killer {
+    struct queue_consumer *c;
+    unsigned seen;
+};
+
+static void die_at_30(void *arg, struct queue_msg *msgs, size_t count) {
+    struct killer *k = arg;
+    for (size_t i = 0; i < count; i++) {
+        if (++k->seen == 30) kill(getpid(), SIGKILL);
+        ev_free(msgs[i].ev);
+        queue_ack(k->c, msgs[i].tag);
+    }
+}
+
+static void die_in_callback(const char *dir, bool consume_first) {
+    struct fixture fx = {.backend = BACKEND_EMBEDDED, .loop = loop_new(), .dir = mem_strdup(dir)};
+    fixture_open(&fx);
+    struct killer k = {0};
+    struct queue_consumer_config config = {.function = FN, .credit = 2, .credit_bytes = 1024, .on_messages = die_at_30, .arg = &k};
+    if (consume_first) k.c = queue_consume(fx.q, &config);
+    struct sent sent = {0};
+    for (unsigned i = 0; i < PUBLISHED; i++) publish_number(&fx, FN, i, &sent);
+    if (!consume_first) TURN_UNTIL(fx.loop, sent.ok == PUBLISHED);
+    if (!consume_first) k.c = queue_consume(fx.q, &config);
+    TURN_UNTIL(fx.loop, k.seen > 30);
+}
+
+static void kill_in_callback(bool consume_first) {
+    char *dir = temp_dir_new();
+    in_child(die_in_callback, dir, consume_first);
+    struct fixture fx = {.backend = BACKEND_EMBEDDED, .loop = loop_new(), .dir = dir};
+    fixture_open(&fx);
+    struct sink s = {0};
+    sink_open(&s, &fx, FN, 1000);
+    int64_t left = rows_on_disk(&fx);
+    assert_in_range(left, PUBLISHED - 29, PUBLISHED);
+    TURN_UNTIL(fx.loop, s.count == (size_t)left);
+    for (size_t i = 0; i < s.count; i++) {
+        unsigned n = number_of(s.msgs[i].ev);
+        if (n < 30) assert_int_equal(s.msgs[i].delivery_count, 1);
+        if (n >= 32) assert_int_equal(s.msgs[i].delivery_count, 0);
+    }
+    sink_close(&s);
+    fixture_close(&fx);
+    loop_free(fx.loop);
+    temp_dir_remove(dir);
+}
+
+static void test_kill_in_callback(void **state) {
+    (void)state;
+    kill_in_callback(true);
+    kill_in_callback(false);
 }
 
 // ---- broken rows -------------------------------------------------------------------------------------------------------
@@ -357,6 +412,7 @@ static int tear_down(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_kill_fast_path),   cmocka_unit_test(test_kill_from_disk),
+        cmocka_unit_test(test_kill_in_callback),
         WITH_QUEUE(test_undecodable),            WITH_QUEUE(test_acks_leave_others),
         WITH_QUEUE(test_delete_and_again),       WITH_QUEUE(test_cap_after_restart),
         WITH_QUEUE(test_backlog),                WITH_QUEUE(test_failing_store),
