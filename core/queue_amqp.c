@@ -9,6 +9,8 @@
 //   - a classic queue only tells that there was an earlier delivery: delivery_count is then 1;
 //   - queue_depth counts as unsettled what this process holds; the age of the oldest is unknown (0);
 //   - config.max_messages is not used: the broker's policy, or ?max_length= in the URL, is the cap.
+// A single RabbitMQ 3.10 node that is killed within about a second after it declared a quorum queue may come back with an
+// empty queue of that name: it writes the directory of its queues with a delay. Clusters keep it on the other nodes.
 // Invariants: in_flight counts requests that are with the publisher or about to be; a consumer is freed when its thread
 // has said MQ_UNSUBSCRIBED; `epoch` follows the link's, so that void tags are dropped here.
 #include "core/queue_amqp_conn.h"

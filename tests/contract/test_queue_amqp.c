@@ -300,7 +300,13 @@ static void test_broker_killed_under_load(void **state) {
     struct fixture *fx = *state;
     struct load *load = mem_zalloc(sizeof *load);
     load->fx = fx;
-    run_load(load, fn_name(fx, "killed"), "kill");
+    struct str fn = fn_name(fx, "killed");
+    // RabbitMQ writes the directory of its quorum queues half a second after a change: a node that is killed before
+    // that comes back with an empty queue under the same name. A clean restart makes this one old enough.
+    publish_numbers(fx, fn, 1);
+    broker("restart");
+    TURN_UNTIL(fx->loop, queue_is_up(fx->q));
+    run_load(load, fn, "kill");
     free(load);
 }
 

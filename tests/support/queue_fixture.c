@@ -100,7 +100,7 @@ static void on_confirm(void *arg, int code, const struct err *err) {
     sent->failed++;
     assert_non_null(err);
     assert_true(err->text[0] != '\0');
-    snprintf(sent->last_error, sizeof sent->last_error, "%s", err->text);
+    snprintf(sent->last_error, sizeof sent->last_error, "%.190s", err->text);
 }
 
 void publish_event(struct fixture *fx, struct ev *ev, struct sent *sent) {
