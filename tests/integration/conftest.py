@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the integration tests share: folders, servers, backends.
+
+    def test_it(serve, backend):        # runs twice: embedded, and RabbitMQ with PostgreSQL
+        server = serve(backend=backend)
+
+RabbitMQ and PostgreSQL are started when the first test wants them and stopped after the last. Each test has a virtual host
+and a database of its own in them, so that tests never meet.
+"""
+import base64
+import itertools
+import pathlib
+import shutil
+import sys
+import tempfile
+import urllib.request
+
+import psycopg2
+import pytest
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "services")]
+import services  # noqa: E402
+from collector import Collector  # noqa: E402
+from server import Server  # noqa: E402
+
+_numbers = itertools.count(1)
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "short: runs under the sanitizers too")
+
+
+class ManagedRabbitMQ(services.RabbitMQ):
+    """With its management API, which makes a virtual host in milliseconds."""
+
+    def start(self):
+        self.url, self.management = self._run("start", "--management").splitlines()[:2]
+        return self.url
+
+    def restart(self):
+        super().restart()
+        return self.start()  # it runs: this only reads both URLs again
+
+    def call(self, method, path, body=b"{}"):
+        request = urllib.request.Request(self.management.rstrip("/") + path, method=method, data=body if method == "PUT" else None)
+        request.add_header("Authorization", "Basic " + base64.b64encode(b"guest:guest").decode())
+        request.add_header("Content-Type", "application/json")
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.read()
+
+
+class Backend:
+    """Where a server of this test keeps things. `options` go to the server; `mq` and `db` are the services (or None)."""
+
+    def __init__(self, kind, options, mq=None, db=None, vhost="", database=""):
+        self.kind, self.options, self.mq, self.db, self.vhost, self.database = kind, options, mq, db, vhost, database
+
+    @property
+    def embedded(self):
+        return self.mq is None
+
+    @property
+    def amqp_url(self):
+        return self.options["queue"]
+
+    @property
+    def store_url(self):
+        return self.options["store"]
+
+
+@pytest.fixture(scope="session")
+def rabbitmq():
+    with ManagedRabbitMQ() as mq:
+        yield mq
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    with services.Postgres() as db:
+        yield db
+
+
+def execute(db, statement):
+    connection = psycopg2.connect(db.url)
+    connection.autocommit = True
+    try:
+        connection.cursor().execute(statement)
+    finally:
+        connection.close()
+
+
+def make_real_backend(mq, db):
+    name = f"weir_{next(_numbers)}"
+    mq.call("PUT", f"/api/vhosts/{name}")
+    mq.call("PUT", f"/api/permissions/{name}/guest", b'{"configure":".*","write":".*","read":".*"}')
+    execute(db, f"CREATE DATABASE {name}")
+    return Backend("amqp+postgres", {"queue": mq.url + name, "store": db.url.rpartition("/")[0] + "/" + name}, mq, db, name, name)
+
+
+def drop_real_backend(backend):
+    """The services may be down by the test's doing: they are thrown away at the end anyway."""
+    try:
+        backend.mq.call("DELETE", f"/api/vhosts/{backend.vhost}")
+        execute(backend.db, f"DROP DATABASE IF EXISTS {backend.database} WITH (FORCE)")
+    except (OSError, psycopg2.Error):
+        pass
+
+
+@pytest.fixture
+def real_backend(rabbitmq, postgres):
+    made = make_real_backend(rabbitmq, postgres)
+    yield made
+    drop_real_backend(made)
+
+
+@pytest.fixture(params=["embedded", "amqp+postgres"])
+def backend(request):
+    if request.param == "embedded":
+        return Backend("embedded", {})
+    return request.getfixturevalue("real_backend")
+
+
+@pytest.fixture
+def folder():
+    """A temporary folder that is gone after the test."""
+    path = pathlib.Path(tempfile.mkdtemp(prefix="weir-it-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def collector():
+    with Collector() as made:
+        yield made
+
+
+@pytest.fixture
+def serve(folder, collector, request):
+    """serve(options, env=…, backend=…) starts a server whose functions can tell the collector. All are stopped after the test."""
+    if "backend" in request.fixturenames:  # so that it is taken down after the servers
+        request.getfixturevalue("backend")
+    servers = []
+
+    def make(options=None, env=None, backend=None, dir=None, start=True):
+        given = {**(backend.options if backend else {}), **(options or {})}
+        made = Server(dir or folder / f"server{len(servers)}", given, env, collector, start=False)
+        servers.append(made)
+        return made.start() if start else made
+
+    yield make
+    troubles = []
+    for server in servers:
+        try:
+            server.close()
+        except AssertionError as why:
+            troubles.append(str(why))
+    assert not troubles, "\n".join(troubles)
