@@ -59,6 +59,11 @@ struct queue_consumer *queue_consume(struct queue *q, const struct queue_consume
     return c;
 }
 
+void queue_consumer_pause(struct queue_consumer *c) {
+    MUST(c);
+    c->queue->ops->consumer_pause(c);
+}
+
 void queue_consumer_close(struct queue_consumer *c) {
     MUST(c);
     c->queue->ops->consumer_close(c);

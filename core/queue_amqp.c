@@ -26,7 +26,7 @@ struct consumer {
     struct mq_command *settling; // acks and releases of this turn
     size_t handed_out, unsettled;
     uint16_t epoch;
-    bool closed;
+    bool closed, paused;
 };
 
 struct amqp {
@@ -226,6 +226,12 @@ static void send_settling(struct amqp *a, struct consumer *c) {
     c->settling = NULL;
 }
 
+static void consumer_pause(struct queue_consumer *base) {
+    struct consumer *c = consumer_of(base);
+    if (!c->paused) command(amqp_of(base->queue), MQ_PAUSE, c->link);
+    c->paused = true;
+}
+
 static void consumer_close(struct queue_consumer *base) {
     struct consumer *c = consumer_of(base);
     struct amqp *a = amqp_of(base->queue);
@@ -323,6 +329,7 @@ const struct queue_ops queue_amqp_ops = {
     .is_up = is_up,
     .publish = publish,
     .consume = consume,
+    .consumer_pause = consumer_pause,
     .consumer_close = consumer_close,
     .ack = ack,
     .release = release,

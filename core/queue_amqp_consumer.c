@@ -158,6 +158,7 @@ static void end_lingering(struct mq_consumer *t, int64_t now_ns) {
 }
 
 static void tend_link(struct mq_consumer *t, struct mq_link *l, int64_t now_ns) {
+    if (l->paused) return;
     if (!l->open) {
         if (now_ns >= l->retry_ns) open_link(t, l);
         return;
@@ -221,6 +222,14 @@ static void unsubscribe(struct mq_consumer *t, struct mq_link *l) {
     mq_link_free(l);
 }
 
+static void pause_link(struct mq_consumer *t, struct mq_link *l) {
+    struct err err = {0};
+    int rc = t->conn.lost ? 0 : mq_link_pause(l, &t->conn, &err);
+    l->paused = true;
+    if (rc && t->conn.lost) t->why_lost = err;
+    else if (rc) lose_link(t, l, err.text);
+}
+
 static void settle(struct mq_consumer *t, const struct mq_command *cmd) {
     if (t->conn.state) (void)mq_link_settle(cmd->link, &t->conn, cmd->settles, cmd->count, &t->why_lost);
     struct mq_notice *n = mq_notice_new(MQ_SETTLED, cmd->link->owner);
@@ -242,6 +251,7 @@ static void run_commands(struct mq_consumer *t) {
             t->links = cmd->link;
             break;
         case MQ_SETTLE: settle(t, cmd); break;
+        case MQ_PAUSE: pause_link(t, cmd->link); break;
         case MQ_UNSUBSCRIBE: unsubscribe(t, cmd->link); break;
         }
         free(cmd->settles);

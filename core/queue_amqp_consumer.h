@@ -21,7 +21,7 @@ struct mq_link; // one consumer's channel, for the thread; for the loop only a n
 
 #define MQ_EPOCH_SHIFT 48 // a tag: which channel of the link (counted, 16 bits), then RabbitMQ's delivery tag
 
-enum mq_command_kind { MQ_SUBSCRIBE, MQ_SETTLE, MQ_UNSUBSCRIBE };
+enum mq_command_kind { MQ_SUBSCRIBE, MQ_SETTLE, MQ_PAUSE, MQ_UNSUBSCRIBE };
 struct mq_settle {
     uint64_t tag;
     bool release;

@@ -214,6 +214,12 @@ static int stop_consumer(struct mq_link *l, struct mq_conn *c, struct err *err) 
     return mq_conn_reply(c, l->channel, err);
 }
 
+int mq_link_pause(struct mq_link *l, struct mq_conn *c, struct err *err) {
+    if (l->paused) return 0;
+    l->paused = true;
+    return l->open ? stop_consumer(l, c, err) : 0;
+}
+
 int mq_link_cancel(struct mq_link *l, struct mq_conn *c, struct err *err) {
     int rc = stop_consumer(l, c, err);
     // Tag 0 and multiple: all that the channel holds, with the deliveries that came in before the cancel's answer.

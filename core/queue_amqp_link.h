@@ -18,6 +18,7 @@ struct mq_link {
     char *function, *queue;
     size_t credit, credit_bytes;
     bool open;
+    bool paused;              // no deliveries any more; only settles
     amqp_channel_t channel;   // while open
     uint16_t epoch;
     uint16_t prefetch;
@@ -46,6 +47,8 @@ void mq_link_flush(struct mq_link *l, struct mq_list *out); // the batch, full o
 int mq_link_settle(struct mq_link *l, struct mq_conn *c, const struct mq_settle *settles, size_t count, struct err *err);
 // The channel is gone, or is asked to go: tells the owner that its tags are void.
 void mq_link_shut(struct mq_link *l, struct mq_list *out);
+// No more deliveries; what is unsettled can still be settled.
+int mq_link_pause(struct mq_link *l, struct mq_conn *c, struct err *err) must_use;
 // No more deliveries, and what is unsettled goes back. The channel has to live on for a while, see the consumer's thread.
 int mq_link_cancel(struct mq_link *l, struct mq_conn *c, struct err *err) must_use;
 // Consumes with another prefetch when messages turned out to be much bigger or smaller than credit_bytes allows for.

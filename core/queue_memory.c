@@ -36,7 +36,7 @@ struct consumer {
     struct queue_consumer_config config; // function points into lane->name
     struct node *unsettled;
     size_t unsettled_bytes;
-    bool closed;
+    bool closed, paused;
 };
 
 enum answer_kind { ANSWER_CONFIRM, ANSWER_DEPTH };
@@ -143,7 +143,7 @@ static void give_answers(struct memory *m) {
 
 static bool has_credit(const struct consumer *c) {
     // A message bigger than all credit still goes out when nothing else is.
-    return HASH_COUNT(c->unsettled) < c->config.credit &&
+    return !c->paused && HASH_COUNT(c->unsettled) < c->config.credit &&
            (!c->unsettled || !c->config.credit_bytes || c->unsettled_bytes < c->config.credit_bytes);
 }
 
@@ -305,6 +305,10 @@ static size_t unsettled(const struct queue_consumer *c) {
     return 0;
 }
 
+static void consumer_pause(struct queue_consumer *base) {
+    container_of(base, struct consumer, base)->paused = true;
+}
+
 static void consumer_close(struct queue_consumer *base) {
     struct consumer *c = container_of(base, struct consumer, base);
     struct memory *m = container_of(base->queue, struct memory, base);
@@ -373,6 +377,7 @@ const struct queue_ops queue_memory_ops = {
     .is_up = is_up,
     .publish = publish,
     .consume = consume,
+    .consumer_pause = consumer_pause,
     .consumer_close = consumer_close,
     .ack = ack,
     .release = release,

@@ -23,8 +23,12 @@ struct sandbox {
     size_t fence_len;
 };
 
-static char *const child_env[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/tmp",
-                                  "LANG=C.UTF-8", "WEIR_FD=3", NULL};
+// What an instance finds in its environment before INIT adds the function's own.
+static char env_path[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+static char env_home[] = "HOME=/tmp";
+static char env_lang[] = "LANG=C.UTF-8";
+static char env_fd[] = "WEIR_FD=3";
+static char *const child_env[] = {env_path, env_home, env_lang, env_fd, NULL};
 
 static void fence_add(struct sandbox *s, const char *word) {
     MUST(s->fence_len < FENCE_MAX);
@@ -45,7 +49,7 @@ static void fence_build(struct sandbox *s, const char *data_dir, const char *cod
 // --- the child ------------------------------------------------------------------------------------------------------
 
 struct plan {
-    char *const *argv;
+    char *const *argv, *const *env;
     int socket_fd, output_fd;
     pid_t parent;
     volatile int failed; // errno of what failed; shared with the parent until exec
@@ -66,7 +70,7 @@ static void become(struct plan *p) {
         p->failed = errno ? errno : ESRCH;
         _exit(127);
     }
-    execvpe(p->argv[0], p->argv, child_env);
+    execvpe(p->argv[0], p->argv, p->env);
     p->failed = errno;
     _exit(127);
 }
@@ -116,7 +120,7 @@ int sandbox_spawn(const struct sandbox *s, const struct runtime *rt, struct chil
     if (rc == 0) {
         char **argv = full_argv(s, rt);
         struct plan plan = {
-            .argv = argv, .socket_fd = socket_fds[1], .output_fd = output_fds[1], .parent = getpid()};
+            .argv = argv, .env = child_env, .socket_fd = socket_fds[1], .output_fd = output_fds[1], .parent = getpid()};
         child.pid = start(&plan);
         if (child.pid > 0) child.pid_fd = pidfd_open(child.pid, 0);
         if (child.pid < 0 || plan.failed || child.pid_fd < 0)
@@ -143,7 +147,8 @@ int sandbox_spawn(const struct sandbox *s, const struct runtime *rt, struct chil
 
 // Does the fence hold on this machine? (User namespaces may be off, as in many containers.)
 static bool fence_works(const struct sandbox *s, struct err *err) {
-    char *argv[] = {"/bin/true", NULL};
+    char program[] = "/bin/true";
+    char *argv[] = {program, NULL};
     const struct runtime nothing = {.argv = argv};
     struct child child;
     if (sandbox_spawn(s, &nothing, &child, err)) return false;
