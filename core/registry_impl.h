@@ -38,8 +38,6 @@ struct registry_op {
     STAILQ_ENTRY(registry_op) disk_link;
     struct store_job job;
     struct defer defer;
-    bool waits_for_name;         // a deploy behind another deploy of the same function
-    bool is_deploy;
     char *name;
     uint32_t number;
     struct version *version;
@@ -52,6 +50,7 @@ struct registry_op {
     bool was_there;              // the code folder, before this op
     bool missing;                // prepare: the code folder
     int64_t revision, fn_created_ms;
+    struct function *map;        // what a load read
     struct err err;
     void (*work)(struct registry_op *op);   // on the disk thread
     void (*worked)(struct registry_op *op); // on the loop
@@ -72,9 +71,6 @@ bool op_is_orphan(struct registry_op *op);
 void op_to_disk(struct registry_op *op);
 void op_to_store(struct registry_op *op, int (*run)(struct store_job *, struct sql *, struct err *),
                  void (*done)(struct store_job *, int, const struct err *));
-// The next deploy of this function may begin.
-void deploy_next(struct registry *r, const char *name);
-
 // Removes the code folder when no version and no operation needs it.
 void folder_release(struct registry *r, const char *sha256);
 void version_bury(struct registry *r, struct version *v); // takes the cache's reference
@@ -86,7 +82,7 @@ void function_free(struct function *fn);
 void function_add(struct function *fn, struct version *v); // takes the reference
 void registry_changed(struct registry *r, struct function *fn);
 // Takes note that a change of ours led to this revision; loads when others changed something before it.
-void registry_saw_revision(struct registry *r, int64_t revision);
+void registry_reload(struct registry_op *op);
 void registry_drop(struct registry *r, struct function *fn); // from the cache, with on_change
 
 // --- SQL; each is one job's whole work. ERR_NOT_FOUND when the function or version is not there. ----------------------
