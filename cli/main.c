@@ -96,8 +96,8 @@ static const struct command root = {
 
 int main(int argc, char **argv) {
     setlocale(LC_CTYPE, "");
-    if (argc == 2 && (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)) argv[1] = (char[]){"version"};
-    int rc = args_run(&root, argc, argv);
+    bool version = argc == 2 && (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0);
+    int rc = version ? run_version(NULL) : args_run(&root, argc, argv);
     // A full disk or a closed pipe behind stdout is a failure too.
     if (fflush(stdout) != 0 || ferror(stdout)) return out_fail("the output could not be written");
     return rc;

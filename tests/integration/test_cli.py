@@ -1,0 +1,557 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands against a stand-in for the server: what they send, print, and end with."""
+import base64
+import gzip
+import io
+import json
+import os
+import pathlib
+import pty
+import subprocess
+import tarfile
+
+import pytest
+
+from fake_server import LETTER_IDS, FakeServer, error
+
+WEIR = os.environ.get("WEIR_BIN") or str(pathlib.Path(__file__).resolve().parents[2] / "build/weir")
+HANDLER = "def main_handler(event, context):\n    return event\n"
+SECONDS = 30
+
+
+@pytest.fixture
+def fake():
+    server = FakeServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def weir(fake, tmp_path):
+    def run(*words, rc=0, **more):
+        env = {**os.environ, "WEIR_SERVER": fake.url, **more.pop("env", {})}
+        env.pop("WEIR_TOKEN", None)
+        if "input" in more and isinstance(more["input"], str):
+            more["input"] = more["input"].encode()
+        done = subprocess.run([WEIR, *map(str, words)], env=env, cwd=tmp_path, timeout=SECONDS, capture_output=True, **more)
+        done.out, done.err = (text.decode(errors="replace") for text in (done.stdout, done.stderr))
+        assert done.returncode == rc, done.out + done.err
+        return done
+    return run
+
+
+def deployed(fake):
+    """Settings and package of the last deploy."""
+    put = [r for r in fake.requests if r["method"] == "PUT"][-1]
+    body = json.loads(put["body"])
+    return put["path"], body["settings"], base64.b64decode(body["package"])
+
+
+# ---- help, wrong use --------------------------------------------------------------------------------------------------------
+
+
+def test_version_and_help_end_well(weir):
+    assert weir("--version").out.startswith("weir ")
+    assert "deploy" in weir("--help").out
+    assert weir("help", "dlq", "replay").out == weir("dlq", "replay", "--help").out
+    assert "--dry-run" in weir("help", "dlq", "replay").out
+
+
+@pytest.mark.parametrize("words, said", [
+    (["deploi"], "did you mean 'weir deploy'"),
+    (["dlq", "lst"], "did you mean 'weir dlq list'"),
+    (["status", "--jsn"], "did you mean --json"),
+    (["invoke"], "it needs NAME"),
+    (["fn", "show", "a", "b"], "one word too many"),
+    (["logs", "a", "-n", "x"], "not a whole number"),
+    (["logs", "a", "-n"], "--lines needs a value"),
+    (["status", "--json=1"], "takes no value"),
+    (["dlq", "list", "--state", "gone"], "due|dead"),
+    (["dlq", "list", "--since", "yesterday"], "2h"),
+    (["dlq", "replay"], "--all"),
+    (["dlq", "replay", "x", "--function", "y"], "not both"),
+    (["dlq", "purge"], "--older-than"),
+    (["fn", "rollback", "a"], "--to N"),
+    (["deploy", "x.py", "--env", "A"], "NAME=VALUE"),
+    (["deploy", "x.py", "--timeout", "soon"], "--timeout"),
+    (["invoke", "a", "--each-line"], "--data"),
+])
+def test_wrong_use_ends_with_2_and_says_why(weir, fake, words, said):
+    assert said in weir(*words, rc=2).err
+    assert fake.requests == []
+
+
+def test_a_group_alone_shows_its_commands(weir):
+    assert "replay" in weir("dlq", rc=2).err
+
+
+def test_completion_comes_from_the_tables(weir):
+    assert "complete" in weir("completion", "bash").out
+    words = lambda *line: weir("completion", "words", "--", *line).out.split()
+    assert "deploy" in words("")
+    assert "replay" in words("dlq", "")
+    assert "--dry-run" in words("dlq", "replay", "--")
+    assert words("dlq", "list", "--state", "") == ["due", "dead", "replaying", "replayed", "discarded"]
+    assert "--listen" in words("serve", "--")
+
+
+# ---- the server's address, errors -------------------------------------------------------------------------------------------
+
+
+def test_no_server_says_how_to_start_one(weir):
+    said = weir("status", "--server", "http://127.0.0.1:1", rc=1).err
+    assert "no server answers at http://127.0.0.1:1" in said and "weir serve" in said
+
+
+def test_server_and_token_come_from_options_before_environment(weir, fake):
+    weir("status", "--server", fake.url, "--token", "secret", env={"WEIR_SERVER": "http://127.0.0.1:1"})
+    assert fake.requests[-1]["headers"]["Authorization"] == "Bearer secret"
+    weir("status", "--server", fake.url.removeprefix("http://") + "/")
+
+
+def test_the_servers_message_is_printed(weir, fake):
+    assert "weir: there is no such thing" in weir("fn", "show", "nobody", rc=1).err
+    fake.expect("GET", "/v1/status", (401, error("Unauthorized", "a token is needed")))
+    assert "WEIR_TOKEN" in weir("status", rc=1).err
+    fake.expect("GET", "/v1/status", (200, b"<html>"))
+    assert "is it a weir server" in weir("status", rc=1).err
+
+
+# ---- deploy: guesses --------------------------------------------------------------------------------------------------------
+
+
+def test_deploy_guesses_python(weir, fake, tmp_path):
+    (tmp_path / "hello.py").write_text(HANDLER)
+    assert weir("deploy", "hello.py").out.startswith("hello:3 deployed (python, hello.main_handler, ")
+    path, settings, _ = deployed(fake)
+    assert path == "/v1/functions/hello"
+    assert settings == {"runtime": "python", "handler": "hello.main_handler"}
+
+
+@pytest.mark.parametrize("text, handler", [
+    ("async def main_handler(e, c): pass", "f.main_handler"),
+    ('"""\ndef handler(): in a text\n"""\ndef lambda_handler(e, c): pass', "f.lambda_handler"),
+    ("def helper(): pass\ndef handler(e, c):\n    def main(): pass", "f.handler"),
+    ("from shop import main_handler\n", "f.main_handler"),
+    ("main_handler = 3\ndef handler(e, c): pass\ndef main(): pass", "f.main_handler"),
+    ("x = '\"\"\"'\ndef handler(e, c): pass", "f.handler"),
+])
+def test_deploy_finds_the_function(weir, fake, tmp_path, text, handler):
+    (tmp_path / "f.py").write_text(text)
+    weir("deploy", "f.py")
+    assert deployed(fake)[1]["handler"] == handler
+
+
+@pytest.mark.parametrize("text, said", [
+    ("x = 1\n", "no function"),
+    ("def total(): pass\ndef tax(): pass\n", "total, tax"),
+    ("def handler(e, c): pass\ndef main(): pass\n", "--handler f.FUNCTION"),
+])
+def test_deploy_says_when_no_function_is_clear(weir, fake, tmp_path, text, said):
+    (tmp_path / "f.py").write_text(text)
+    assert said in weir("deploy", "f.py", rc=1).err
+    assert fake.requests == []
+
+
+@pytest.mark.parametrize("file, name", [
+    ("my order.v2.py", "my-order-v2"), ("2nd.py", "nd"), ("größe.py", "gr-e"), ("a_.py", "a"), ("x" * 80 + ".py", "x" * 60),
+])
+def test_deploy_makes_a_valid_name(weir, fake, tmp_path, file, name):
+    (tmp_path / file).write_text(HANDLER)
+    weir("deploy", file)
+    assert deployed(fake)[0] == "/v1/functions/" + name
+
+
+def test_deploy_asks_for_a_name_when_none_can_be_made(weir, tmp_path):
+    (tmp_path / "123.py").write_text(HANDLER)
+    assert "--name" in weir("deploy", "123.py", rc=1).err
+
+
+@pytest.mark.parametrize("file, text, mode", [("a.sh", "echo\n", 0o644), ("a.pl", "#!/usr/bin/perl\n", 0o644), ("a", "\x7fELF", 0o755)])
+def test_deploy_guesses_exec(weir, fake, tmp_path, file, text, mode):
+    (tmp_path / file).write_text(text)
+    (tmp_path / file).chmod(mode)
+    weir("deploy", file)
+    assert deployed(fake)[1] == {"runtime": "exec", "handler": file}
+
+
+def test_deploy_needs_a_runtime_for_other_files(weir, tmp_path):
+    (tmp_path / "a.txt").write_text("x")
+    assert "--runtime" in weir("deploy", "a.txt", rc=1).err
+    assert "No such file" in weir("deploy", "gone.py", rc=1).err
+
+
+@pytest.mark.parametrize("files, runtime, handler", [
+    (["index.py", "main.py"], "python", "index.main_handler"), (["app.py"], "python", "app.main_handler"),
+    (["shop.py", "other.py"], "python", "shop.main_handler"), (["bootstrap"], "exec", "bootstrap"),
+])
+def test_deploy_guesses_in_a_folder(weir, fake, tmp_path, files, runtime, handler):
+    (tmp_path / "shop").mkdir()
+    for file in files:
+        (tmp_path / "shop" / file).write_text(HANDLER)
+    weir("deploy", "shop/")
+    assert deployed(fake)[:2] == ("/v1/functions/shop", {"runtime": runtime, "handler": handler})
+
+
+def test_deploy_sends_every_setting(weir, fake, tmp_path):
+    (tmp_path / "f.py").write_text(HANDLER)
+    weir("deploy", "f.py", "--name", "g", "--timeout", "90s", "--memory=512MiB", "--max-instances", "4", "--retries", "0",
+         "--backoff", "1s,500ms", "--max-age", "1h", "-e", "A=1", "--env", "B=x=y", "--description", "adds")
+    assert deployed(fake)[:2] == ("/v1/functions/g", {
+        "runtime": "python", "handler": "f.main_handler", "timeoutMs": 90000, "memoryMb": 512, "maxInstances": 4, "retries": 0,
+        "backoffMs": [1000, 500], "maxAgeMs": 3600000, "env": {"A": "1", "B": "x=y"}, "description": "adds"})
+
+
+def test_deploy_says_unchanged_and_prints_syntax_errors(weir, fake, tmp_path):
+    (tmp_path / "f.py").write_text(HANDLER)
+    fake.expect("PUT", "/v1/functions/f", (200, {"name": "f", "version": 2, "sha256": "00"}))
+    assert weir("deploy", "f.py").out.startswith("f:2 unchanged")
+    fake.expect("PUT", "/v1/functions/f", (400, error("InvalidArgument", "SyntaxError: f.py line 3")))
+    assert weir("deploy", "f.py", rc=1).err == "weir: SyntaxError: f.py line 3\n"
+    assert json.loads(weir("deploy", "f.py", "--json").out)["version"] == 3
+
+
+# ---- deploy: the package ----------------------------------------------------------------------------------------------------
+
+
+def make_tree(root, names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(HANDLER)
+    return root
+
+
+def test_the_package_depends_on_the_content_only(weir, fake, tmp_path):
+    names = ["index.py", "lib/b.py", "lib/a.py", "z.sh"]
+    one, two = make_tree(tmp_path / "one", names), make_tree(tmp_path / "two", reversed(names))
+    (two / "lib/a.py").chmod(0o600)
+    os.utime(two / "index.py", (1, 1))
+    make_tree(two, [".git/config", "__pycache__/a.pyc", "lib/c.pyc"])
+    packages = []
+    for folder in (one, two):
+        weir("deploy", folder)
+        packages.append(deployed(fake)[2])
+    assert packages[0] == packages[1]
+    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(packages[0]))) as tar:
+        assert [m.name for m in tar] == sorted(names)
+        assert {(m.mtime, m.uid, m.gid, m.uname) for m in tar} == {(0, 0, 0, "")}
+
+
+def test_the_package_keeps_what_runs_and_follows_links_to_files(weir, fake, tmp_path):
+    root = make_tree(tmp_path / "f", ["index.py"])
+    (root / "run.sh").write_text("#!/bin/sh\n")
+    (root / "link.py").symlink_to("index.py")
+    weir("deploy", root)
+    with tarfile.open(fileobj=io.BytesIO(deployed(fake)[2])) as tar:
+        assert {m.name: (m.mode, m.isfile()) for m in tar} == {
+            "index.py": (0o644, True), "link.py": (0o644, True), "run.sh": (0o755, True)}
+        assert tar.extractfile("link.py").read().decode() == HANDLER
+    (root / "up").symlink_to(tmp_path)
+    assert "link to a folder" in weir("deploy", root, rc=1).err
+
+
+def test_a_package_that_is_too_large_is_refused_here(weir, fake, tmp_path):
+    root = make_tree(tmp_path / "f", ["index.py"])
+    (root / "noise").write_bytes(os.urandom(46 << 20))
+    assert "45 MiB" in weir("deploy", root, rc=1).err
+    with open(root / "noise", "wb") as f:
+        f.truncate(600 << 20)
+    assert "512 MiB" in weir("deploy", root, rc=1).err
+    assert fake.requests == []
+
+
+def test_a_ready_archive_goes_as_it_is(weir, fake, tmp_path):
+    (tmp_path / "shop.tar.gz").write_bytes(b"whatever")
+    assert "--handler" in weir("deploy", "shop.tar.gz", rc=1).err
+    weir("deploy", "shop.tar.gz", "--handler", "a.b")
+    assert deployed(fake) == ("/v1/functions/shop", {"runtime": "python", "handler": "a.b"}, b"whatever")
+
+
+# ---- invoke -----------------------------------------------------------------------------------------------------------------
+
+INVOCATIONS = "/v1/functions/orders/invocations"
+
+
+def test_invoke_prints_the_result_and_adds_a_missing_newline(weir, fake):
+    assert weir("invoke", "orders:2", "--data", '{"n":1}', "--header", "a=b=c", "--key", "k 1", "--deadline", "10s").out == '{"n":1}\n'
+    request = fake.requests[-1]
+    assert request["query"] == {"invokeType": "RequestResponse", "qualifier": "2", "deadlineMs": "10000"}
+    assert request["headers"]["Content-Type"] == "application/json"
+    assert request["headers"]["X-Weir-Header-a"] == "b=c"
+    assert request["headers"]["X-Weir-Ordering-Key"] == "k 1"
+    assert weir("invoke", "orders", "--data", "-", input="plain\n").out == "plain\n"
+    assert fake.requests[-1]["headers"]["Content-Type"] == "application/octet-stream"
+    assert "hello log" in weir("invoke", "orders", "--log").err
+
+
+def test_invoke_reads_files(weir, fake, tmp_path):
+    (tmp_path / "e.bin").write_bytes(b"\x00\xff")
+    assert weir("invoke", "orders", "--data", "@e.bin").stdout == b"\x00\xff\n"
+    assert "No such file" in weir("invoke", "orders", "--data", "@gone", rc=1).err
+    (tmp_path / "big").write_bytes(b"x" * (7 << 20))
+    assert "6 MiB" in weir("invoke", "orders", "--data", "@big", rc=1).err
+
+
+def test_invoke_prints_a_failure_with_its_stack(weir, fake):
+    failure = error("FunctionError", "'total'", errorType="KeyError", stack="Traceback:\n  line 3", log="printed\n")
+    fake.expect("POST", INVOCATIONS, (502, failure), (502, failure))
+    done = weir("invoke", "orders", rc=1)
+    assert done.out == "" and done.err == "weir: KeyError: 'total'\n  Traceback:\n    line 3\n"
+    assert weir("invoke", "orders", "--log", rc=1).err.startswith("printed\n")
+
+
+def test_invoke_async_prints_the_id(weir, fake):
+    assert weir("invoke", "orders", "--async", "--data", "1").out == "id-1\n"
+    assert fake.requests[-1]["query"] == {"invokeType": "Event"}
+
+
+def test_each_line_waits_for_each_result_on_one_connection(weir, fake):
+    fake.expect("POST", INVOCATIONS, (200, b"1"), (502, error("FunctionError", "bad", errorType="E")))
+    done = weir("invoke", "orders", "--each-line", "--data", "-", input="1\n\n2\r\n3", rc=1)
+    assert done.out == "1\n3\n"
+    assert "line 3: E: bad" in done.err and "1 line failed, 2 accepted" in done.err
+    assert [r["body"] for r in fake.requests] == [b"1", b"2", b"3"]
+    assert len(fake.connections) == 1
+
+
+def test_each_line_async_goes_in_chunks(weir, fake, tmp_path):
+    lines = ["%d" % i for i in range(2500)]
+    (tmp_path / "in").write_text("\n".join(lines))
+    done = weir("invoke", "orders", "--async", "--each-line", "--data", "@in")
+    assert done.out.split() == ["id-%d" % i for i in range(1, 2501)]
+    assert [len(r["body"].splitlines()) for r in fake.requests] == [1000, 1000, 500]
+    assert b"".join(r["body"] for r in fake.requests).decode().split() == lines
+    assert fake.requests[0]["query"] == {"invokeType": "Event", "each": "line"}
+    assert len(fake.connections) == 1
+
+
+def test_each_line_keeps_chunks_of_long_lines_small(weir, fake):
+    weir("invoke", "orders", "--async", "--each-line", "--data", "-", input="\n".join(["x" * 3000000] * 3))
+    assert [len(r["body"].splitlines()) for r in fake.requests] == [1, 1, 1]
+
+
+def test_each_line_does_not_hold_back_a_slow_stream(fake):
+    with subprocess.Popen([WEIR, "invoke", "orders", "--async", "--each-line", "--data", "-", "--server", fake.url],
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as p:
+        p.stdin.write(b"1\n2\n")
+        p.stdin.flush()
+        assert [p.stdout.readline(), p.stdout.readline()] == [b"id-1\n", b"id-2\n"]  # before the input has ended
+        p.stdin.close()
+        assert p.wait(SECONDS) == 0
+
+
+def refusal(status, code, taken, refused_at, **headers):
+    def answer(request):
+        count = len(request["body"].splitlines())
+        return status, error(code, "no room", accepted=["got-%d" % i for i in range(taken)], refused=count - taken,
+                             refusedAt=refused_at), headers
+    return answer
+
+
+def test_refused_lines_are_sent_again_and_only_those(weir, fake):
+    fake.expect("POST", INVOCATIONS, refusal(429, "TooManyRequests", 2, [1, 3], **{"Retry-After": "0"}))
+    done = weir("invoke", "orders", "--async", "--each-line", "--data", "a\nb\nc\nd")
+    assert [r["body"] for r in fake.requests] == [b"a\nb\nc\nd\n", b"b\nd\n"]
+    assert done.out.split() == ["got-0", "got-1", "id-1", "id-2"]
+
+
+def test_refusals_are_retried_a_bounded_number_of_times(weir, fake):
+    fake.expect("POST", INVOCATIONS, *[(503, error("Unavailable", "the queue is away"), {"Retry-After": "0"})] * 100)
+    done = weir("invoke", "orders", "--async", "--each-line", "--data", "a\n\nb", rc=1)
+    assert 5 <= len(fake.requests) <= 20
+    assert "lines 1-3: the queue is away" in done.err and "2 lines failed, 0 accepted" in done.err
+
+
+def test_a_line_that_will_never_pass_does_not_hold_the_others(weir, fake):
+    fake.expect("POST", INVOCATIONS, refusal(413, "TooLarge", 1, [1, 2]))
+    done = weir("invoke", "orders", "--async", "--each-line", "--data", "a\nb\nc", rc=1)
+    assert [r["body"] for r in fake.requests] == [b"a\nb\nc\n", b"c\n"]
+    assert "line 2: no room" in done.err and "1 line failed, 2 accepted" in done.err
+
+
+def test_a_partial_refusal_without_places_is_not_guessed(weir, fake):
+    fake.expect("POST", INVOCATIONS, (429, error("TooManyRequests", "no room", accepted=["x"], refused=2)))
+    done = weir("invoke", "orders", "--async", "--each-line", "--data", "a\nb\nc", rc=1)
+    assert len(fake.requests) == 1 and done.out == "x\n"
+    assert "lines 1-3" in done.err and "2 lines failed, 1 accepted" in done.err
+
+
+def test_a_request_that_is_wrong_as_a_whole_stops_it(weir, fake):
+    fake.expect("POST", INVOCATIONS, (404, error("NotFound", "there is no function 'orders'")))
+    done = weir("invoke", "orders", "--async", "--each-line", "--data", "a\nb", rc=1)
+    assert len(fake.requests) == 1 and "there is no function" in done.err
+
+
+def test_a_line_over_the_cap_is_named(weir, fake):
+    done = weir("invoke", "orders", "--async", "--each-line", "--data", "-", input="a\n" + "x" * (7 << 20) + "\nb\n", rc=1)
+    assert "line 2: over 6 MiB" in done.err
+    assert b"".join(r["body"] for r in fake.requests) == b"a\nb\n"
+
+
+# ---- fn, status, logs, config, doctor ---------------------------------------------------------------------------------------
+
+
+def test_fn(weir, fake):
+    table = weir("fn", "list").out.splitlines()
+    assert table[0].split() == ["NAME", "VERSION", "RUNTIME", "HANDLER", "VERSIONS", "AGE", "SHA256"]
+    assert table[1].split()[:5] == ["orders", "2", "python", "orders.main_handler", "2"]
+    assert json.loads(weir("fn", "list", "--json").out)["functions"][0]["name"] == "orders"
+    shown = weir("fn", "show", "orders").out
+    assert shown.startswith("orders:2  deployed 2025-10-09T08:53:20.000Z") and "timeoutMs     30s" in shown
+    assert "backoffMs     1s, 5s, 30s" in shown
+    assert [v.split()[0] for v in weir("fn", "versions", "orders").out.splitlines()[1:]] == ["1", "2"]
+    assert len(json.loads(weir("fn", "versions", "orders", "--json").out)["versions"]) == 2
+    assert weir("fn", "rollback", "orders", "--to", "1").out == "orders is now orders:1\n"
+    assert json.loads(fake.requests[-1]["body"]) == {"version": 1}
+    assert weir("fn", "delete", "orders", "--yes").out == "orders deleted\n"
+
+
+def test_status_takes_every_member_as_optional(weir, fake):
+    shown = weir("status").out
+    assert "ready, queue embedded up" in shown and "2 dead (weir dlq list shows them)" in shown
+    assert "\x1b" not in shown
+    assert json.loads(weir("status", "--json").out)["ready"] is True
+    fake.expect("GET", "/v1/status", (200, {}), (200, {"functions": [{"name": "a"}]}))
+    assert "No functions yet" in weir("status").out
+    assert "a " in weir("status").out
+
+
+def test_logs_prints_the_newest_lines(weir, fake):
+    lines = weir("logs", "orders", "-n", "3").out.splitlines()
+    assert [line.split(" ", 4)[2:] for line in lines] == [[":1", "r%d" % n, "line %d" % n] for n in (1198, 1199, 1200)]
+    assert [json.loads(line)["cursor"] for line in weir("logs", "orders", "-n2", "--json").out.splitlines()] == [1199, 1200]
+
+
+def test_logs_follow_goes_on_behind_the_last_cursor(weir, fake):
+    one = {"cursor": 9, "timeMs": 1, "requestId": None, "version": 1, "text": "new"}
+    fake.expect("GET", "/v1/functions/orders/logs", (200, {"lines": [], "next": 8}), (200, {"lines": [one], "next": 9}),
+                (503, error("Unavailable", "stopping")))
+    done = weir("logs", "orders", "-f", rc=1)
+    assert done.out.endswith(":1 - new\n") and "stopping" in done.err
+    assert [r["query"].get("after") for r in fake.requests] == [None, "8", "9"]
+    assert "waitMs" in fake.requests[1]["query"]
+
+
+def test_config(weir, fake):
+    names = weir("config", "--names").out.split()
+    assert "listen" in names and "queue" in names and fake.requests == []
+    assert "# listen = 127.0.0.1:9000" in weir("config", "--defaults").out
+    assert "listen" in weir("config").out
+    assert json.loads(weir("config", "--json").out)["options"][0]["name"] == "listen"
+
+
+def test_doctor(weir, fake):
+    checks = {c["check"]: c["verdict"] for c in json.loads(weir("doctor", "--json").out)["checks"]}
+    assert checks["python"] == checks["server"] == checks["queue"] == "ok" and checks["letters"] == "warn"
+    fake.expect("GET", "/readyz", (503, b"the queue is away\n"))
+    assert "not ready: the queue is away" in weir("doctor", rc=1).out
+    assert "fail  server" in weir("doctor", "--server", "127.0.0.1:1", rc=1).out
+
+
+# ---- dlq --------------------------------------------------------------------------------------------------------------------
+
+
+def test_dlq_list(weir, fake):
+    table = weir("dlq", "list", "--function", "orders", "--error", "KeyError", "--since", "2025-01-02", "--limit", "7").out
+    assert table.splitlines()[0].split() == ["ID", "FUNCTION", "STATE", "ATTEMPTS", "ERROR", "AGE"]
+    assert table.splitlines()[1].split()[:6] == [LETTER_IDS[0], "orders", "dead", "4", "KeyError:", "'total'…"]
+    assert fake.requests[-1]["query"] == {"function": "orders", "error": "KeyError", "sinceMs": "1735776000000", "limit": "7"}
+    assert len(json.loads(weir("dlq", "list", "--json", "--state", "due").out)["letters"]) == 2
+    assert fake.requests[-1]["query"]["state"] == "due"
+
+
+def test_dlq_list_reads_pages(weir, fake):
+    page = lambda i: (200, {"letters": [{"id": LETTER_IDS[i]}], "next": "c%d" % i})
+    fake.expect("GET", "/v1/letters", page(0), page(1), page(2))
+    done = weir("dlq", "list", "--limit", "2")
+    assert [r["query"].get("cursor") for r in fake.requests] == [None, "c0"]
+    assert "there are more" in done.err and len(done.out.splitlines()) == 3
+    fake.letters = []
+    fake.script.clear()
+    done = weir("dlq", "list")
+    assert (done.out, done.err) == ("", "no dead letters\n")
+
+
+def test_dlq_show_tells_the_whole_life(weir):
+    shown = weir("dlq", "show", LETTER_IDS[0]).out
+    for part in ["orders:2", "dead (kind function, 4 attempts)", "2025-10-09T08:53:20.100Z", "12ms", "error  version 2  on node1:77",
+                 "      Traceback (most", "      got an order", "  shop: north", "Payload (7 B, application/json)", '    "n": 1']:
+        assert part in shown
+    assert json.loads(weir("dlq", "show", LETTER_IDS[0], "--json").out)["payload"] == '{"n":1}'
+
+
+def test_dlq_replay_ids(weir, fake):
+    fake.expect("POST", "/v1/replays", (200, {"replayed": 2, "failed": 0, "more": False, "error": None}))
+    assert weir("dlq", "replay", *LETTER_IDS[:2], "--to", "orders:2").out == "2 letters replayed\n"
+    assert json.loads(fake.requests[-1]["body"]) == {"ids": LETTER_IDS[:2], "to": "orders:2"}
+
+
+def test_dlq_replay_loops_over_a_filter_but_not_over_what_dies_again(weir, fake):
+    more = (200, {"replayed": 1000, "failed": 0, "more": True, "error": None})
+    fake.expect("POST", "/v1/replays", more, more, (200, {"replayed": 1, "failed": 0, "more": False, "error": None}))
+    assert weir("dlq", "replay", "--function", "orders").out == "2001 letters replayed\n"
+    bodies = [json.loads(r["body"]) for r in fake.requests]
+    assert bodies[0] == {"function": "orders", "limit": 1000}
+    assert bodies[1] == bodies[2] and bodies[1]["untilMs"] > 1.7e12
+
+
+def test_dlq_replay_tells_what_stays_dead_and_ends(weir, fake):
+    stuck = (200, {"replayed": 0, "failed": 3, "more": True, "error": "there is no function 'x'"})
+    fake.expect("POST", "/v1/replays", stuck, stuck)
+    done = weir("dlq", "replay", "--all", rc=1)
+    assert done.out == "0 letters replayed\n" and "3 letters could not be replayed and stay dead: there is no function 'x'" in done.err
+    assert [json.loads(r["body"]) for r in fake.requests] == [{"sinceMs": 0, "limit": 1000}]
+
+
+def test_dlq_dry_run_only_lists(weir, fake):
+    done = weir("dlq", "replay", "--function", "orders", "--dry-run")
+    assert done.out.endswith("2 letters would be replayed\n") and LETTER_IDS[1] in done.out
+    assert weir("dlq", "replay", LETTER_IDS[3], "--dry-run").out.endswith("1 letter would be replayed\n")
+    assert {r["method"] for r in fake.requests} == {"GET"}
+
+
+def test_dlq_discard_and_purge(weir, fake):
+    fake.expect("POST", "/v1/letters/discard", (200, {"discarded": 1}), (200, {"discarded": 1000}), (200, {"discarded": 0}))
+    assert "do not exist" in weir("dlq", "discard", *LETTER_IDS[:2], rc=1).err
+    assert weir("dlq", "discard", "--error", "E", "--json").out == '{\n  "discarded": 1000\n}\n'
+    fake.expect("POST", "/v1/letters/purge", (200, {"purged": 5}), (200, {"purged": 0}))
+    assert weir("dlq", "purge", "--older-than", "30d").out == "5 letters purged\n"
+    assert json.loads(fake.requests[-1]["body"]) == {"olderThanMs": 2592000000, "dead": False}
+
+
+# ---- on a terminal ----------------------------------------------------------------------------------------------------------
+
+
+def on_terminal(fake, *words, answer=b"", env=None):
+    """Runs it on a terminal of its own; returns the exit code and what was shown."""
+    ours, theirs = pty.openpty()
+    p = subprocess.Popen([WEIR, *words, "--server", fake.url], stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True,
+                         env={**os.environ, "TERM": "xterm", "NO_COLOR": "", **(env or {})})
+    os.close(theirs)
+    os.write(ours, answer)
+    shown = b""
+    while True:
+        try:
+            part = os.read(ours, 65536)
+        except OSError:
+            break
+        shown += part
+    os.close(ours)
+    return p.wait(SECONDS), shown.decode()
+
+
+def test_a_terminal_gets_colours_unless_told_not_to(fake):
+    assert "\x1b[1m" in on_terminal(fake, "fn", "list")[1]
+    assert "\x1b" not in on_terminal(fake, "fn", "list", env={"NO_COLOR": "1"})[1]
+
+
+def test_control_characters_of_functions_never_reach_a_terminal(fake):
+    fake.expect("POST", INVOCATIONS, (200, b"a\x1b]0;owned\x07b\xc2\x9bc"))
+    assert on_terminal(fake, "invoke", "orders")[1] == "a?]0;owned?b?c\r\n"
+
+
+def test_a_terminal_is_asked_before_many_letters_are_touched(fake):
+    code, shown = on_terminal(fake, "dlq", "replay", "--function", "orders", answer=b"n\n")
+    assert code == 1 and "Replay letters of orders? [y/N]" in shown and fake.requests == []
+    fake.expect("POST", "/v1/replays", (200, {"replayed": 2, "failed": 0, "more": False, "error": None}))
+    assert on_terminal(fake, "dlq", "replay", "--function", "orders", answer=b"y\n")[0] == 0
