@@ -5,6 +5,7 @@
 #include <amqp.h>
 #include <amqp_framing.h>
 #include <amqp_tcp_socket.h>
+#include <pthread.h>
 
 #include "core/queue_amqp_unacked.h"
 #include "tests/support/queue_fixture.h"
@@ -226,7 +227,7 @@ static void test_closed_by_operator(void **state) {
 }
 
 // Confirmed numbers and delivered ones; numbers of publishes that failed are not needed, and may come.
-enum { LOAD = 20000, IN_FLIGHT = 500 };
+enum { LOAD = 20000, IN_FLIGHT = 1000 };
 struct load {
     struct fixture *fx;
     bool confirmed[LOAD], delivered[LOAD];
@@ -270,23 +271,37 @@ static bool all_delivered(const struct load *load) {
     return true;
 }
 
-static void run_load(struct load *load, struct str fn, const char *fault) {
+static void *kill_broker(void *arg) {
+    cleanup_free char *dir = mem_printf("%s/mq", broker_dir);
+    const char *argv[] = {"tests/services/rabbitmq", "kill", dir, NULL};
+    *(int *)arg = run_program(argv);
+    return NULL;
+}
+
+static void run_load(struct load *load, struct str fn) {
     struct fixture *fx = load->fx;
     struct sink s = {.ack_at_once = true};
     sink_open(&s, fx, fn, 200);
     unsigned next = 0;
     size_t seen = 0;
-    bool struck = false;
+    bool struck = false, restarted = false;
+    pthread_t killer;
+    int code = -1;
     while (next < LOAD) {
         while (next < LOAD && next - load->confirms < IN_FLIGHT && queue_is_up(fx->q)) publish_load(load, fn, next++);
         loop_turn(fx->loop, 20);
         seen = take_in(load, &s, seen);
-        if (struck || next < LOAD / 2) continue;
-        struck = true;
-        broker(fault);
-        TURN_UNTIL(fx->loop, !queue_is_up(fx->q));
+        if (!struck && next >= LOAD / 4) { // publishing goes on meanwhile
+            struck = true;
+            assert_int_equal(pthread_create(&killer, NULL, kill_broker, &code), 0);
+        }
+        if (!struck || restarted || queue_is_up(fx->q)) continue;
+        restarted = true;
+        pthread_join(killer, NULL);
+        assert_int_equal(code, 0);
         broker("start");
     }
+    assert_true(restarted);
     TURN_UNTIL(fx->loop, load->confirms == LOAD);
     TURN_UNTIL_S(fx->loop, 120, (seen = take_in(load, &s, seen), all_delivered(load)));
     print_message("%zu confirmed, %zu failed, %zu delivered again, %zu times lost\n", load->confirms - load->failures,
@@ -306,7 +321,7 @@ static void test_broker_killed_under_load(void **state) {
     publish_numbers(fx, fn, 1);
     broker("restart");
     TURN_UNTIL(fx->loop, queue_is_up(fx->q));
-    run_load(load, fn, "kill");
+    run_load(load, fn);
     free(load);
 }
 
