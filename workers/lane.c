@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "workers/lane.h"
 
+#include <unistd.h>
 #include <utlist.h>
 
 #include "core/base/clock.h"
@@ -36,6 +37,13 @@ static void on_pool_change(void *arg, struct pool *pool) {
     }
 }
 
+// The version's own word, else the server's setting, else one a processor.
+static size_t max_instances(const struct lane *lane, const struct version *v) {
+    if (v->settings.max_instances) return v->settings.max_instances;
+    if (lane->c->options->function_instances.number) return (size_t)lane->c->options->function_instances.number;
+    return (size_t)sysconf(_SC_NPROCESSORS_ONLN);
+}
+
 static struct pool *pool_for(struct lane *lane, struct version *v) {
     for (struct lane_pool *lp = lane->pools; lp; lp = lp->next)
         if (pool_version(lp->pool) == v) return lp->pool;
@@ -45,6 +53,7 @@ static struct pool *pool_for(struct lane *lane, struct version *v) {
                                        .metrics = lane->c->metrics,
                                        .version = v,
                                        .idle_ms = lane->c->options->instance_idle_ms.number,
+                                       .max_instances = max_instances(lane, v),
                                        .on_outcome = on_outcome,
                                        .on_change = on_pool_change,
                                        .arg = lane};

@@ -189,7 +189,7 @@ static void grow(struct pool *p) {
     }
     if (p->code != CODE_THERE) return;
     size_t starting = count_starting(p);
-    for (; p->waiting > 0 && p->instance_count < p->c.version->settings.max_instances && starting < starts_wanted(p); starting++)
+    for (; p->waiting > 0 && p->instance_count < p->c.max_instances && starting < starts_wanted(p); starting++)
         if (!start_instance(p)) return;
 }
 

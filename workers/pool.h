@@ -19,6 +19,7 @@ struct pool_config {
     struct metrics *metrics;
     struct version *version;
     int64_t idle_ms;
+    size_t max_instances;      // on this node
     // d is FINISHED, or (outcome platform) still WAITING -> FINISHED without having run.
     void (*on_outcome)(void *arg, struct delivery *d, const struct outcome_report *report);
     // An instance ended or something was answered: look whether the pool can be let go.
