@@ -71,7 +71,20 @@ static void print_part(const char *label, const char *text) {
     out_block(stdout, "      ", str_of(text));
 }
 
-static void print_attempt(const json_t *attempt) {
+static bool is_same_error(const json_t *a, const json_t *b) {
+    return strcmp(member_text(a, "errorMessage", ""), member_text(b, "errorMessage", "")) == 0 &&
+           strcmp(member_text(a, "stack", ""), member_text(b, "stack", "")) == 0;
+}
+
+static void print_error(const json_t *attempt) {
+    const char *type = member_text(attempt, "errorType", ""), *message = member_text(attempt, "errorMessage", "");
+    cleanup_free char *error = mem_printf("%s%s%s", type, *type && *message ? ": " : "", message);
+    out_block(stdout, "    ", str_of(error));
+    print_part("stack", member_text(attempt, "stack", ""));
+}
+
+// `before` is the attempt above it, whose error is not said twice; NULL: none.
+static void print_attempt(const json_t *attempt, const json_t *before) {
     char at[CLOCK_TEXT_BYTES] = "-", span[OUT_SHORT_BYTES];
     int64_t number = member_int(attempt, "attempt", 0), start_ms = member_int(attempt, "startMs", 0);
     if (start_ms > 0) clock_format_utc(start_ms, at);
@@ -84,19 +97,20 @@ static void print_attempt(const json_t *attempt) {
     if (*worker) printf("  on %s", worker);
     if (member_int(attempt, "instance", 0)) printf(" (process %lld)", (long long)member_int(attempt, "instance", 0));
     putchar('\n');
-    const char *type = member_text(attempt, "errorType", ""), *message = member_text(attempt, "errorMessage", "");
-    cleanup_free char *error = mem_printf("%s%s%s", type, *type && *message ? ": " : "", message);
-    out_block(stdout, "    ", str_of(error));
-    print_part("stack", member_text(attempt, "stack", ""));
+    if (before && is_same_error(attempt, before)) puts("    the same error");
+    else print_error(attempt);
     print_part("log", member_text(attempt, "log", ""));
 }
 
 static void print_attempts(const json_t *history) {
     size_t i;
-    const json_t *attempt;
+    const json_t *attempt, *before = NULL;
     if (json_array_size(history) == 0) return;
     print_title("Attempts");
-    json_array_foreach(history, i, attempt) print_attempt(attempt);
+    json_array_foreach(history, i, attempt) {
+        print_attempt(attempt, before);
+        before = attempt;
+    }
 }
 
 // --- headers, payload ---------------------------------------------------------------------------------------------
@@ -135,10 +149,8 @@ static void print_payload(const json_t *letter) {
                                           *type ? ", " : "", type);
     print_title(title);
     if (json_is_string(payload)) {
-        struct str text = {json_string_value(payload), json_string_length(payload)};
-        json_auto_t *value = json_loadb(text.data, text.len, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
-        cleanup_free char *pretty = value ? json_dumps(value, JSON_INDENT(2) | JSON_ENCODE_ANY) : NULL;
-        out_block(stdout, "  ", pretty ? str_of(pretty) : text);
+        // As it is: reading and writing it again could change a number.
+        out_block(stdout, "  ", (struct str){json_string_value(payload), json_string_length(payload)});
     } else if (binary) {
         print_binary(binary);
     }

@@ -39,7 +39,8 @@ static struct ev_fields fields_of(struct call *call) {
         .qualifier = call_text(call, "qualifier"),
         .source_kind = STR_LIT("http"),
         .ordering_key = http_header(req, "x-weir-ordering-key"),
-        .content_type = http_header(req, "content-type"),
+        // Of one event: the lines of an NDJSON body are JSON each.
+        .content_type = call_text(call, "each").len ? STR_LIT("application/json") : http_header(req, "content-type"),
         .trace = http_header(req, "traceparent"),
         .payload = req->body,
     };

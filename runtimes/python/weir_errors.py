@@ -15,6 +15,7 @@ PLAIN_DEPTH = 40
 
 _own_files = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _lines = {}
+_code_prefix = None
 
 
 class Refused(Exception):
@@ -25,6 +26,12 @@ class Refused(Exception):
         self.kind = kind
 
 
+def shorten_paths(code_dir):
+    """Files of the function are shown as they were deployed: orders.py, not where this version lies on this node."""
+    global _code_prefix
+    _code_prefix = 'File "%s%s' % (code_dir, os.sep)
+
+
 def describe(e):
     if isinstance(e, Refused):
         return _body(e.kind, str(e), "", False)
@@ -33,7 +40,10 @@ def describe(e):
         message = str(e)
     except Exception as broken:
         message = "<str() of the exception failed: %s>" % type(broken).__name__
-    return _body(type(e).__name__, message, _cut(_stack(e)), fatal)
+    stack = _stack(e)
+    if _code_prefix is not None:
+        stack = stack.replace(_code_prefix, 'File "')
+    return _body(type(e).__name__, message, _cut(stack), fatal)
 
 
 def _body(kind, message, stack, fatal):

@@ -4,7 +4,7 @@ import os
 import sys
 
 import weir_json
-from weir_errors import Refused
+from weir_errors import Refused, shorten_paths
 
 
 def prepare(init):
@@ -16,6 +16,7 @@ def prepare(init):
         time.tzset()
     code_dir = os.path.abspath(init["code_dir"])
     os.chdir(code_dir)
+    shorten_paths(code_dir)
     sys.path[0] = code_dir  # was the folder of the runtime
     extra = [p for p in env.get("PYTHONPATH", "").split(os.pathsep) if p and p not in sys.path]
     sys.path[1:1] = [os.path.abspath(p) for p in extra]
