@@ -187,20 +187,23 @@ char *mq_queue_name(struct str function) {
     return mem_printf("weir.fn.%.*s", STR_ARG(function));
 }
 
-static int declare_new(struct mq_conn *c, amqp_channel_t channel, const char *queue, struct err *err) {
-    amqp_table_entry_t entries[3];
+amqp_table_t mq_queue_arguments(const struct mq_url *url, struct mq_queue_arguments *room) {
     int count = 0;
-    if (!c->url->classic)
-        entries[count++] = (amqp_table_entry_t){amqp_cstring_bytes("x-queue-type"),
-                                                {AMQP_FIELD_KIND_UTF8, {.bytes = amqp_cstring_bytes("quorum")}}};
-    if (c->url->max_length) {
-        entries[count++] = (amqp_table_entry_t){amqp_cstring_bytes("x-max-length"),
-                                                {AMQP_FIELD_KIND_I64, {.i64 = c->url->max_length}}};
-        entries[count++] = (amqp_table_entry_t){amqp_cstring_bytes("x-overflow"),
-                                                {AMQP_FIELD_KIND_UTF8, {.bytes = amqp_cstring_bytes("reject-publish")}}};
+    if (!url->classic)
+        room->entries[count++] = (amqp_table_entry_t){
+            amqp_cstring_bytes("x-queue-type"), {AMQP_FIELD_KIND_UTF8, {.bytes = amqp_cstring_bytes("quorum")}}};
+    if (url->max_length) {
+        room->entries[count++] = (amqp_table_entry_t){amqp_cstring_bytes("x-max-length"),
+                                                      {AMQP_FIELD_KIND_I64, {.i64 = url->max_length}}};
+        room->entries[count++] = (amqp_table_entry_t){
+            amqp_cstring_bytes("x-overflow"), {AMQP_FIELD_KIND_UTF8, {.bytes = amqp_cstring_bytes("reject-publish")}}};
     }
-    amqp_table_t arguments = {count, entries};
-    amqp_queue_declare(c->state, channel, amqp_cstring_bytes(queue), 0, 1, 0, 0, arguments);
+    return (amqp_table_t){count, room->entries};
+}
+
+static int declare_new(struct mq_conn *c, amqp_channel_t channel, const char *queue, struct err *err) {
+    struct mq_queue_arguments room;
+    amqp_queue_declare(c->state, channel, amqp_cstring_bytes(queue), 0, 1, 0, 0, mq_queue_arguments(c->url, &room));
     return mq_conn_reply(c, channel, err);
 }
 

@@ -58,6 +58,11 @@ int mq_conn_closed_by_peer(struct mq_conn *c, const amqp_frame_t *frame, struct 
 
 // The durable queue of a function: "weir.fn.<function>". Caller frees.
 char *mq_queue_name(struct str function) must_use;
+// The arguments that it is declared with; they point into `room`.
+struct mq_queue_arguments {
+    amqp_table_entry_t entries[3];
+};
+amqp_table_t mq_queue_arguments(const struct mq_url *url, struct mq_queue_arguments *room) must_use;
 // Declares it on an open channel. A queue that exists with other arguments is taken as it is. The channel is open after
 // success, and closed after errors other than ERR_UNAVAILABLE.
 int mq_queue_declare(struct mq_conn *c, amqp_channel_t channel, const char *queue, struct err *err) must_use;

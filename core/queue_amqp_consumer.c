@@ -109,11 +109,19 @@ static void open_link(struct mq_consumer *t, struct mq_link *l) {
     else plan_link(t, l, "cannot consume from a queue", err.text);
 }
 
-// The channel ended by an error or by RabbitMQ.
-static void lose_link(struct mq_consumer *t, struct mq_link *l, const char *why) {
+// RabbitMQ closed the channel.
+static void lose_link(struct mq_consumer *t, struct mq_link *l, const struct err *why) {
+    // Declaring met a queue that is declared otherwise: it is taken as it is. Or that is gone again: it is made.
+    bool other = !l->ready && why->code == ERR_CONFLICT && !l->passive;
+    l->passive = other || (l->passive && why->code != ERR_NOT_FOUND);
     t->channels[l->channel] = NULL;
     mq_link_shut(l, &t->out);
-    plan_link(t, l, "a consumer's channel is lost", why);
+    if (!other) {
+        plan_link(t, l, "a consumer's channel is lost", why->text);
+        return;
+    }
+    log_warn("queue", "a queue exists with other arguments and is used as it is", LOG_STR("queue", l->queue),
+             LOG_STR("broker", why->text));
 }
 
 static void send_channel_close(struct mq_consumer *t, amqp_channel_t channel) {
@@ -131,18 +139,12 @@ static void close_channel(struct mq_consumer *t, struct mq_link *l) {
 
 static void leave_channel(struct mq_consumer *t, struct mq_link *l) {
     if (!l->open) return;
-    struct err err = {0};
-    int rc = t->conn.lost ? ERR_UNAVAILABLE : mq_link_cancel(l, &t->conn, &err);
-    if (rc == 0) {
+    if (!t->conn.lost && mq_link_cancel(l, &t->conn, &t->why_lost) == 0) {
         struct lingering *w = mem_zalloc(sizeof *w);
         w->channel = l->channel;
         w->until_ns = clock_mono_ns() + LINGER_MS * NS_PER_MS;
         mq_list_add(&t->lingering, &w->item);
         t->channels[l->channel] = &closing;
-    } else if (t->conn.lost) {
-        t->why_lost = err;
-    } else {
-        t->channels[l->channel] = NULL; // RabbitMQ closed it
     }
     mq_link_shut(l, &t->out);
 }
@@ -163,15 +165,14 @@ static void tend_link(struct mq_consumer *t, struct mq_link *l, int64_t now_ns) 
         if (now_ns >= l->retry_ns) open_link(t, l);
         return;
     }
-    struct err err = {0};
-    bool stuck = false;
-    int rc = mq_link_retune(l, &t->conn, now_ns, &err);
-    if (rc == 0) rc = mq_link_is_stuck(l, &t->conn, now_ns, &stuck, &err);
-    if (rc && t->conn.lost) t->why_lost = err;
-    else if (rc) lose_link(t, l, err.text);
-    if (!stuck) return;
-    log_warn("queue", "a consumer got nothing while its queue has messages; replacing it", LOG_STR("queue", l->queue));
+    int rc = mq_link_retune(l, &t->conn, now_ns, &t->why_lost);
+    if (rc == 0) rc = mq_link_watch(l, &t->conn, now_ns, &t->why_lost);
+    if (rc || !l->stuck) return;
+    bool was_ready = l->ready;
     close_channel(t, l);
+    if (was_ready)
+        log_warn("queue", "a consumer got nothing while its queue has messages; replacing it", LOG_STR("queue", l->queue));
+    else plan_link(t, l, "cannot consume from a queue", "RabbitMQ does not answer");
 }
 
 // --- frames ---------------------------------------------------------------------------------------------------------
@@ -179,9 +180,6 @@ static void tend_link(struct mq_consumer *t, struct mq_link *l, int64_t now_ns) 
 static void handle_method(struct mq_consumer *t, struct mq_link *l, const amqp_frame_t *frame) {
     struct err err = {0};
     switch (frame->payload.method.id) {
-    case AMQP_BASIC_DELIVER_METHOD:
-        if (l) mq_link_frame(l, &t->conn, frame, &t->out);
-        return;
     case AMQP_CHANNEL_CLOSE_OK_METHOD: t->channels[frame->channel] = NULL; return;
     case AMQP_BASIC_CANCEL_METHOD:
         if (!l) return;
@@ -191,11 +189,13 @@ static void handle_method(struct mq_consumer *t, struct mq_link *l, const amqp_f
         return;
     case AMQP_CHANNEL_CLOSE_METHOD:
         mq_conn_closed_by_peer(&t->conn, frame, &err);
-        if (l) lose_link(t, l, err.text);
+        if (l) lose_link(t, l, &err);
         else t->channels[frame->channel] = NULL;
         return;
     case AMQP_CONNECTION_CLOSE_METHOD: mq_conn_closed_by_peer(&t->conn, frame, &t->why_lost); return;
-    default: return; // blocked, unblocked, late answers: nothing to do on this connection
+    default:
+        if (l) mq_link_frame(l, &t->conn, frame, &t->out);
+        return;
     }
 }
 
@@ -223,11 +223,8 @@ static void unsubscribe(struct mq_consumer *t, struct mq_link *l) {
 }
 
 static void pause_link(struct mq_consumer *t, struct mq_link *l) {
-    struct err err = {0};
-    int rc = t->conn.lost ? 0 : mq_link_pause(l, &t->conn, &err);
+    if (!t->conn.lost) (void)mq_link_pause(l, &t->conn, &t->why_lost);
     l->paused = true;
-    if (rc && t->conn.lost) t->why_lost = err;
-    else if (rc) lose_link(t, l, err.text);
 }
 
 static void settle(struct mq_consumer *t, const struct mq_command *cmd) {
@@ -282,7 +279,7 @@ static int wait_ms(const struct mq_consumer *t) {
     }
     if (t->links && !t->conn.state && t->retry_ns < until) until = t->retry_ns;
     for (const struct mq_link *l = t->links; t->conn.state && l; l = l->next)
-        if (!l->open && l->retry_ns < until) until = l->retry_ns;
+        if (!l->open && !l->paused && l->retry_ns < until) until = l->retry_ns;
     return until > now ? (int)((until - now) / NS_PER_MS) + 1 : 0;
 }
 

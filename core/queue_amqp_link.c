@@ -13,6 +13,7 @@
 #define QUIET_CHECK_MS 15000
 #define SUSPECT_CHECK_MS 2000
 #define RETUNE_MS 1000
+#define OPEN_MS 20000 // for an answer
 #define BODY_MAX (512u * 1024 * 1024) // more than RabbitMQ can be told to take
 
 struct mq_notice *mq_notice_new(enum mq_notice_kind kind, void *owner) {
@@ -79,31 +80,41 @@ static void format_tag(const struct mq_link *l, char tag[TAG_BYTES]) {
     MUST(text_format(tag, TAG_BYTES, "weir-%d-%u-%u", (int)getpid(), (unsigned)l->channel, l->consumer_number) == 0);
 }
 
+static int send(struct mq_link *l, struct mq_conn *c, amqp_method_number_t id, void *method, struct err *err) {
+    return mq_conn_sent(c, amqp_send_method(c->state, l->channel, id, method), err);
+}
+
 static int start_consumer(struct mq_link *l, struct mq_conn *c, struct err *err) {
     l->prefetch = wanted_prefetch(l);
-    amqp_basic_qos(c->state, l->channel, 0, l->prefetch, 0);
-    int rc = mq_conn_reply(c, l->channel, err);
-    if (rc) return rc;
     l->consumer_number++;
     char tag[TAG_BYTES];
     format_tag(l, tag);
-    amqp_basic_consume(c->state, l->channel, amqp_cstring_bytes(l->queue), amqp_cstring_bytes(tag), 0, 0, 0,
-                       amqp_empty_table);
-    return mq_conn_reply(c, l->channel, err);
+    amqp_basic_qos_t qos = {.prefetch_count = l->prefetch};
+    amqp_basic_consume_t consume = {.queue = amqp_cstring_bytes(l->queue), .consumer_tag = amqp_cstring_bytes(tag)};
+    int rc = send(l, c, AMQP_BASIC_QOS_METHOD, &qos, err);
+    return rc ? rc : send(l, c, AMQP_BASIC_CONSUME_METHOD, &consume, err);
+}
+
+static int send_declare(struct mq_link *l, struct mq_conn *c, bool passive, struct err *err) {
+    struct mq_queue_arguments room;
+    amqp_queue_declare_t declare = {.queue = amqp_cstring_bytes(l->queue), .passive = passive};
+    if (!passive) {
+        declare.durable = 1;
+        declare.arguments = mq_queue_arguments(c->url, &room);
+    }
+    return send(l, c, AMQP_QUEUE_DECLARE_METHOD, &declare, err);
 }
 
 int mq_link_open(struct mq_link *l, struct mq_conn *c, amqp_channel_t channel, struct err *err) {
     if (strlen(l->queue) > 255) return err_set(err, ERR_INVALID, "the function's name is too long for a queue's name");
     l->channel = channel;
-    int rc = mq_conn_channel_open(c, channel, err);
-    if (rc == 0) rc = mq_queue_declare(c, channel, l->queue, err);
-    if (rc == 0) rc = start_consumer(l, c, err);
-    if (rc) return rc;
     l->open = true;
-    l->failures = 0;
-    l->suspect = false;
+    l->ready = l->asked = l->suspect = l->stuck = false;
     l->quiet_ns = clock_mono_ns();
-    return 0;
+    amqp_channel_open_t open = {.out_of_band = amqp_empty_bytes};
+    int rc = send(l, c, AMQP_CHANNEL_OPEN_METHOD, &open, err);
+    if (rc == 0) rc = send_declare(l, c, l->passive, err);
+    return rc ? rc : start_consumer(l, c, err);
 }
 
 void mq_link_flush(struct mq_link *l, struct mq_list *out) {
@@ -160,10 +171,35 @@ static void add_body(struct mq_link *l, amqp_bytes_t part) {
     l->body_got += n;
 }
 
+static void handle_count(struct mq_link *l, uint32_t ready) {
+    if (!l->asked) return; // the answer to the opening
+    l->asked = false;
+    l->stuck = l->suspect && ready > 0; // twice: the first may have come in just now
+    l->suspect = ready > 0;
+}
+
+static void handle_method(struct mq_link *l, const amqp_frame_t *frame) {
+    const void *decoded = frame->payload.method.decoded;
+    switch (frame->payload.method.id) {
+    case AMQP_BASIC_DELIVER_METHOD:
+        drop_delivery(l);
+        l->deliver = decoded;
+        l->suspect = false;
+        return;
+    case AMQP_QUEUE_DECLARE_OK_METHOD:
+        handle_count(l, ((const amqp_queue_declare_ok_t *)decoded)->message_count);
+        return;
+    case AMQP_BASIC_CONSUME_OK_METHOD:
+        l->ready = true;
+        l->failures = 0;
+        return;
+    default: return; // the other answers say nothing new
+    }
+}
+
 void mq_link_frame(struct mq_link *l, struct mq_conn *c, const amqp_frame_t *frame, struct mq_list *out) {
     if (frame->frame_type == AMQP_FRAME_METHOD) {
-        drop_delivery(l);
-        l->deliver = frame->payload.method.decoded;
+        handle_method(l, frame);
         return;
     }
     if (!l->deliver) return;
@@ -210,8 +246,8 @@ void mq_link_shut(struct mq_link *l, struct mq_list *out) {
 static int stop_consumer(struct mq_link *l, struct mq_conn *c, struct err *err) {
     char tag[TAG_BYTES];
     format_tag(l, tag);
-    amqp_basic_cancel(c->state, l->channel, amqp_cstring_bytes(tag));
-    return mq_conn_reply(c, l->channel, err);
+    amqp_basic_cancel_t cancel = {.consumer_tag = amqp_cstring_bytes(tag)};
+    return send(l, c, AMQP_BASIC_CANCEL_METHOD, &cancel, err);
 }
 
 int mq_link_pause(struct mq_link *l, struct mq_conn *c, struct err *err) {
@@ -221,31 +257,30 @@ int mq_link_pause(struct mq_link *l, struct mq_conn *c, struct err *err) {
 }
 
 int mq_link_cancel(struct mq_link *l, struct mq_conn *c, struct err *err) {
-    int rc = stop_consumer(l, c, err);
-    // Tag 0 and multiple: all that the channel holds, with the deliveries that came in before the cancel's answer.
-    return rc ? rc : mq_conn_sent(c, amqp_basic_nack(c->state, l->channel, 0, 1, 1), err);
+    int rc = l->paused ? 0 : stop_consumer(l, c, err);
+    // Tag 0 and multiple: all that the channel holds.
+    if (rc == 0 && l->unacked.waiting > 0) rc = mq_conn_sent(c, amqp_basic_nack(c->state, l->channel, 0, 1, 1), err);
+    return rc;
 }
 
 int mq_link_retune(struct mq_link *l, struct mq_conn *c, int64_t now_ns, struct err *err) {
     unsigned want = wanted_prefetch(l), now = l->prefetch;
     bool fits = want < now * 2 && now < want * 2;
-    if (fits || want == now || now_ns < l->retune_ns) return 0;
+    if (!l->ready || fits || want == now || now_ns < l->retune_ns) return 0;
     l->retune_ns = now_ns + RETUNE_MS * NS_PER_MS;
     // RabbitMQ gives a prefetch to a consumer when it starts, so it takes a new one; the channel keeps what is unsettled.
     int rc = stop_consumer(l, c, err);
     return rc ? rc : start_consumer(l, c, err);
 }
 
-int mq_link_is_stuck(struct mq_link *l, struct mq_conn *c, int64_t now_ns, bool *ret, struct err *err) {
-    *ret = false;
-    if (l->unacked.waiting > 0 || l->batch || l->deliver) l->suspect = false;
-    int64_t after_ms = l->suspect ? SUSPECT_CHECK_MS : QUIET_CHECK_MS;
-    if (l->unacked.waiting > 0 || l->deliver || now_ns - l->quiet_ns < after_ms * NS_PER_MS) return 0;
-    uint64_t ready = 0;
-    int rc = mq_queue_count(c, l->channel, l->queue, &ready, err);
-    if (rc) return rc;
+int mq_link_watch(struct mq_link *l, struct mq_conn *c, int64_t now_ns, struct err *err) {
+    int64_t quiet_ms = (now_ns - l->quiet_ns) / NS_PER_MS;
+    if (!l->ready || l->asked) { // the stuck one gets no more deliveries, so quiet_ns stands still
+        if (quiet_ms >= OPEN_MS) l->stuck = true;
+        return 0;
+    }
+    if (l->unacked.waiting > 0 || l->deliver || quiet_ms < (l->suspect ? SUSPECT_CHECK_MS : QUIET_CHECK_MS)) return 0;
     l->quiet_ns = now_ns;
-    *ret = l->suspect && ready > 0; // twice: the first may have come in just now
-    l->suspect = ready > 0;
-    return 0;
+    l->asked = true;
+    return send_declare(l, c, true, err);
 }

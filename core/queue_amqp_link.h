@@ -2,9 +2,11 @@
 // One consumer's channel, on the consuming thread: opening it, putting deliveries together, acknowledging.
 //
 // Flow: mq_link_open -> mq_link_frame for each of its frames -> notices in `out` -> mq_link_settle -> mq_link_shut.
+//   Nothing waits for an answer: methods are sent in one go, and answers are frames like any other. So a queue that does
+//   not answer (a quorum queue without a leader) holds up nobody else.
 // Delivery: `epoch` is part of every tag, so that tags of an earlier channel are recognised as void.
-// Threads: the consuming one. Blocking: mq_link_open, mq_link_retune and mq_link_is_stuck wait for RabbitMQ's answers.
-// Errors: as core/queue_amqp_conn.h; after any error the channel is no longer open.
+// Threads: the consuming one. Blocking: never.
+// Errors: ERR_UNAVAILABLE when the connection is lost; what RabbitMQ refuses comes as a channel.close frame.
 #ifndef CORE_QUEUE_AMQP_LINK_H
 #define CORE_QUEUE_AMQP_LINK_H
 
@@ -17,7 +19,9 @@ struct mq_link {
     void *owner;
     char *function, *queue;
     size_t credit, credit_bytes;
-    bool open;
+    bool open;                // a channel is in use
+    bool ready;               // and RabbitMQ has said that it consumes
+    bool passive;             // the queue exists with other arguments: only look whether it is there
     bool paused;              // no deliveries any more; only settles
     amqp_channel_t channel;   // while open
     uint16_t epoch;
@@ -26,7 +30,9 @@ struct mq_link {
     unsigned failures;        // to open, in a row
     int64_t retry_ns;         // not opened before
     int64_t quiet_ns;         // when it last got something, or was looked at
+    bool asked;               // a look at the queue is under way
     bool suspect;             // its queue had messages at the last look
+    bool stuck;               // and at the one before
     int64_t retune_ns;
     double average_bytes;     // of a message; 0 unknown
     struct mq_unacked unacked;
@@ -40,7 +46,7 @@ struct mq_link {
 
 void mq_link_free(struct mq_link *l);
 int mq_link_open(struct mq_link *l, struct mq_conn *c, amqp_channel_t channel, struct err *err) must_use;
-// Header, body and basic.deliver frames; complete messages go into the batch, and full batches into `out`.
+// Its frames but those that end the channel; complete messages go into the batch, and full batches into `out`.
 void mq_link_frame(struct mq_link *l, struct mq_conn *c, const amqp_frame_t *frame, struct mq_list *out);
 void mq_link_flush(struct mq_link *l, struct mq_list *out); // the batch, full or not
 // Sends acks and nacks; void tags are skipped.
@@ -48,13 +54,14 @@ int mq_link_settle(struct mq_link *l, struct mq_conn *c, const struct mq_settle 
 // The channel is gone, or is asked to go: tells the owner that its tags are void.
 void mq_link_shut(struct mq_link *l, struct mq_list *out);
 // No more deliveries; what is unsettled can still be settled.
-int mq_link_pause(struct mq_link *l, struct mq_conn *c, struct err *err) must_use;
+int mq_link_pause(struct mq_link *l, struct mq_conn *c, struct err *err);
 // No more deliveries, and what is unsettled goes back. The channel has to live on for a while, see the consumer's thread.
 int mq_link_cancel(struct mq_link *l, struct mq_conn *c, struct err *err) must_use;
 // Consumes with another prefetch when messages turned out to be much bigger or smaller than credit_bytes allows for.
 int mq_link_retune(struct mq_link *l, struct mq_conn *c, int64_t now_ns, struct err *err) must_use;
-// True when it is quiet although its queue has messages and all credit is free.
-int mq_link_is_stuck(struct mq_link *l, struct mq_conn *c, int64_t now_ns, bool *ret, struct err *err) must_use;
+// When it is quiet for long and all credit is free: asks how many messages its queue has. Two looks that found some while
+// nothing came make it `stuck`; so does an opening that gets no answer.
+int mq_link_watch(struct mq_link *l, struct mq_conn *c, int64_t now_ns, struct err *err) must_use;
 
 struct mq_notice *mq_notice_new(enum mq_notice_kind kind, void *owner) must_use;
 void mq_notice_free(struct mq_notice *n); // with the events that nobody took

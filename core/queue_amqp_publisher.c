@@ -167,6 +167,7 @@ static int count_ready(struct mq_publisher *p, const char *queue, uint64_t *ret,
     int rc = open_side(p, err);
     if (rc == 0) rc = mq_queue_count(&p->conn, CHANNEL_SIDE, queue, ret, err);
     if (rc) p->side_open = false;
+    if (p->conn.lost) p->why_lost = *err;
     return rc;
 }
 
@@ -190,6 +191,7 @@ static int need_queue(struct mq_publisher *p, const char *queue, struct err *err
     if (rc == 0) rc = mq_queue_declare(&p->conn, CHANNEL_SIDE, queue, err);
     if (rc) {
         p->side_open = false;
+        if (p->conn.lost) p->why_lost = *err;
         return rc;
     }
     struct known *k = mem_zalloc(sizeof *k);
