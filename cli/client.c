@@ -144,7 +144,7 @@ static int explain(const struct client *c, CURLcode code, struct err *err) {
                        CLIENT_DEFAULT_URL);
     if (code == CURLE_OPERATION_TIMEDOUT)
         return err_set(err, ERR_TIMEOUT, "the server at %s did not answer in time", c->url);
-    return err_set(err, ERR_UNAVAILABLE, "the connection to %s broke before the answer was complete (%s)", c->url, why);
+    return err_set(err, ERR_TIMEOUT, "the connection to %s broke before the answer was complete (%s)", c->url, why);
 }
 
 int client_send(struct client *c, const struct request *r, struct reply *ret, struct err *err) {

@@ -41,7 +41,8 @@ struct reply {
     char *log;                 // X-Weir-Log as it came (base64); NULL: none
     char *version;             // X-Weir-Version
 };
-// ERR_UNAVAILABLE: no answer; err says what to do. An HTTP error status is an answer. reply_done frees it.
+// ERR_UNAVAILABLE: nothing was sent; ERR_TIMEOUT: it was, but the answer did not come whole, so the server may have acted.
+// err says what to do. An HTTP error status is an answer. reply_done frees it.
 int client_send(struct client *c, const struct request *r, struct reply *ret, struct err *err) must_use;
 void reply_done(struct reply *r);
 

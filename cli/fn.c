@@ -63,7 +63,12 @@ static const json_t *current_version(const json_t *function) {
     return NULL;
 }
 
+static bool is_empty(const json_t *value) {
+    return (json_is_string(value) && json_string_length(value) == 0) || (json_is_object(value) && json_object_size(value) == 0);
+}
+
 static void print_setting(const char *key, json_t *value) {
+    if (is_empty(value)) return;
     char span[OUT_SHORT_BYTES];
     size_t n = strlen(key), i;
     const json_t *one;

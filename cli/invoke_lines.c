@@ -168,13 +168,19 @@ static void on_accepted(struct run *r, const struct reply *reply) {
     buf_clear(&r->text);
 }
 
+// The server gives every event of a request the same content type: that of the first line.
+static const char *chunk_type(const struct run *r) {
+    return invoke_content_type((struct str){buf_str(&r->text).data, r->pieces[0].len});
+}
+
 static void send_chunk(struct run *r) {
     int tries = 0;
     while (r->count && !r->stop) {
         struct reply reply;
         struct err err;
-        if (invoke_send(r->inv, buf_str(&r->text), "application/x-ndjson", &reply, &err) < 0) {
-            cleanup_free char *why = mem_printf("not known whether they were accepted: %s", err.text);
+        if (invoke_send(r->inv, buf_str(&r->text), chunk_type(r), &reply, &err) < 0) {
+            bool sent = err.code == ERR_TIMEOUT;
+            cleanup_free char *why = mem_printf("%s%s", sent ? "not known whether they were accepted: " : "", err.text);
             fail_chunk(r, r->count, why);
             r->stop = true;
             return;

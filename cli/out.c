@@ -71,7 +71,9 @@ static void say(const char *head, enum tone tone, const char *fmt, va_list ap) {
     fflush(stdout);
     progress_wipe();
     fprintf(stderr, "%s%s%s", out_tone(stderr, tone), head, out_tone(stderr, TONE_PLAIN));
-    out_text(stderr, str_of(text));
+    struct str shown = str_of(text);
+    while (shown.len && shown.data[shown.len - 1] == '\n') shown.len--;
+    out_text(stderr, shown);
     fputc('\n', stderr);
     free(text);
 }
@@ -155,7 +157,7 @@ const char *out_span(int64_t ms, char out[OUT_SHORT_BYTES]) {
 const char *out_age(int64_t unix_ms, char out[OUT_SHORT_BYTES]) {
     if (unix_ms <= 0) return strcpy(out, "-");
     int64_t ms = clock_unix_ms() - unix_ms;
-    return out_span(ms < 1000 ? 0 : ms, out);
+    return ms < 1000 ? strcpy(out, "0s") : out_span(ms, out);
 }
 
 const char *out_size(int64_t bytes, char out[OUT_SHORT_BYTES]) {

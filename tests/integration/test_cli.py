@@ -325,6 +325,12 @@ def test_each_line_async_goes_in_chunks(weir, fake, tmp_path):
     assert len(fake.connections) == 1
 
 
+def test_lines_have_the_type_of_the_first(weir, fake):
+    for data in ['{"n":1}\n{"n":2}', "plain\nwords"]:
+        weir("invoke", "orders", "--async", "--each-line", "--data", data)
+    assert [r["headers"]["Content-Type"] for r in fake.requests] == ["application/json", "application/octet-stream"]
+
+
 def test_each_line_keeps_chunks_of_long_lines_small(weir, fake):
     weir("invoke", "orders", "--async", "--each-line", "--data", "-", input="\n".join(["x" * 3000000] * 3))
     assert [len(r["body"].splitlines()) for r in fake.requests] == [1, 1, 1]
