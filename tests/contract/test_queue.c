@@ -161,6 +161,22 @@ static void test_close_gives_back(void **state) {
     sink_close(&again);
 }
 
+static void test_pause(void **state) {
+    struct fixture *fx = *state;
+    struct str fn = fn_name(fx, "pause");
+    publish_numbers(fx, fn, 10);
+    struct sink s = {0};
+    sink_open(&s, fx, fn, 4);
+    TURN_UNTIL(fx->loop, s.count == 4);
+    queue_consumer_pause(s.c);
+    for (size_t i = 0; i < 4; i++) queue_ack(s.c, s.msgs[i].tag);
+    sink_settle_all(&s);
+    let_backend_work(fx);
+    assert_int_equal(s.count, 4); // no more, though there is credit
+    sink_close(&s);
+    assert_int_equal(ask_depth(fx, fn).ready, 6);
+}
+
 static void test_two_consumers(void **state) {
     struct fixture *fx = *state;
     struct str fn = fn_name(fx, "two");
@@ -397,7 +413,7 @@ static const struct {
 } cases[] = {
 #define CASE(name) {#name, test_##name}
     CASE(publish_consume_ack), CASE(order),          CASE(acks_out_of_order), CASE(credit),        CASE(release),
-    CASE(close_gives_back),    CASE(two_consumers),  CASE(every_field),       CASE(payload_sizes), CASE(many_functions),
+    CASE(close_gives_back),    CASE(two_consumers),  CASE(pause),  CASE(every_field),       CASE(payload_sizes), CASE(many_functions),
     CASE(delete),              CASE(cap),            CASE(close_confirms),    CASE(reopen_gives_again),
     CASE(bad_urls),
 };

@@ -196,6 +196,24 @@ static void test_queue_deleted_under_it(void **state) {
     assert_int_equal(ask_depth(fx, fn).ready, 100);
 }
 
+static void test_queue_declared_otherwise(void **state) {
+    struct fixture *fx = *state;
+    struct str fn = fn_name(fx, "classic");
+    cleanup_free char *queue = queue_of(fn);
+    amqp_connection_state_t c = plain_open();
+    assert_non_null(amqp_queue_declare(c, 1, amqp_cstring_bytes(queue), 0, 1, 0, 0, amqp_empty_table));
+    plain_close(c);
+    struct sink s = {.ack_at_once = true};
+    sink_open(&s, fx, fn, 10);
+    publish_numbers(fx, fn, 5); // used as it is
+    TURN_UNTIL(fx->loop, s.count == 5);
+    plain_delete(fn);
+    TURN_UNTIL(fx->loop, s.lost >= 1);
+    publish_numbers(fx, fn, 5); // and made anew as ours
+    TURN_UNTIL(fx->loop, s.count == 10);
+    sink_close(&s);
+}
+
 static void close_all_connections(void) {
     cleanup_free char *line = mem_printf(
         "d=%s/mq; exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 HOME=$d/home ERL_EPMD_PORT=$(cat $d/port-epmd) "
@@ -408,7 +426,7 @@ int main(void) {
     const struct CMUnitTest alone[] = {cmocka_unit_test(test_unacked_window)};
 #define CASE(name) cmocka_unit_test_setup_teardown(test_##name, set_up, tear_down)
     const struct CMUnitTest with_broker[] = {
-        CASE(raw_message),      CASE(undecodable_message),  CASE(queue_deleted_under_it), CASE(closed_by_operator),
+        CASE(raw_message),      CASE(undecodable_message),  CASE(queue_deleted_under_it), CASE(queue_declared_otherwise), CASE(closed_by_operator),
         CASE(too_much_in_flight), CASE(prefetch_follows_size), CASE(fails_at_once_while_down),
         CASE(broker_killed_under_load),
     };
