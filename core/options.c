@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// The option table, the value syntax, and the three places that values come from. The only file that knows inih.
+// The option table, the value syntax, and the three places that values come from.
 //
 // Invariant: a struct options holds a valid value for every option at any time; a refused value changes nothing.
 #include "core/options.h"
 
 #include <ctype.h>
 #include <errno.h>
-#include <ini.h>
 #include <inttypes.h>
+
+#include "core/ini_file.h"
 
 const struct option_spec option_specs[] = {
 #define X(member, name, type, fallback, least, most, words, help)                                                       \
@@ -231,61 +232,20 @@ int options_read_environment(struct options *o, struct err *err) {
 
 struct file_reading {
     struct options *o;
-    FILE *f;
-    int line;                // that inih is working on
-    int bad_line;            // 0: none so far
-    struct err why;
     bool given[array_len(option_specs)];
 };
 
-static int reject(struct file_reading *r, const char *why) {
-    if (r->bad_line == 0) {
-        r->bad_line = r->line;
-        err_set(&r->why, ERR_INVALID, "%s", why);
-    }
-    return 0; // inih's word for an error
-}
-
-// As fgets, but without leading blanks: inih would take an indented line for the rest of the one before.
-static char *read_line(char *out, int room, void *stream) {
-    struct file_reading *r = stream;
-    if (!fgets(out, room, r->f)) return NULL;
-    r->line++;
-    size_t len = strlen(out);
-    if (len + 1 == (size_t)room && out[len - 1] != '\n') {
-        reject(r, "the line is too long; give this option on the command line or in the environment");
-        return NULL;
-    }
-    size_t blanks = strspn(out, " \t");
-    memmove(out, out + blanks, len - blanks + 1);
-    return out;
-}
-
-static int on_entry(void *user, const char *section, const char *name, const char *value) {
-    struct file_reading *r = user;
-    if (*section) return reject(r, "the file has no sections: remove the [...] line");
-    struct err why;
-    const struct option_spec *spec = find_spec(name, &why);
-    if (!spec) return reject(r, why.text);
-    if (r->given[spec - option_specs]) {
-        err_set(&why, ERR_INVALID, "%s is given twice", name);
-        return reject(r, why.text);
-    }
+static int on_entry(void *arg, const char *section, const char *name, const char *value, struct err *err) {
+    struct file_reading *r = arg;
+    if (*section) return err_set(err, ERR_INVALID, "the file has no sections: remove the [...] line");
+    const struct option_spec *spec = find_spec(name, err);
+    if (!spec) return ERR_INVALID;
+    if (r->given[spec - option_specs]) return err_set(err, ERR_INVALID, "%s is given twice", name);
     r->given[spec - option_specs] = true;
-    return set(r->o, spec, value, "file", &why) == 0 ? 1 : reject(r, why.text);
+    return set(r->o, spec, value, "file", err);
 }
 
 int options_read_file(struct options *o, const char *path, struct err *err) {
-    cleanup_file FILE *f = fopen(path, "re");
-    if (!f) return err_set_errno(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_INVALID, errno, "cannot open %.300s", path);
-    struct file_reading r = {.o = o, .f = f};
-    int bad = ini_parse_stream(read_line, &r, on_entry, &r);
-    if (ferror(f)) return err_set(err, ERR_INVALID, "cannot read %.300s", path);
-    if (bad < 0) return err_set(err, ERR_INTERNAL, "cannot parse %.300s", path);
-    if (bad > 0 && (r.bad_line == 0 || bad < r.bad_line)) {
-        r.bad_line = bad;
-        err_set(&r.why, ERR_INVALID, "expected `name = value`");
-    }
-    if (r.bad_line) return err_set(err, ERR_INVALID, "%.200s:%d: %.280s", path, r.bad_line, r.why.text);
-    return 0;
+    struct file_reading r = {.o = o};
+    return ini_file_read(path, on_entry, &r, err);
 }
