@@ -481,7 +481,7 @@ def test_dlq_list_reads_pages(weir, fake):
 def test_dlq_show_tells_the_whole_life(weir):
     shown = weir("dlq", "show", LETTER_IDS[0]).out
     for part in ["orders:2", "dead (kind function, 4 attempts)", "2025-10-09T08:53:20.100Z", "12ms", "error  version 2  on node1:77",
-                 "      Traceback (most", "      got an order", "  shop: north", "Payload (7 B, application/json)", '    "n": 1']:
+                 "      Traceback (most", "      got an order", "  shop: north", "Payload (7 B, application/json)", '\n  {"n":1}\n']:
         assert part in shown
     assert json.loads(weir("dlq", "show", LETTER_IDS[0], "--json").out)["payload"] == '{"n":1}'
 
