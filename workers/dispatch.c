@@ -155,6 +155,7 @@ static void look_at_drain(void *arg) {
         if (all_quiet(d, true)) enter_last(d);
         else if (loop_now_ns(d->c.loop) >= d->drain_until_ns) enter_kill(d);
     } else if (d->drain == DRAIN_KILL) {
+        each_lane(d, lane_kill); // also what a pool of this very moment has started
         each_lane(d, lane_give_back);
         settle_abandon(d->settle);
         if (all_quiet(d, false) && fleet_size(d->fleet) == 0) enter_last(d);

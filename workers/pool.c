@@ -18,7 +18,7 @@ struct pool {
     struct delivery *sync_waiting, *async_waiting;
     size_t waiting;
     enum { CODE_UNKNOWN, CODE_PREPARING, CODE_THERE } code;
-    bool retiring, freed;
+    bool retiring, killed, freed;
     struct defer pump;
     struct timer *tick; // idle instances; trouble
     struct log_repeat trouble;
@@ -182,7 +182,7 @@ static size_t starts_wanted(const struct pool *p) {
 }
 
 static void grow(struct pool *p) {
-    if (p->retiring && p->instance_count > 0) return;
+    if (p->killed || (p->retiring && p->instance_count > 0)) return;
     if (p->code == CODE_UNKNOWN) {
         p->code = CODE_PREPARING;
         registry_prepare(p->c.registry, p->c.version, on_prepared, p);
@@ -267,7 +267,7 @@ void pool_retire(struct pool *p) {
 }
 
 void pool_kill(struct pool *p) {
-    p->retiring = true;
+    p->killed = p->retiring = true;
     for (struct instance *i = p->instances; i; i = links(i)->next) instance_kill(i, true);
 }
 
