@@ -65,13 +65,17 @@ static void tell_refusals(void *arg) {
     }
 }
 
+static void count_refused(struct ingest *in, int code) {
+    metrics_add(in->c.metrics, METRIC_EVENTS_REFUSED, str_of(err_word((enum err_code)code)), 1);
+}
+
 static void count(struct ingest *in, const struct version *v, int code) {
-    if (code == 0) metrics_add(in->c.metrics, METRIC_EVENTS_ACCEPTED, str_of(v->function), 1);
-    else metrics_add(in->c.metrics, METRIC_EVENTS_REFUSED, str_of(err_word((enum err_code)code)), 1);
+    if (code) count_refused(in, code);
+    else metrics_add(in->c.metrics, METRIC_EVENTS_ACCEPTED, str_of(v->function), 1);
 }
 
 static struct refusal *refuse(struct ingest *in, const struct err *err) {
-    count(in, NULL, err->code);
+    count_refused(in, err->code);
     struct refusal *r = mem_zalloc(sizeof *r);
     *r = (struct refusal){.next = in->refusals, .err = *err};
     in->refusals = r;

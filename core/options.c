@@ -5,7 +5,6 @@
 #include "core/options.h"
 
 #include <ctype.h>
-#include <errno.h>
 #include <inttypes.h>
 
 #include "core/ini_file.h"

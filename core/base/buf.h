@@ -22,7 +22,7 @@ static inline size_t buf_len(const struct buf *b) {
     return b->end - b->start;
 }
 static inline struct str buf_str(const struct buf *b) {
-    return (struct str){b->data ? b->data + b->start : NULL, buf_len(b)};
+    return (struct str){b->data ? b->data + b->start : "", buf_len(b)};
 }
 // Makes `bytes` writable at the end and returns where, or NULL when that would pass the cap. Call buf_added after.
 char *buf_reserve(struct buf *b, size_t bytes) must_use;

@@ -20,7 +20,7 @@ struct str {
 #define STR_ARG(s) (int)(s).len, (s).data ? (s).data : ""
 
 static inline struct str str_of(const char *z) {
-    return (struct str){z, z ? strlen(z) : 0};
+    return z ? (struct str){z, strlen(z)} : (struct str){"", 0};
 }
 
 static inline bool str_eq(struct str a, struct str b) {
