@@ -1,65 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
 // What changes the registry: deploy, set_current, delete; and prepare, which only changes this node's disk.
 //
-// A deploy: sum and unpack (disk) -> check (an instance loads it) -> store -> reload -> callback. When it fails, the folder
-// is removed again unless somebody else has the same code.
+// A deploy: sum and unpack (disk) -> check (an instance loads it) -> store -> reload -> callback. Whatever fails on the way
+// leaves nothing behind: the store is last, and a folder that this deploy made goes when nothing else needs it.
 #include <unistd.h>
 
 #include "core/base/clock.h"
+#include "core/base/log.h"
 #include "core/digest.h"
 #include "core/package.h"
 #include "core/registry_impl.h"
 
-// --- code folders -----------------------------------------------------------------------------------------------------
-
-static bool is_used(const struct registry *r, const char *sha256, const struct registry_op *except) {
-    for (const struct function *fn = r->functions; fn; fn = fn->hh.next)
-        for (size_t i = 0; i < fn->version_count; i++)
-            if (strcmp(fn->versions[i]->sha256, sha256) == 0) return true;
-    for (size_t i = 0; i < r->dying_count; i++)
-        if (strcmp(r->dying[i]->sha256, sha256) == 0 && r->dying[i]->refs > 1) return true;
-    const struct registry_op *op;
-    LIST_FOREACH(op, &r->ops, link)
-    if (op != except && strcmp(op->sha256, sha256) == 0) return true;
-    return false;
-}
-
-static void remove_work(struct registry_op *op) {
-    if (package_remove(op->code_dir, &op->err)) return;
-}
-
-static void remove_worked(struct registry_op *op) {
-    op_finish(op, 0, &op->err, NULL);
-}
-
-static void release_folder(struct registry *r, const char *sha256, const struct registry_op *except) {
-    if (!sha256[0] || is_used(r, sha256, except)) return;
-    struct registry_op *op = op_new(r, STR_NONE, NULL, NULL);
-    op->code_dir = mem_printf("%s/%s", r->versions_dir, sha256);
-    op->work = remove_work;
-    op->worked = remove_worked;
-    op_to_disk(op);
-}
-
-void folder_release(struct registry *r, const char *sha256) {
-    release_folder(r, sha256, NULL);
-}
-
 // --- deploy -----------------------------------------------------------------------------------------------------------
 
 static void deploy_fail(struct registry_op *op, int code, const struct err *err) {
-    release_folder(op->r, op->sha256, op);
+    struct registry *r = op->r;
+    char sha256[65];
+    memcpy(sha256, op->sha256, sizeof sha256);
+    bool made = !op->was_there;
     op_finish(op, code, err, NULL);
+    if (made) folder_release(r, sha256);
 }
 
 // An exec handler is a file of the package that must be executable; a Python one names a function, which is no file.
-static void unpack_work(struct registry_op *op) {
+static const char *exec_handler(const struct settings *s) {
+    return strcmp(s->runtime, "exec") == 0 ? s->handler : NULL;
+}
+
+static void unpack_into(struct registry_op *op, const struct settings *s) {
     struct str archive = {op->archive, op->archive_len};
-    if (!op->sha256[0]) digest_sha256_hex(archive, op->sha256);
-    if (!op->code_dir) op->code_dir = mem_printf("%s/%s", op->r->versions_dir, op->sha256);
-    const struct settings *s = op->version ? &op->version->settings : &op->settings;
-    const char *file = strcmp(s->runtime, "exec") == 0 ? s->handler : NULL;
-    if (package_unpack(archive, op->code_dir, file, &op->err)) return;
+    struct err err;
+    if (package_unpack(archive, op->code_dir, exec_handler(s), &err)) op->err = err;
+}
+
+static void deploy_work(struct registry_op *op) {
+    digest_sha256_hex((struct str){op->archive, op->archive_len}, op->sha256);
+    op->code_dir = mem_printf("%s/%s", op->versions_dir, op->sha256);
+    op->was_there = access(op->code_dir, F_OK) == 0;
+    unpack_into(op, &op->settings);
 }
 
 static int deploy_run(struct store_job *job, struct sql *sql, struct err *err) {
@@ -69,8 +47,12 @@ static int deploy_run(struct store_job *job, struct sql *sql, struct err *err) {
 static void deploy_stored(struct store_job *job, int code, const struct err *err) {
     struct registry_op *op = container_of(job, struct registry_op, job);
     if (op_is_orphan(op)) return;
-    if (code) deploy_fail(op, code, err);
-    else registry_reload(op);
+    if (code) {
+        deploy_fail(op, code, err);
+        return;
+    }
+    log_info("registry", "deployed", LOG_STR("function", op->name), LOG_INT("version", op->number), LOG_STR("sha256", op->sha256));
+    registry_reload(op);
 }
 
 static void on_checked(void *arg, int code, const struct err *err) {
@@ -94,17 +76,43 @@ static void deploy_unpacked(struct registry_op *op) {
         deploy_fail(op, op->err.code, &op->err);
         return;
     }
-    struct version *current = same_as_current(op);
-    if (current) {
-        op_finish(op, 0, &op->err, current);
+    op->settings_json = settings_to_json(&op->settings);
+    struct version *same = same_as_current(op);
+    if (same) {
+        op_finish(op, 0, &op->err, same);
         return;
     }
     struct function *fn = registry_find(r, str_of(op->name));
     uint32_t next = fn && fn->version_count ? fn->versions[fn->version_count - 1]->number + 1 : 1;
-    op->version = version_new(r, str_of(op->name), next, str_of(op->sha256), clock_unix_ms());
+    op->version = version_new(op->versions_dir, str_of(op->name), next, str_of(op->sha256), clock_unix_ms());
+    settings_done(&op->version->settings);
     settings_copy(&op->version->settings, &op->settings);
     if (r->config.check) r->config.check(r->config.check_arg, op->version, on_checked, op);
-    else op_to_store(op, deploy_run, deploy_stored);
+    else on_checked(op, 0, NULL);
+}
+
+static void deploy_begin(struct registry_op *op) {
+    op->begun = true;
+    op->work = deploy_work;
+    op->worked = deploy_unpacked;
+    op_to_disk(op);
+}
+
+void deploy_next(struct registry *r, const char *name) {
+    struct registry_op *op, *oldest = NULL;
+    LIST_FOREACH(op, &r->ops, link) {
+        if (!op->is_deploy || op->err.code || strcmp(op->name, name) != 0) continue;
+        if (op->begun) return;
+        oldest = op;
+    }
+    if (oldest) deploy_begin(oldest);
+}
+
+static int deploy_check(struct str name, const struct registry_op *op, struct err *err) {
+    int rc = function_name_check(name, err);
+    if (rc == 0) rc = settings_check(&op->settings, err);
+    if (rc == 0 && op->archive_len == 0) rc = err_set(err, ERR_INVALID, "the package is empty");
+    return rc;
 }
 
 void registry_deploy(struct registry *r, struct str name, struct settings *settings, char *archive, size_t archive_len,
@@ -112,21 +120,12 @@ void registry_deploy(struct registry *r, struct str name, struct settings *setti
     struct registry_op *op = op_new(r, name, NULL, arg);
     op->deployed = done;
     op->settings = *settings; // taken over
+    *settings = (struct settings){0};
     op->archive = archive;
     op->archive_len = archive_len;
-    int rc = function_name_check(name, &op->err);
-    if (rc == 0 && (!op->settings.runtime || !op->settings.runtime[0]))
-        rc = err_set(&op->err, ERR_INVALID, "the settings name no runtime, such as python or exec");
-    if (rc == 0 && (!op->settings.handler || !op->settings.handler[0]))
-        rc = err_set(&op->err, ERR_INVALID, "the settings name no handler, such as hello.main_handler");
-    if (rc) {
-        op_finish_later(op);
-        return;
-    }
-    op->settings_json = settings_to_json(&op->settings);
-    op->work = unpack_work;
-    op->worked = deploy_unpacked;
-    op_to_disk(op);
+    op->is_deploy = true;
+    if (deploy_check(name, op, &op->err)) op_finish_later(op);
+    else deploy_next(r, op->name);
 }
 
 // --- set_current, delete ------------------------------------------------------------------------------------------------
@@ -138,6 +137,16 @@ static void change_stored(struct store_job *job, int code, const struct err *err
     else registry_reload(op);
 }
 
+// A name that cannot be one goes no further: the store would read it up to its first NUL.
+static void change(struct registry_op *op, struct str name, int (*run)(struct store_job *, struct sql *, struct err *)) {
+    if (function_name_check(name, NULL)) {
+        err_set(&op->err, ERR_NOT_FOUND, "there is no function of that name");
+        op_finish_later(op);
+        return;
+    }
+    op_to_store(op, run, change_stored);
+}
+
 static int set_current_run(struct store_job *job, struct sql *sql, struct err *err) {
     return registry_sql_set_current(sql, container_of(job, struct registry_op, job), err);
 }
@@ -145,7 +154,7 @@ static int set_current_run(struct store_job *job, struct sql *sql, struct err *e
 void registry_set_current(struct registry *r, struct str name, uint32_t number, registry_done_fn *done, void *arg) {
     struct registry_op *op = op_new(r, name, done, arg);
     op->number = number;
-    op_to_store(op, set_current_run, change_stored);
+    change(op, name, set_current_run);
 }
 
 static int delete_run(struct store_job *job, struct sql *sql, struct err *err) {
@@ -153,13 +162,21 @@ static int delete_run(struct store_job *job, struct sql *sql, struct err *err) {
 }
 
 void registry_delete(struct registry *r, struct str name, registry_done_fn *done, void *arg) {
-    op_to_store(op_new(r, name, done, arg), delete_run, change_stored);
+    change(op_new(r, name, done, arg), name, delete_run);
 }
 
 // --- prepare ------------------------------------------------------------------------------------------------------------
 
-static void prepare_unpacked(struct registry_op *op) {
+static void prepare_done(struct registry_op *op) {
+    op->version->prepared = op->err.code == ERR_OK;
     op_finish(op, op->err.code, &op->err, NULL);
+}
+
+static void unpack_work(struct registry_op *op) {
+    char sum[DIGEST_HEX_BYTES];
+    digest_sha256_hex((struct str){op->archive, op->archive_len}, sum);
+    if (strcmp(sum, op->sha256) != 0) err_set(&op->err, ERR_CORRUPT, "the stored package %s has another sum", op->sha256);
+    else unpack_into(op, &op->version->settings);
 }
 
 static int package_run(struct store_job *job, struct sql *sql, struct err *err) {
@@ -174,8 +191,19 @@ static void package_read(struct store_job *job, int code, const struct err *err)
         return;
     }
     op->work = unpack_work;
-    op->worked = prepare_unpacked;
+    op->worked = prepare_done;
     op_to_disk(op);
+}
+
+// A folder that is there may be another version's: then this one's handler is made executable now.
+static void look_work(struct registry_op *op) {
+    op->missing = access(op->code_dir, F_OK) != 0;
+    if (!op->missing) unpack_into(op, &op->version->settings);
+}
+
+static void on_looked(struct registry_op *op) {
+    if (op->missing) op_to_store(op, package_run, package_read);
+    else prepare_done(op);
 }
 
 void registry_prepare(struct registry *r, struct version *v, registry_done_fn *done, void *arg) {
@@ -183,6 +211,8 @@ void registry_prepare(struct registry *r, struct version *v, registry_done_fn *d
     op->version = version_ref(v);
     op->code_dir = mem_strdup(v->code_dir);
     memcpy(op->sha256, v->sha256, sizeof op->sha256);
-    if (access(v->code_dir, R_OK) == 0) op_finish_later(op);
-    else op_to_store(op, package_run, package_read);
+    op->work = look_work;
+    op->worked = on_looked;
+    if (v->prepared) op_finish_later(op);
+    else op_to_disk(op);
 }

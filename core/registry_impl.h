@@ -2,8 +2,9 @@
 // What the files of the registry share: the cache, the operations under way, and the SQL. Nobody else includes it.
 //
 //   registry.c         the cache, look-ups, loading and polling
-//   registry_change.c  operations that change something: set_current, delete; the life of an operation
-//   registry_deploy.c  deploy and prepare: everything that touches the code folders
+//   registry_op.c      the life of an operation, its turns at the disk and the store
+//   registry_change.c  deploy, set_current, delete; prepare
+//   registry_folder.c  removing code folders that nobody needs
 //   registry_sql.c     the statements; runs on the store thread
 #ifndef CORE_REGISTRY_IMPL_H
 #define CORE_REGISTRY_IMPL_H
@@ -21,14 +22,13 @@ struct registry {
     char *versions_dir;          // absolute
     struct function *functions;  // uthash by name
     int64_t revision;            // of the store, that the cache shows; 0: never loaded
-    bool loading;
-    struct timer *poll;          // NULL: the store is ours alone
-    struct registry_ops ops;     // under way
+    bool loaded;
+    struct timer *poll;          // runs when others may change the store, and while there are dying versions
+    struct registry_ops ops;     // under way, the newest first
     struct registry_disk disk;   // wait for their turn at the code folders; one works at a time
     struct registry_op *at_disk;
     struct version **dying;      // of deleted functions: their code goes when nobody else has them
     size_t dying_count;
-    struct timer *reaper;        // runs while there are dying versions
 };
 
 // One deploy, prepare, change or removal of a folder, from its call to its callback.
@@ -40,18 +40,22 @@ struct registry_op {
     struct defer defer;
     char *name;
     uint32_t number;
-    struct version *version;
+    struct version *version;     // one reference
     struct settings settings;
     char *settings_json;
     char *archive;
     size_t archive_len;
     char sha256[65];             // "" until known
-    char *code_dir;
-    bool was_there;              // the code folder, before this op
-    bool missing;                // prepare: the code folder
+    char *versions_dir;          // a copy: the registry may go while a thread works
+    char *code_dir;              // NULL until the sum is known
+    char *known;                 // a sweep: the sums of all versions, one after the other
+    bool is_deploy, begun;       // a deploy that has not begun waits for another one of the same function
+    bool was_there;              // a deploy: the code folder, before it
+    bool missing;                // a prepare: found no code folder
+    bool (*needed)(struct registry_op *op); // asked when its turn at the disk comes; NULL: yes
     int64_t revision, fn_created_ms;
     struct function *map;        // what a load read
-    struct err err;
+    struct err err;              // what a check or the disk thread found wrong; ERR_OK: nothing
     void (*work)(struct registry_op *op);   // on the disk thread
     void (*worked)(struct registry_op *op); // on the loop
     registry_done_fn *done;      // one of the two, or none
@@ -71,25 +75,26 @@ bool op_is_orphan(struct registry_op *op);
 void op_to_disk(struct registry_op *op);
 void op_to_store(struct registry_op *op, int (*run)(struct store_job *, struct sql *, struct err *),
                  void (*done)(struct store_job *, int, const struct err *));
+// Begins the oldest waiting deploy of this function when none is under way.
+void deploy_next(struct registry *r, const char *name);
 // Removes the code folder when no version and no operation needs it.
 void folder_release(struct registry *r, const char *sha256);
-void version_bury(struct registry *r, struct version *v); // takes the cache's reference
+// Removes the folders that a crash left.
+void folder_sweep(struct registry *r);
 
-struct version *version_new(const struct registry *r, struct str function, uint32_t number, struct str sha256,
-                            int64_t created_ms);
+struct version *version_new(const char *versions_dir, struct str function, uint32_t number, struct str sha256,
+                            int64_t created_ms); // with default settings
 struct function *function_new(struct str name, uint32_t current, int64_t created_ms);
 void function_free(struct function *fn);
-void function_add(struct function *fn, struct version *v); // takes the reference
-void registry_changed(struct registry *r, struct function *fn);
-// Takes note that a change of ours led to this revision; loads when others changed something before it.
+void function_map_free(struct function *map);
+void function_add(struct function *fn, struct version *v); // takes the reference; by ascending number
+// Reads everything again, merges it into the cache, and finishes the op.
 void registry_reload(struct registry_op *op);
-void registry_drop(struct registry *r, struct function *fn); // from the cache, with on_change
 
 // --- SQL; each is one job's whole work. ERR_NOT_FOUND when the function or version is not there. ----------------------
 int registry_sql_revision(struct sql *sql, int64_t *ret, struct err *err) must_use;
-// Functions into a uthash map; their versions come with settings and code folder.
-int registry_sql_load(struct sql *sql, const struct registry *r, struct function **map, int64_t *ret_revision, struct err *err)
-    must_use;
+// Fills op->map and op->revision.
+int registry_sql_load(struct sql *sql, struct registry_op *op, struct err *err) must_use;
 // Reads name, sha256, archive, settings_json and version->created_ms; writes number, revision and fn_created_ms.
 int registry_sql_deploy(struct sql *sql, struct registry_op *op, struct err *err) must_use;
 int registry_sql_set_current(struct sql *sql, struct registry_op *op, struct err *err) must_use;

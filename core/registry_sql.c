@@ -21,7 +21,7 @@ static int bump_revision(struct sql *sql, int64_t *ret, struct err *err) {
 // --- load -------------------------------------------------------------------------------------------------------------
 
 struct load {
-    const struct registry *r;
+    const char *versions_dir;
     struct function *map;
 };
 
@@ -38,7 +38,7 @@ static int on_version_row(void *arg, const struct sql_row *row) {
     struct function *fn;
     HASH_FIND(hh, load->map, name.data, name.len, fn);
     if (!fn) return 0; // made after the functions were read; the next poll sees it
-    struct version *v = version_new(load->r, name, (uint32_t)sql_row_int(row, 1), sql_row_bytes(row, 2), sql_row_int(row, 4));
+    struct version *v = version_new(load->versions_dir, name, (uint32_t)sql_row_int(row, 1), sql_row_bytes(row, 2), sql_row_int(row, 4));
     struct err why;
     if (settings_from_json(sql_row_bytes(row, 3), &v->settings, &why)) {
         log_error("registry", "a stored version has settings that this program cannot read", LOG_STR("function", v->function),
@@ -50,29 +50,18 @@ static int on_version_row(void *arg, const struct sql_row *row) {
     return 0;
 }
 
-static void map_free(struct function *map) {
-    struct function *fn, *next;
-    HASH_ITER(hh, map, fn, next) {
-        HASH_DELETE(hh, map, fn);
-        function_free(fn);
-    }
-}
-
-int registry_sql_load(struct sql *sql, const struct registry *r, struct function **map, int64_t *ret_revision, struct err *err) {
-    struct load load = {.r = r};
+int registry_sql_load(struct sql *sql, struct registry_op *op, struct err *err) {
+    struct load load = {.versions_dir = op->versions_dir};
     // The revision first: what changes while we read makes it older than the store's, and the next poll loads again.
-    int rc = registry_sql_revision(sql, ret_revision, err);
+    int rc = registry_sql_revision(sql, &op->revision, err);
     if (rc == 0)
         rc = sql_exec(sql, "SELECT name, current, created_ms FROM functions", NULL, 0, on_function_row, &load, NULL, err);
     if (rc == 0)
         rc = sql_exec(sql, "SELECT function, number, sha256, settings, created_ms FROM versions ORDER BY function, number", NULL,
                       0, on_version_row, &load, NULL, err);
-    if (rc) {
-        map_free(load.map);
-        return rc;
-    }
-    *map = load.map;
-    return 0;
+    function_map_free(op->map); // of a run that was rolled back
+    op->map = load.map;
+    return rc;
 }
 
 // --- changes ----------------------------------------------------------------------------------------------------------
