@@ -31,6 +31,11 @@ static size_t event_headers(const struct http_request *req, struct ev_header *ou
     return n;
 }
 
+// Of one event: each line of an NDJSON body is JSON.
+static struct str content_type_of(struct str body) {
+    return str_starts(body, "application/x-ndjson") ? STR_LIT("application/json") : body;
+}
+
 static struct ev_fields fields_of(struct call *call) {
     const struct http_request *req = call->req;
     return (struct ev_fields){
@@ -39,8 +44,7 @@ static struct ev_fields fields_of(struct call *call) {
         .qualifier = call_text(call, "qualifier"),
         .source_kind = STR_LIT("http"),
         .ordering_key = http_header(req, "x-weir-ordering-key"),
-        // Of one event: the lines of an NDJSON body are JSON each.
-        .content_type = call_text(call, "each").len ? STR_LIT("application/json") : http_header(req, "content-type"),
+        .content_type = content_type_of(http_header(req, "content-type")),
         .trace = http_header(req, "traceparent"),
         .payload = req->body,
     };
@@ -140,18 +144,20 @@ struct lines {
 };
 
 static void reply_lines(struct lines *all) {
-    json_t *ids = json_array();
+    json_t *ids = json_array(), *refused_at = json_array();
     for (size_t i = 0; i < all->count; i++) {
         char text[ID_TEXT_BYTES];
-        if (all->line[i].code) continue;
         id_format(&all->line[i].id, text);
-        MUST(json_array_append_new(ids, json_string(text)) == 0);
+        if (all->line[i].code) MUST(json_array_append_new(refused_at, json_integer((json_int_t)i)) == 0);
+        else MUST(json_array_append_new(ids, json_string(text)) == 0);
     }
-    size_t refused = all->count - json_array_size(ids);
+    size_t refused = json_array_size(refused_at);
     if (refused == 0) {
+        json_decref(refused_at);
         reply_json(all->call, 202, json_pack("{s:o}", "requestIds", ids));
     } else {
-        json_t *more = json_pack("{s:o, s:I}", "accepted", ids, "refused", (json_int_t)refused);
+        json_t *more =
+            json_pack("{s:o, s:I, s:o}", "accepted", ids, "refused", (json_int_t)refused, "refusedAt", refused_at);
         reply_problem(all->call, reply_status_of(all->first.code), err_word(all->first.code), str_of(all->first.text), more);
     }
     free(all->line);

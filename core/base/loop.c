@@ -65,7 +65,9 @@ static void on_wake(void *arg, int ready) {
     (void)ready;
     struct loop *loop = arg;
     uint64_t count;
-    if (read(loop->wake_fd, &count, sizeof count) < 0) return; // somebody else took it; the list is read all the same
+    if (read(loop->wake_fd, &count, sizeof count) < 0) {
+        // Taken already; the list is what counts.
+    }
     run_posts(loop);
 }
 
@@ -116,9 +118,9 @@ static void turn(struct loop *loop, int flags) {
 }
 
 void loop_run(struct loop *loop) {
-    loop->stop = false;
     loop->now_ns = clock_mono_ns();
     while (!loop->stop) turn(loop, EVLOOP_ONCE | EVLOOP_NO_EXIT_ON_EMPTY);
+    loop->stop = false;
 }
 
 void loop_stop(struct loop *loop) {

@@ -5,7 +5,8 @@
 //   stream_write only buffers, and one writev a turn sends what was gathered. on_close comes once, when the peer is
 //   gone, an error happened or the output cap was passed; the owner then calls stream_free.
 // Does not: reconnect, frame or time out. Threads: the loop's.
-// Memory: input and output are capped; a full input pauses reading. stream_free is fine inside any callback.
+// Memory: input and output are capped; an input that is full without a complete message ends the stream (ERR_TOO_LARGE).
+//   stream_free is fine inside any callback.
 #ifndef CORE_BASE_STREAM_H
 #define CORE_BASE_STREAM_H
 

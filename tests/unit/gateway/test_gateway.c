@@ -392,7 +392,7 @@ static void makes_an_event_of_each_line(void **state) {
     expect("POST", "/v1/functions/hello/invocations?invokeType=Event&each=line", "a\r\n\nb\n\n\nc", 202, "{\"requestIds\":[\"0");
     expect_seen("[hello||||a][hello||||b][hello||||c]");
     seen.accepts = 2;
-    expect("POST", "/v1/functions/hello/invocations?invokeType=Event&each=line", "a\nb\nc\nd\n", 429, "\"refused\":2}");
+    expect("POST", "/v1/functions/hello/invocations?invokeType=Event&each=line", "a\nb\nc\nd\n", 429, "\"refused\":2,\"refusedAt\":[2,3]}");
     expect("POST", "/v1/functions/hello/invocations?invokeType=Event&each=line", "\n\n", 202, "{\"requestIds\":[]}");
     char *many = mem_alloc(20005);
     for (int i = 0; i < 20004; i++) many[i] = i % 2 ? '\n' : 'x';
