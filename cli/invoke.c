@@ -20,7 +20,7 @@ static const struct arg_spec specs[] = {
     {"each-line", 'l', ARG_FLAG, NULL, "every line of the data is an event", NULL},
     {"deadline", 0, ARG_DURATION, "TIME", "how long to wait in all, retries included (default: one attempt)", NULL},
     {"header", 'H', ARG_TEXT, "K=V", "header of the event; may be repeated", NULL},
-    {"key", 'k', ARG_TEXT, "KEY", "ordering key: events of one key run in order", NULL},
+    {"key", 'k', ARG_TEXT, "KEY", "ordering key: given to the function, kept by retries and replays", NULL},
     {"log", 0, ARG_FLAG, NULL, "print also what the function wrote, on stderr", NULL},
     {0},
 };

@@ -14,7 +14,8 @@ enum metric_type { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };
 
 // X(id, type, "name", "label" or "", "help"). Units are in the names: seconds, bytes.
 #define METRICS(X)                                                                                                      \
-    X(METRIC_EVENTS_ACCEPTED, METRIC_COUNTER, "weir_events_accepted_total", "function", "Events let in.")                \
+    X(METRIC_EVENTS_ACCEPTED, METRIC_COUNTER, "weir_events_accepted_total", "function",                                  \
+      "Events let in, retries and replays included.")                                                                   \
     X(METRIC_EVENTS_REFUSED, METRIC_COUNTER, "weir_events_refused_total", "reason", "Events not let in.")                \
     X(METRIC_EVENTS_OK, METRIC_COUNTER, "weir_events_ok_total", "function", "Events whose handler returned.")            \
     X(METRIC_ATTEMPTS_FAILED, METRIC_COUNTER, "weir_attempts_failed_total", "function", "Attempts that failed.")         \
