@@ -43,8 +43,9 @@ struct refusal {
 struct publish {
     struct ingest *ingest;
     struct version *version; // that was resolved: names the function
-    ingest_accepted_fn *accepted;
+    ingest_accepted_fn *accepted; // async
     void *arg;
+    struct id id;            // sync: names the call, which may be gone by then
 };
 
 static void tell_refusals(void *arg) {
@@ -140,24 +141,12 @@ static void sweep(void *arg) {
 // Taken from the lane or not: when the memory queue is full, the caller hears it here.
 static void on_lane_confirm(void *arg, int code, const struct err *err) {
     struct publish *p = arg;
-    struct sync_call *call = p->arg;
     struct ingest *in = p->ingest;
     in->publishing--;
     count(in, p->version, code);
-    struct id id = call->id;
+    if (code) ingest_reply(in, &p->id, code, err, NULL);
     version_unref(p->version);
     free(p);
-    if (code == 0) {
-        free(call); // only carried the id
-        return;
-    }
-    struct sync_call *waiting;
-    HASH_FIND(hh, in->calls, &id, sizeof id, waiting);
-    free(call);
-    if (!waiting) return;
-    HASH_DEL(in->calls, waiting);
-    waiting->fn(waiting->arg, code, err, NULL);
-    free(waiting);
 }
 
 struct sync_call *ingest_sync(struct ingest *in, struct ev *ev, ingest_result_fn *fn, void *arg) {
@@ -182,9 +171,7 @@ struct sync_call *ingest_sync(struct ingest *in, struct ev *ev, ingest_result_fn
         timer_start(in->sweep, SWEEP_MS);
     }
     struct publish *p = mem_alloc(sizeof *p);
-    struct sync_call *ticket = mem_zalloc(sizeof *ticket);
-    ticket->id = call->id;
-    *p = (struct publish){.ingest = in, .version = version_ref(v), .arg = ticket};
+    *p = (struct publish){.ingest = in, .version = version_ref(v), .id = call->id};
     in->publishing++;
     queue_publish(in->c.sync_lane, ev, on_lane_confirm, p);
     return call;
