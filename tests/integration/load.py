@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A load of async events for tests that break something meanwhile, and the account of it afterwards.
+
+    deploy(server)
+    with Load(server, 20000) as load:          # sends from two threads; what breaks the connection ends the sending
+        break_something()
+    wait_all_ended(server, collector, load.accepted)
+    print(duplicates(collector, load.accepted))
+
+An event has ended when its handler told the collector of its success, or when it is a dead letter; one that was replayed has
+ended when the event that replays it has. In a load, 1 event of 100 always fails and 5 of 100 fail at their first attempt.
+"""
+import http.client
+import itertools
+import sqlite3
+import threading
+
+import psycopg2
+
+from server import Refused
+from waiting import wait_until
+
+FUNCTION = "job"
+SOURCE = '''
+import os
+import time
+from collect import tell
+
+def main_handler(event, context):
+    id, attempt = context["request_id"], context["attempt"]
+    if event["kind"] == "hold":
+        tell("begin", id, attempt, os.getpid())
+    if "ms" in event:
+        time.sleep(event["ms"] / 1000)
+    if event["kind"] == "hold" and attempt <= event["times"]:
+        time.sleep(event["hold_ms"] / 1000)
+    if event["kind"] == "poison" or event["kind"] == "once" and attempt == 1:
+        tell("failed", id, attempt)
+        raise ValueError(event["kind"])
+    tell(id, attempt)
+    return id
+'''
+BATCH = 50
+LEASE_MS = 60000  # of due letters and of replays, see dlq/
+
+
+def deploy(server, **settings):
+    return server.deploy(FUNCTION, SOURCE, **{"backoffMs": [50, 100, 150], **settings})
+
+
+def event(n, **more):
+    kind = "poison" if n % 100 == 50 else "once" if n % 100 in (10, 30, 60, 70, 90) else "ok"
+    return {"n": n, "kind": kind, **more}
+
+
+class Load:
+    """`accepted`: ids whose acceptance was confirmed. `refusals`: statuses of the answers 429, 503 and 507; what was not taken
+    is sent again. `cut`: the connection broke. `pause`: seconds between two batches of a thread."""
+
+    def __init__(self, server, count, make=event, threads=2, batch=BATCH, numbers=None, pause=0):
+        self.server, self.make, self.batch, self.pause = server, make, batch, pause
+        self.accepted, self.refusals = [], []
+        self.cut = False
+        self._errors = []
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._numbers = numbers or itertools.count()
+        self._left = count
+        self._threads = [threading.Thread(target=self._run, name=f"load-{n}", daemon=True) for n in range(threads)]
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *why):
+        if why[0]:
+            self._stop.set()
+        self.join()
+        if not why[0] and self._errors:
+            raise self._errors[0]
+
+    def stop(self):
+        self._stop.set()
+        self.join()
+
+    def join(self, seconds=120):
+        for thread in self._threads:
+            thread.join(seconds)
+            assert not thread.is_alive(), "the load is not sent"
+
+    @property
+    def done(self):
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _take(self):
+        with self._lock:
+            count = min(self.batch, self._left)
+            self._left -= count
+            return [self.make(next(self._numbers)) for _ in range(count)]
+
+    def _run(self):
+        try:
+            while not self._stop.is_set() and (payloads := self._take()):
+                while payloads and not self._stop.is_set():
+                    payloads = self._send(payloads)
+                self._stop.wait(self.pause)
+        except (OSError, http.client.HTTPException):
+            self.cut = True
+        except BaseException as why:
+            self._errors.append(why)
+
+    def _send(self, payloads):
+        """Returns those that are still to be sent."""
+        accepted = []
+        try:
+            self.server.send_async(FUNCTION, payloads, accepted)
+            return []
+        except Refused as why:
+            if why.status not in (429, 503, 507):
+                raise
+            self.refusals.append(why.status)
+            self._stop.wait(0.1)
+            return payloads[len(accepted):]  # which of them were taken is not said, only how many
+        finally:
+            with self._lock:
+                self.accepted += accepted
+
+
+def unfinished(server, collector, ids):
+    missing = collector.missing(ids)
+    if not missing:
+        return []
+    dead = {letter["id"] for letter in server.letters(state="dead")}
+    missing = [id for id in missing if id not in dead]
+    if not missing:
+        return []
+    replays = {letter["id"]: letter["replayId"] for letter in server.letters(state="replayed")}
+
+    def has_ended(id):
+        while id in replays:
+            id = replays[id]
+        return id in dead or collector.count(id) > 0
+    return [id for id in missing if not has_ended(id)]
+
+
+def wait_all_ended(server, collector, ids, seconds=60):
+    def what():
+        left = unfinished(server, collector, ids)
+        return f"{len(ids)} accepted events ended; {len(left)} did not, such as {left[:3]}; {server.function_status(FUNCTION)}"
+    wait_until(lambda: not unfinished(server, collector, ids), seconds, what)
+
+
+def wait_ready(server, seconds=30):
+    wait_until(lambda: server.status()["ready"], seconds, "the server has its queue and its store again")
+
+
+def wait_idle(server, seconds=60):
+    """Nothing waits, runs or is due: whatever duplicates there were have run too."""
+    def idle():
+        status = server.function_status(FUNCTION)
+        return status and not (status.get("waiting", 1) or status["unsettled"] or status.get("due", 1))
+    wait_until(idle, seconds, lambda: f"nothing is left to do: {server.function_status(FUNCTION)}")
+
+
+def duplicates(collector, ids):
+    """How many successes there were beyond the first of each event."""
+    return sum(count - 1 for count in collector.repeated(ids).values())
+
+
+def let_leases_run_out(server, backend):
+    """As if the time of a lease had passed since the server was killed, which holds what it had claimed until then."""
+    assert not server.alive
+    statement = f"UPDATE letters SET lease_ms = lease_ms - {LEASE_MS} WHERE lease_ms > {LEASE_MS}"
+    if backend.embedded:
+        connection = sqlite3.connect(server.data / "weir.db", timeout=30)
+    else:
+        connection = psycopg2.connect(backend.store_url)
+    try:
+        cursor = connection.cursor()
+        cursor.execute(statement)
+        connection.commit()
+        return cursor.rowcount
+    finally:
+        connection.close()
