@@ -24,7 +24,8 @@ struct dispatch {
     struct dispatch_config c;
     struct fleet *fleet;
     struct settle *settle;
-    struct lane *lanes; // by name
+    struct lane *lanes;   // by name
+    struct lane *retired; // of deleted functions: they finish what runs; a function of that name gets a new one
     struct timer *tick, *drain_timer;
     enum drain drain;
     int64_t drain_until_ns;
@@ -38,9 +39,13 @@ static struct lane *find_lane(const struct dispatch *d, struct str name) {
     return lane;
 }
 
+static void each_lane(struct dispatch *d, void (*fn)(struct lane *lane)) {
+    for (struct lane *lane = d->lanes; lane; lane = lane->hh.next) fn(lane);
+    for (struct lane *lane = d->retired; lane; lane = lane->next_retired) fn(lane);
+}
+
 static void on_room(void *arg) {
-    struct dispatch *d = arg;
-    for (struct lane *lane = d->lanes; lane; lane = lane->hh.next) lane_pump(lane);
+    each_lane(arg, lane_pump);
 }
 
 static void on_pressure(void *arg) {
@@ -63,9 +68,22 @@ static void on_settled(void *arg) {
     (void)arg; // a drain looks by itself
 }
 
+static void free_retired(struct dispatch *d) {
+    for (struct lane **at = &d->retired; *at;) {
+        struct lane *lane = *at;
+        if (!lane_is_quiet(lane) || lane_instances(lane)) {
+            at = &lane->next_retired;
+            continue;
+        }
+        *at = lane->next_retired;
+        lane_free(lane);
+    }
+}
+
 static void on_tick(void *arg) {
     struct dispatch *d = arg;
     for (struct lane *lane = d->lanes; lane; lane = lane->hh.next) lane_tick(lane, TICK_MS / 1e3);
+    free_retired(d);
     timer_start(d->tick, TICK_MS);
 }
 
@@ -98,14 +116,23 @@ struct dispatch *dispatch_new(const struct dispatch_config *config) {
     return d;
 }
 
+static void retire(struct dispatch *d, struct lane *lane) {
+    HASH_DEL(d->lanes, lane);
+    lane->next_retired = d->retired;
+    d->retired = lane;
+    lane_close(lane);
+}
+
 void dispatch_function_changed(struct dispatch *d, struct str name, struct function *fn) {
     if (d->drain != DRAIN_NONE) return;
     struct lane *lane = find_lane(d, name);
     if (!fn) {
-        if (lane) lane_close(lane);
+        if (lane) retire(d, lane);
         return;
     }
     if (!lane) {
+        for (struct lane *old = d->retired; old; old = old->next_retired)
+            if (str_is(name, old->name)) lane_hand_over(old);
         lane = lane_new(&d->c, d->fleet, d->settle, name);
         HASH_ADD_KEYPTR(hh, d->lanes, lane->name, strlen(lane->name), lane);
     }
@@ -120,21 +147,23 @@ void dispatch_check(struct dispatch *d, struct version *v, check_done_fn *done, 
 json_t *dispatch_status(const struct dispatch *d) {
     json_t *functions = json_array();
     for (struct lane *lane = d->lanes; lane; lane = lane->hh.next)
-        if (!lane->closing) json_array_append_new(functions, lane_status(lane));
+        json_array_append_new(functions, lane_status(lane));
     return functions;
 }
 
 // --- drain ----------------------------------------------------------------------------------------------------------
 
+static bool is_quiet(const struct lane *lane, bool acks) {
+    return acks ? lane_is_quiet(lane) : lane->open == 0;
+}
+
 // Nothing runs or is being stored; with `acks`, the queue also knows of every acknowledgement.
 static bool all_quiet(const struct dispatch *d, bool acks) {
     for (struct lane *lane = d->lanes; lane; lane = lane->hh.next)
-        if (lane->open || (acks && !lane_is_quiet(lane))) return false;
+        if (!is_quiet(lane, acks)) return false;
+    for (struct lane *lane = d->retired; lane; lane = lane->next_retired)
+        if (!is_quiet(lane, acks)) return false;
     return settle_pending(d->settle) == 0;
-}
-
-static void each_lane(struct dispatch *d, void (*fn)(struct lane *lane)) {
-    for (struct lane *lane = d->lanes; lane; lane = lane->hh.next) fn(lane);
 }
 
 static void enter_kill(struct dispatch *d) {
@@ -182,6 +211,11 @@ void dispatch_free(struct dispatch *d) {
     struct lane *lane, *next;
     HASH_ITER(hh, d->lanes, lane, next) {
         HASH_DEL(d->lanes, lane);
+        lane_free(lane);
+    }
+    while (d->retired) {
+        lane = d->retired;
+        d->retired = lane->next_retired;
         lane_free(lane);
     }
     fleet_free(d->fleet);

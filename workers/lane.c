@@ -144,7 +144,7 @@ struct lane *lane_new(const struct dispatch_config *config, struct fleet *fleet,
 }
 
 void lane_open(struct lane *lane) {
-    lane->closing = false;
+    MUST(!lane->closing);
     struct queue_consumer_config config = {.function = str_of(lane->name),
                                            .credit = (size_t)lane->c->options->credit.number,
                                            .credit_bytes = (size_t)lane->c->options->credit_bytes.number,
@@ -168,7 +168,10 @@ void lane_close(struct lane *lane) {
     lane_pause(lane);
     lane_give_back(lane);
     for (struct lane_pool *lp = lane->pools; lp; lp = lp->next) pool_retire(lp->pool);
-    if (lane->open == 0) close_consumers(lane);
+}
+
+void lane_hand_over(struct lane *lane) {
+    if (lane->sync) queue_consumer_pause(lane->sync);
 }
 
 void lane_reroute(struct lane *lane) {
@@ -205,7 +208,6 @@ void lane_tick(struct lane *lane, double seconds) {
     lane->failed_rate = mean_rate(lane->failed_rate, lane->failed - lane->failed_before, seconds);
     lane->ok_before = lane->ok;
     lane->failed_before = lane->failed;
-    if (lane->closing && lane->open == 0) close_consumers(lane);
 }
 
 void lane_pause(struct lane *lane) {
