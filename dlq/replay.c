@@ -12,6 +12,7 @@ struct replay {
     struct loop *loop;
     struct letters *letters;
     struct ingest *ingest;
+    struct metrics *metrics;
 };
 
 typedef void replay_done_fn(void *arg, int code, const struct err *err, const struct replay_result *result);
@@ -26,6 +27,7 @@ struct run {
     struct piece {
         struct run *run;
         struct id replay_id;
+        char *function; // that the event was sent to
         int code;
     } *pieces;
     size_t count, open;
@@ -33,9 +35,9 @@ struct run {
     struct err mark_error;
 };
 
-struct replay *replay_new(struct loop *loop, struct letters *letters, struct ingest *ingest) {
+struct replay *replay_new(struct loop *loop, struct letters *letters, struct ingest *ingest, struct metrics *metrics) {
     struct replay *r = mem_zalloc(sizeof *r);
-    *r = (struct replay){.loop = loop, .letters = letters, .ingest = ingest};
+    *r = (struct replay){.loop = loop, .letters = letters, .ingest = ingest, .metrics = metrics};
     return r;
 }
 
@@ -48,6 +50,7 @@ static void end_run(struct run *run, int code, const struct err *err) {
     free(run->to_function);
     free(run->to_qualifier);
     free(run->claimed);
+    for (size_t i = 0; i < run->count; i++) free(run->pieces[i].function);
     free(run->pieces);
     free(run);
 }
@@ -93,6 +96,7 @@ static void on_confirm(void *arg, int code, const struct err *err) {
     struct piece *p = arg;
     struct run *run = p->run;
     p->code = code;
+    if (code == 0) metrics_add(run->replay->metrics, METRIC_REPLAYS, str_of(p->function), 1);
     if (code && run->result.first_error.code == ERR_OK) run->result.first_error = *err;
     if (--run->open == 0) mark(run);
 }
@@ -126,7 +130,7 @@ static void on_claimed(void *arg, int code, const struct err *err, struct letter
         struct ev *ev = new_event(run, &letters[i]);
         ev_free(letters[i].ev);
         run->claimed[i].ev = NULL;
-        run->pieces[i] = (struct piece){.run = run, .replay_id = ev->f.id};
+        run->pieces[i] = (struct piece){.run = run, .replay_id = ev->f.id, .function = mem_strndup(ev->f.function)};
         ingest_async(run->replay->ingest, ev, on_confirm, &run->pieces[i]);
     }
 }

@@ -7,12 +7,13 @@
 #define DLQ_REPLAY_H
 
 #include "core/ingest.h"
+#include "core/metrics.h"
 #include "dlq/letters.h"
 
 #define REPLAY_LIMIT 1000 // letters a call; callers loop until `more` is false
 
 struct replay;
-struct replay *replay_new(struct loop *loop, struct letters *letters, struct ingest *ingest) must_use;
+struct replay *replay_new(struct loop *loop, struct letters *letters, struct ingest *ingest, struct metrics *metrics) must_use;
 void replay_free(struct replay *r);
 
 struct replay_result {
