@@ -31,6 +31,16 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "short: runs under the sanitizers too")
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A failed test shows the end of its servers' logs."""
+    report = (yield).get_result()
+    if report.failed:
+        for server in getattr(item, "weir_servers", []):
+            if server.log_path.exists():
+                report.sections.append((f"log of {server.dir.name}", server.log_text()[-6000:]))
+
+
 class ManagedRabbitMQ(services.RabbitMQ):
     """With its management API, which makes a virtual host in milliseconds."""
 
@@ -140,7 +150,7 @@ def serve(folder, collector, request):
     """serve(options, env=…, backend=…) starts a server whose functions can tell the collector. All are stopped after the test."""
     if "backend" in request.fixturenames:  # so that it is taken down after the servers
         request.getfixturevalue("backend")
-    servers = []
+    servers = request.node.weir_servers = []
 
     def make(options=None, env=None, backend=None, dir=None, start=True):
         given = {**(backend.options if backend else {}), **(options or {})}
