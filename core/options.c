@@ -48,7 +48,11 @@ static bool parse_with_unit(struct str text, const struct unit *units, bool bare
         return true;
     }
     for (const struct unit *u = units; u->word; u++)
-        if (str_is(text, u->word)) return !__builtin_mul_overflow(n, u->factor, ret);
+        if (str_is(text, u->word)) {
+            if (__builtin_mul_overflow(n, u->factor, &n)) return false;
+            *ret = n;
+            return true;
+        }
     return false;
 }
 
