@@ -1,177 +1,247 @@
 // SPDX-License-Identifier: Apache-2.0
-// core/fnlog: lines, the cap, reading on from a cursor, and waiting.
-
-#include "core/base/buf.h"
+// core/fnlog: lines and cursors, the cap of each function, and who waits for what.
 #include "core/fnlog.h"
 #include "tests/support/support.h"
 
-#define CAP 4096
+#define CAP 8192
+#define F STR_LIT("f")
 
-struct fixture {
+struct world {
     struct loop *loop;
     struct fnlog *log;
-    struct buf read; // lines joined with |
-    uint64_t last;
-    size_t bytes;
 };
 
 static int setup(void **state) {
-    struct fixture *f = mem_zalloc(sizeof *f);
-    f->loop = loop_new();
-    f->log = fnlog_new(f->loop, CAP);
-    buf_init(&f->read, 1 << 20);
-    *state = f;
+    struct world *w = mem_zalloc(sizeof *w);
+    w->loop = loop_new();
+    w->log = fnlog_new(w->loop, CAP);
+    *state = w;
     return 0;
 }
 
 static int teardown(void **state) {
-    struct fixture *f = *state;
-    fnlog_free(f->log);
-    loop_free(f->loop);
-    buf_done(&f->read);
-    free(f);
+    struct world *w = *state;
+    fnlog_free(w->log);
+    loop_free(w->loop);
+    free(w);
     return 0;
 }
 
-static void put(struct fixture *f, const char *function, const char *text) {
-    fnlog_append(f->log, str_of(function), 3, NULL, str_of(text));
+static void append(struct world *w, const char *text) {
+    fnlog_append(w->log, F, 1, NULL, str_of(text));
 }
 
-static void on_line(void *arg, const struct fnlog_line *line) {
-    struct fixture *f = arg;
-    assert_true(line->cursor > f->last);
-    f->last = line->cursor;
-    f->bytes += line->text.len;
-    assert_int_equal(buf_append(&f->read, line->text), 0);
-    assert_int_equal(buf_append(&f->read, STR_LIT("|")), 0);
-}
-
-static void expect(struct fixture *f, const char *function, uint64_t after, size_t limit, const char *want) {
-    buf_clear(&f->read);
-    f->last = after;
-    f->bytes = 0;
-    fnlog_read(f->log, str_of(function), after, limit, on_line, f);
-    struct str got = buf_str(&f->read);
-    if (!str_is(got, want)) fail_msg("'%.*s', not '%s'", STR_ARG(got), want);
-}
-
-static void splits_lines(void **state) {
-    struct fixture *f = *state;
-    put(f, "a", "one\ntwo\r\n\nfour");
-    put(f, "b", "other\n");
-    put(f, "a", "");
-    put(f, "a", "five\n");
-    expect(f, "a", 0, 100, "one|two||four|five|");
-    expect(f, "b", 0, 100, "other|");
-    expect(f, "c", 0, 100, "");
-    expect(f, "a", 0, 2, "one|two|");
-    expect(f, "a", 2, 2, "|four|");
-    expect(f, "a", fnlog_end(f->log), 100, "");
-    assert_int_equal(fnlog_end(f->log), 6);
-}
-
-static void oldest_go_first(void **state) {
-    struct fixture *f = *state;
-    for (int i = 0; i < 1000; i++) put(f, "a", "0123456789012345678901234567890123456789\n");
-    put(f, "a", "newest");
-    expect(f, "a", 1000, 100, "newest|");
-    f->bytes = 0;
-    f->last = 0;
-    size_t lines = fnlog_read(f->log, STR_LIT("a"), 0, 10000, on_line, f);
-    assert_true(lines > 10 && lines < 200);
-    assert_true(f->bytes < CAP);
-}
-
-static void huge_text_is_cut(void **state) {
-    struct fixture *f = *state;
-    size_t len = 1 << 20;
-    char *text = mem_alloc(len);
-    for (size_t i = 0; i < len; i++) text[i] = "\xc3\xa4"[i % 2];
-    fnlog_append(f->log, STR_LIT("a"), 1, NULL, (struct str){text, len});
-    free(text);
-    size_t lines = fnlog_read(f->log, STR_LIT("a"), 0, 10000, on_line, f);
-    assert_true(lines >= 1);
-    assert_true(f->bytes > 1000 && f->bytes < CAP);
-    struct str all = buf_str(&f->read);
-    assert_int_equal(f->bytes % 2, 0);
-    for (size_t i = 0; i + 1 < all.len; i++) // no piece begins or ends within a character
-        if (i == 0 || all.data[i - 1] == '|') assert_int_equal((unsigned char)all.data[i], 0xc3);
-    char zeros[CAP * 3];
-    memset(zeros, 0x80, sizeof zeros); // never a first byte: no endless loop, no line
-    fnlog_append(f->log, STR_LIT("b"), 1, NULL, (struct str){zeros, sizeof zeros});
-}
-
-static void count_call(void *arg) {
-    ++*(unsigned *)arg;
-}
-
-static void waits_for_a_line(void **state) {
-    struct fixture *f = *state;
-    unsigned a = 0, b = 0, late = 0;
-    struct fnlog_wait *wa = fnlog_wait_new(f->log, STR_LIT("a"), 60000, count_call, &a);
-    struct fnlog_wait *wb = fnlog_wait_new(f->log, STR_LIT("b"), 60000, count_call, &b);
-    struct fnlog_wait *wl = fnlog_wait_new(f->log, STR_LIT("late"), 10, count_call, &late);
-    put(f, "a", "one\ntwo\n");
-    put(f, "a", "three\n");
-    assert_int_equal(a, 0); // not inside
-    TURN_UNTIL(f->loop, late == 1);
-    assert_int_equal(a, 1);
-    assert_int_equal(b, 0);
-    put(f, "late", "x\n");
-    loop_turn(f->loop, 1);
-    assert_int_equal(late, 1);
-    fnlog_wait_free(wa);
-    fnlog_wait_free(wb);
-    fnlog_wait_free(wl);
-    fnlog_wait_free(NULL);
-    put(f, "b", "x\n");
-    loop_turn(f->loop, 1);
-    assert_int_equal(b, 0);
-}
-
-struct freeing {
-    struct fnlog_wait *own, *other;
-    unsigned calls;
+// What a reader gets: its lines joined by '|', the first and last cursors, and the bytes.
+struct seen {
+    char text[400];
+    uint64_t first, last;
+    size_t count, bytes;
+    struct id event;
+    uint32_t version;
 };
 
-static void free_both(void *arg) {
-    struct freeing *x = arg;
+static void on_line(void *arg, const struct fnlog_line *line) {
+    struct seen *s = arg;
+    assert_true(line->cursor > s->last);
+    if (s->count++ == 0) s->first = line->cursor;
+    s->last = line->cursor;
+    s->bytes += line->text.len;
+    s->event = line->event;
+    s->version = line->version;
+    size_t used = strlen(s->text);
+    snprintf(s->text + used, sizeof s->text - used, "%s%.*s", used ? "|" : "", STR_ARG(line->text));
+}
+
+static struct seen read_lines(struct world *w, struct str function, uint64_t after, size_t limit) {
+    struct seen s = {0};
+    size_t count = fnlog_read(w->log, function, after, limit, on_line, &s);
+    assert_int_equal(count, s.count);
+    return s;
+}
+
+static void text_becomes_lines(void **state) {
+    struct world *w = *state;
+    struct id id = id_new();
+    fnlog_append(w->log, F, 7, &id, STR_LIT("one\ntwo\r\n\nno newline"));
+    struct seen s = read_lines(w, F, 0, 100);
+    assert_string_equal(s.text, "one|two||no newline");
+    assert_int_equal(s.count, 4);
+    assert_int_equal(s.version, 7);
+    assert_true(id_eq(&s.event, &id));
+    append(w, "x\n");
+    s = read_lines(w, F, s.last, 100);
+    assert_string_equal(s.text, "x");
+    assert_true(id_is_none(&s.event));
+}
+
+static void a_cursor_takes_up_where_it_stopped(void **state) {
+    struct world *w = *state;
+    append(w, "1\n2\n3\n4\n5\n");
+    struct seen s = read_lines(w, F, 0, 2);
+    assert_string_equal(s.text, "1|2");
+    s = read_lines(w, F, s.last, 2);
+    assert_string_equal(s.text, "3|4");
+    s = read_lines(w, F, s.last, 2);
+    assert_string_equal(s.text, "5");
+    assert_int_equal(read_lines(w, F, s.last, 2).count, 0);
+    assert_int_equal(s.last, fnlog_end(w->log));
+    assert_int_equal(read_lines(w, F, 0, 0).count, 0);
+    assert_int_equal(read_lines(w, STR_LIT("unknown"), 0, 9).count, 0);
+}
+
+static void functions_do_not_mix(void **state) {
+    struct world *w = *state;
+    append(w, "mine\n");
+    fnlog_append(w->log, STR_LIT("g"), 1, NULL, STR_LIT("theirs\n"));
+    append(w, "mine again\n");
+    assert_string_equal(read_lines(w, F, 0, 9).text, "mine|mine again");
+    assert_string_equal(read_lines(w, STR_LIT("g"), 0, 9).text, "theirs");
+    fnlog_forget(w->log, F);
+    assert_int_equal(read_lines(w, F, 0, 9).count, 0);
+    assert_int_equal(read_lines(w, STR_LIT("g"), 0, 9).count, 1);
+}
+
+static void the_oldest_lines_make_room(void **state) {
+    struct world *w = *state;
+    fnlog_append(w->log, STR_LIT("g"), 1, NULL, STR_LIT("stays\n"));
+    for (int i = 0; i < 10000; i++) append(w, "a line of some length\n");
+    struct seen s = read_lines(w, F, 0, 100000);
+    assert_int_equal(s.last, fnlog_end(w->log));
+    assert_int_equal(s.count, s.last - s.first + 1);
+    assert_true(s.bytes <= CAP);
+    assert_in_range(s.count, 20, 400); // the bookkeeping of a line counts too
+    assert_string_equal(read_lines(w, STR_LIT("g"), 0, 9).text, "stays");
+}
+
+static void a_long_line_comes_in_whole_pieces(void **state) {
+    struct world *w = *state;
+    cleanup_free char *text = mem_alloc(6002);
+    for (size_t i = 0; i < 6000; i += 2) memcpy(text + i, "\xc3\xa9", 2);
+    fnlog_append(w->log, F, 1, NULL, (struct str){text, 6000});
+    struct seen s = read_lines(w, F, 0, 100);
+    assert_true(s.count >= 2);
+    assert_int_equal(s.bytes, 6000);
+}
+
+static void check_piece(void *arg, const struct fnlog_line *line) {
+    *(size_t *)arg += line->text.len;
+    assert_int_equal((unsigned char)line->text.data[0], 0xe2);
+    assert_int_equal(line->text.len % 3, 0);
+}
+
+static void no_piece_cuts_a_character(void **state) {
+    struct world *w = *state;
+    cleanup_free char *text = mem_alloc(6000);
+    for (size_t i = 0; i < 6000; i += 3) memcpy(text + i, "\xe2\x82\xac", 3);
+    fnlog_append(w->log, F, 1, NULL, (struct str){text, 6000});
+    size_t bytes = 0;
+    fnlog_read(w->log, F, 0, 100, check_piece, &bytes);
+    assert_int_equal(bytes, 6000);
+}
+
+static void more_than_the_cap_keeps_its_end(void **state) {
+    struct world *w = *state;
+    size_t len = CAP * 20;
+    cleanup_free char *text = mem_alloc(len + 4);
+    memset(text, 'x', len);
+    memcpy(text + len, "\nend", 4);
+    fnlog_append(w->log, F, 1, NULL, (struct str){text, len + 4});
+    struct seen s = read_lines(w, F, fnlog_end(w->log) - 1, 9);
+    assert_string_equal(s.text, "end");
+    s = read_lines(w, F, 0, 1000);
+    assert_true(s.bytes > CAP / 4 && s.bytes <= CAP);
+}
+
+// --- waits ------------------------------------------------------------------------------------------------------------
+
+struct waiting {
+    struct fnlog_wait *wait;
+    int calls;
+};
+
+static void on_wait(void *arg) {
+    ((struct waiting *)arg)->calls++;
+}
+
+static void on_wait_and_free(void *arg) {
+    struct waiting *x = arg;
     x->calls++;
-    fnlog_wait_free(x->own);
-    fnlog_wait_free(x->other);
+    fnlog_wait_free(TAKE_PTR(x->wait));
 }
 
-static void waits_may_be_freed_in_the_call(void **state) {
-    struct fixture *f = *state;
-    struct freeing x = {0}, y = {0};
-    x.own = y.other = fnlog_wait_new(f->log, STR_LIT("a"), 60000, free_both, &x);
-    y.own = x.other = fnlog_wait_new(f->log, STR_LIT("a"), 60000, free_both, &y);
-    put(f, "a", "line\n");
-    TURN_UNTIL(f->loop, x.calls + y.calls == 1);
-    loop_turn(f->loop, 1);
-    assert_int_equal(x.calls + y.calls, 1);
+static void a_wait_ends_once_with_the_first_line(void **state) {
+    struct world *w = *state;
+    struct waiting a = {0}, b = {0}, other = {0};
+    a.wait = fnlog_wait_new(w->log, F, 3600000, on_wait, &a);
+    b.wait = fnlog_wait_new(w->log, F, 3600000, on_wait_and_free, &b);
+    other.wait = fnlog_wait_new(w->log, STR_LIT("g"), 3600000, on_wait, &other);
+    loop_turn(w->loop, 0);
+    assert_int_equal(a.calls + b.calls, 0);
+    append(w, "1\n2\n3\n");
+    assert_int_equal(a.calls + b.calls, 0); // never inside the call
+    loop_turn(w->loop, 0);
+    append(w, "4\n");
+    loop_turn(w->loop, 0);
+    assert_int_equal(a.calls, 1);
+    assert_int_equal(b.calls, 1);
+    assert_null(b.wait);
+    assert_int_equal(other.calls, 0);
+    fnlog_wait_free(a.wait);
+    fnlog_wait_free(other.wait);
 }
 
-static void forgets(void **state) {
-    struct fixture *f = *state;
-    unsigned calls = 0;
-    put(f, "a", "one\n");
-    struct fnlog_wait *w = fnlog_wait_new(f->log, STR_LIT("a"), 60000, count_call, &calls);
-    fnlog_forget(f->log, STR_LIT("a"));
-    fnlog_forget(f->log, STR_LIT("nobody"));
-    expect(f, "a", 0, 10, "");
-    put(f, "a", "two\n");
-    expect(f, "a", 0, 10, "two|");
-    TURN_UNTIL(f->loop, calls == 1);
-    fnlog_wait_free(w);
+static void a_wait_ends_with_its_time(void **state) {
+    struct world *w = *state;
+    struct waiting a = {0}, b = {0};
+    a.wait = fnlog_wait_new(w->log, F, 1, on_wait, &a);
+    b.wait = fnlog_wait_new(w->log, F, 1, on_wait_and_free, &b);
+    TURN_UNTIL(w->loop, a.calls && b.calls);
+    append(w, "late\n");
+    loop_turn(w->loop, 0);
+    assert_int_equal(a.calls, 1);
+    assert_int_equal(b.calls, 1);
+    fnlog_wait_free(a.wait);
 }
 
-#define test(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+static void a_freed_wait_is_not_called(void **state) {
+    struct world *w = *state;
+    struct waiting a = {0}, b = {0};
+    a.wait = fnlog_wait_new(w->log, F, 3600000, on_wait, &a);
+    b.wait = fnlog_wait_new(w->log, F, 3600000, on_wait, &b);
+    fnlog_wait_free(a.wait); // before the line
+    append(w, "x\n");
+    fnlog_wait_free(b.wait); // between the line and the end of the turn
+    loop_turn(w->loop, 0);
+    assert_int_equal(a.calls + b.calls, 0);
+}
+
+static void forgetting_keeps_who_waits(void **state) {
+    struct world *w = *state;
+    struct waiting a = {0};
+    append(w, "old\n");
+    a.wait = fnlog_wait_new(w->log, F, 3600000, on_wait, &a);
+    fnlog_forget(w->log, F);
+    append(w, "new\n");
+    loop_turn(w->loop, 0);
+    assert_int_equal(a.calls, 1);
+    fnlog_wait_free(a.wait);
+}
+
+#define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        test(splits_lines), test(oldest_go_first), test(huge_text_is_cut), test(waits_for_a_line), test(waits_may_be_freed_in_the_call),
-        test(forgets),
+        CASE(text_becomes_lines),
+        CASE(a_cursor_takes_up_where_it_stopped),
+        CASE(functions_do_not_mix),
+        CASE(the_oldest_lines_make_room),
+        CASE(a_long_line_comes_in_whole_pieces),
+        CASE(no_piece_cuts_a_character),
+        CASE(more_than_the_cap_keeps_its_end),
+        CASE(a_wait_ends_once_with_the_first_line),
+        CASE(a_wait_ends_with_its_time),
+        CASE(a_freed_wait_is_not_called),
+        CASE(forgetting_keeps_who_waits),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests_name("core/fnlog", tests, NULL, NULL);
 }

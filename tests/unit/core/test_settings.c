@@ -85,7 +85,92 @@ static void errors_name_the_key(void **state) {
     refuse("{\"env\":[]}", "env");
     refuse("{\"env\":{\"A\":1}}", "env.A");
     refuse("{\"env\":{\"A=B\":\"1\"}}", "env");
+    refuse("{\"env\":{\"\":\"1\"}}", "env");
     refuse("{\"runtime\":7}", "runtime");
+    refuse("{\"handler\":null}", "handler");
+    refuse("{\"description\":[]}", "description");
+    refuse("{\"memoryMb\":4294967552}", "memoryMb"); // 256 in 32 bits
+    refuse("{\"maxInstances\":4097}", "maxInstances");
+    refuse("{\"retries\":101}", "retries");
+    refuse("{\"retries\":null}", "retries");
+    refuse("{\"maxAgeMs\":999}", "maxAgeMs");
+    refuse("{\"maxAgeMs\":2592000001}", "maxAgeMs");
+    refuse("{\"backoffMs\":[604800001]}", "backoffMs");
+}
+
+static void must_read(struct settings *s, const char *json) {
+    struct err err;
+    if (settings_from_json(str_of(json), s, &err)) fail_msg("%s: %s", json, err.text);
+}
+
+static void the_largest_values_are_taken(void **state) {
+    (void)state;
+    struct settings s;
+    settings_init(&s);
+    must_read(&s, "{\"timeoutMs\":900000,\"memoryMb\":65536,\"maxInstances\":4096,\"retries\":100,\"maxAgeMs\":2592000000,"
+                  "\"backoffMs\":[0,604800000]}");
+    assert_int_equal(s.memory_mb, 65536);
+    assert_int_equal(s.max_age_ms, INT64_C(2592000000));
+    assert_int_equal(s.backoff_ms[1], 604800000);
+    settings_done(&s);
+}
+
+// Whether a deploy changes anything is decided by this text.
+static void equal_settings_have_equal_text(void **state) {
+    (void)state;
+    struct settings a, b;
+    settings_init(&a);
+    settings_init(&b);
+    must_read(&a, "{\"env\":{\"X\":\"1\",\"Y\":\"2\"},\"handler\":\"h.f\",\"runtime\":\"python\",\"retries\":3}");
+    must_read(&b, "{\"runtime\":\"python\",\"env\":{\"Y\":\"2\",\"X\":\"1\"},\"handler\":\"h.f\"}");
+    cleanup_free char *x = settings_to_json(&a), *y = settings_to_json(&b);
+    assert_string_equal(x, y);
+    must_read(&b, "{\"retries\":4}");
+    cleanup_free char *z = settings_to_json(&b);
+    assert_string_not_equal(x, z);
+    settings_done(&a);
+    settings_done(&b);
+}
+
+static void what_is_not_given_stays(void **state) {
+    (void)state;
+    struct settings s;
+    settings_init(&s);
+    must_read(&s, "{\"handler\":\"h.f\",\"timeoutMs\":7,\"retries\":1}");
+    must_read(&s, "{\"retries\":9,\"backoffMs\":[5]}");
+    must_read(&s, "{}");
+    assert_int_equal(s.retries, 9);
+    assert_int_equal(s.timeout_ms, 7);
+    assert_string_equal(s.handler, "h.f");
+    assert_int_equal(s.backoff_count, 1);
+    assert_int_equal(s.backoff_ms[1], 0); // nothing of the longer list is left
+    settings_done(&s);
+}
+
+static void long_texts_are_refused(void **state) {
+    (void)state;
+    struct settings s;
+    struct err err;
+    settings_init(&s);
+    must_read(&s, "{\"runtime\":\"python\",\"handler\":\"a.b\"}");
+    cleanup_free char *xs = mem_zalloc(70001);
+    memset(xs, 'x', 70000);
+    cleanup_free char *env = mem_printf("{\"env\":{\"A\":\"%s\"}}", xs);
+    assert_int_equal(settings_from_json(str_of(env), &s, &err), ERR_INVALID);
+    assert_non_null(strstr(err.text, "env"));
+    xs[1001] = '\0';
+    cleanup_free char *description = mem_printf("{\"description\":\"%s\"}", xs);
+    must_read(&s, description);
+    assert_int_equal(settings_check(&s, &err), ERR_INVALID);
+    assert_non_null(strstr(err.text, "description"));
+    must_read(&s, "{\"description\":\"\"}");
+    xs[256] = '\0';
+    free(s.handler);
+    s.handler = mem_strdup(xs);
+    assert_int_equal(settings_check(&s, &err), ERR_INVALID);
+    s.handler[255] = '\0';
+    assert_int_equal(settings_check(&s, &err), 0);
+    settings_done(&s);
 }
 
 static void check_texts(const char *runtime, const char *handler, int want) {
@@ -121,6 +206,10 @@ int main(void) {
         cmocka_unit_test(defaults),
         cmocka_unit_test(errors_name_the_key),
         cmocka_unit_test(runtime_and_handler_stay_inside),
+        cmocka_unit_test(the_largest_values_are_taken),
+        cmocka_unit_test(equal_settings_have_equal_text),
+        cmocka_unit_test(what_is_not_given_stays),
+        cmocka_unit_test(long_texts_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
