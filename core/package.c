@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <locale.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -223,12 +224,17 @@ static int open_archive(struct str bytes, struct archive **ret, struct err *err)
     return 0;
 }
 
+// libarchive turns UTF-8 names into the locale's letters and loses those that it does not have. The thread gets a locale
+// that has all, whatever the process has; without it such a name is refused.
 static int fill_folder(struct str archive, int root_fd, struct err *err) {
     struct unpacking u = {.root_fd = root_fd, .shown = "its beginning"};
     int rc = open_archive(archive, &u.a, err);
     if (rc) return rc;
+    locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
+    locale_t before = utf8 ? uselocale(utf8) : (locale_t)0;
     rc = take_entries(&u, err);
     archive_read_free(u.a);
+    if (utf8) uselocale(before), freelocale(utf8);
     return rc;
 }
 
