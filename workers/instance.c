@@ -417,6 +417,12 @@ void instance_invoke(struct instance *inst, struct delivery *d) {
 
 static void on_timer(void *arg) {
     struct instance *inst = arg;
+    if (inst->socket_broken && inst->state != INSTANCE_ENDING) {
+        struct err err = {0};
+        err_set(&err, ERR_INVALID, "it closed its socket to the server, but did not end");
+        protocol_error(inst, &err);
+        return;
+    }
     if (inst->state == INSTANCE_READY && inst->flight) {
         int64_t left_ms = inst->version->settings.timeout_ms - (clock_mono_ns() - inst->head_ns) / NS_PER_MS;
         if (left_ms > 0) { // the head has changed since the timer was set
