@@ -35,23 +35,30 @@ static int64_t deadline_of(const struct ev_fields *f, const struct settings *set
     return f->deadline_ms && f->deadline_ms < deadline_ms ? f->deadline_ms : deadline_ms;
 }
 
-static int put_meta(struct buf *out, const struct ev *ev, const struct settings *settings, int64_t now_ms, bool headers) {
+// What of an event is put in; the parts whose size others choose are left out when the whole would be too large.
+enum parts { PARTS_ALL, PARTS_NO_HEADERS, PARTS_OURS };
+
+static int put_meta(struct buf *out, const struct ev *ev, const struct settings *settings, int64_t now_ms, enum parts parts) {
     const struct ev_fields *f = &ev->f;
     char id[ID_TEXT_BYTES];
     id_format(&f->id, id);
     int64_t deadline_ms = deadline_of(f, settings, now_ms);
     int rc = buf_printf(out, "{\"request_id\":\"%s\",\"attempt\":%u,\"deadline_ms\":%lld,\"time_limit_in_ms\":%lld", id,
                         f->attempt + 1, (long long)deadline_ms, (long long)(deadline_ms - now_ms));
-    if (headers && f->header_count) rc |= put_headers(out, f);
-    if (f->source_kind.len) rc |= put_source(out, f);
+    if (parts == PARTS_ALL && f->header_count) rc |= put_headers(out, f);
+    if (parts != PARTS_OURS && f->source_kind.len) rc |= put_source(out, f);
     return rc | buf_append(out, STR_LIT("}"));
 }
 
 void invoke_meta_append(struct buf *out, const struct ev *ev, const struct settings *settings, int64_t now_ms) {
     size_t before = buf_len(out);
-    if (put_meta(out, ev, settings, now_ms, true) == 0 && buf_len(out) - before <= FRAME_META_MAX) return;
-    out->end -= buf_len(out) - before;
-    MUST(put_meta(out, ev, settings, now_ms, false) == 0 && buf_len(out) - before <= FRAME_META_MAX);
+    for (int parts = PARTS_ALL; parts <= PARTS_OURS; parts++) {
+        int rc = put_meta(out, ev, settings, now_ms, (enum parts)parts);
+        size_t added = buf_len(out) - before;
+        if (rc == 0 && added <= FRAME_META_MAX) return;
+        out->end -= added;
+    }
+    MUST(!"the meta's own fields fit"); // `out` has room for FRAME_META_MAX
 }
 
 void init_body_append(struct buf *out, const struct version *v) {

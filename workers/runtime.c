@@ -41,6 +41,7 @@ static char *run_probe(const char *command) {
     if (!out) return NULL;
     char line[4096] = "";
     bool got = fgets(line, sizeof line, out) != NULL;
+    for (char rest[1024]; fgets(rest, sizeof rest, out);) continue; // else it may die of SIGPIPE
     bool ok = pclose(out) == 0;
     line[strcspn(line, "\r\n")] = '\0';
     return got && ok && line[0] == '/' ? mem_strdup(line) : NULL;
