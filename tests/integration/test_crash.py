@@ -35,23 +35,35 @@ POINTS = [
     ("replay.published", 1),
     ("replay.marked", 1),        # the operator has not been told
 ]
-# What has to happen besides the load, for these to be reached.
-TRIGGERS = {
-    "delivery.released": lambda server: server.process.send_signal(signal.SIGTERM),
-    "replay": lambda server: server.replay(function=FUNCTION),
-}
+
+
+def drain_with_much_in_hand(server):
+    wait_until(lambda: server.function_status(FUNCTION)["handedOut"] >= 100, 30, "many events wait on this node")
+    server.process.send_signal(signal.SIGTERM)
+
+
+def replay_the_dead(server):
+    wait_until(lambda: server.letters(state="dead"), 30, "there are dead letters")
+    server.replay(function=FUNCTION)
+
+
+# What has to happen besides the load, for some of the points to be reached.
+TRIGGERS = {"delivery.released": drain_with_much_in_hand, "replay": replay_the_dead}
 
 
 def trigger_of(point):
     return TRIGGERS.get(point) or TRIGGERS.get(point.split(".")[0])
 
 
-def kill_at(server, point, times, numbers):
+def kill_at(server, backend, point, times, numbers):
     """One life of the server, that ends at the point. Returns the ids it accepted."""
+    if point.startswith("replay."):
+        let_leases_run_out(server, backend)  # the last replay that was killed holds all dead letters
     server.env["WEIR_CRASH_AT"] = f"{point}:{times}"
     server.start()
     trigger = trigger_of(point)
-    with Load(server, EVENTS, numbers=numbers) as load:
+    slow = {"ms": 3} if point == "delivery.released" else {}
+    with Load(server, EVENTS // 10, make=lambda n: event(n, **slow), numbers=numbers) as load:
         if trigger:
             wait_until(lambda: len(load.accepted) >= 500 or load.done, 30, "a load is under way")
             try:
@@ -83,7 +95,7 @@ def test_kill_at_each_state(serve, backend, collector):
     numbers = itertools.count()
     accepted = []
     for point, times in POINTS:
-        got = kill_at(server, point, times, numbers)
+        got = kill_at(server, backend, point, times, numbers)
         accepted += got
         print(f"{point}: {len(got)} accepted")
     let_leases_run_out(server, backend)
