@@ -96,6 +96,7 @@ static const struct command root = {
 
 int main(int argc, char **argv) {
     setlocale(LC_CTYPE, "");
+    if (MB_CUR_MAX == 1) setlocale(LC_CTYPE, "C.UTF-8"); // file names in packages are UTF-8, also under LANG=C
     bool version = argc == 2 && (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0);
     int rc = version ? run_version(NULL) : args_run(&root, argc, argv);
     // A full disk or a closed pipe behind stdout is a failure too.

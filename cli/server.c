@@ -15,6 +15,7 @@
 #include "core/base/clock.h"
 #include "core/base/fault.h"
 #include "core/base/log.h"
+#include "core/offload.h"
 
 #define DRAIN_LOOK_MS 10
 #define GATEWAY_LAST_MS 2000 // for answers to go out, after the workers are done
@@ -231,6 +232,7 @@ static void free_parts(struct server *s) {
     sandbox_free(s->sandbox);
     runtimes_done(&s->runtimes);
     timer_free(s->drain_timer);
+    offload_wait(s->loop); // an unpacking may still be at work
     loop_free(s->loop);
     free(s->data_dir);
     free(s->code_dir);
