@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import signal
 import uuid
 
 import pytest
@@ -145,6 +146,15 @@ def processes_named(marker):
     return found
 
 
+@pytest.fixture
+def marker():
+    """A name for the children of a test; those that got away are ended."""
+    name = f"weir-child-{uuid.uuid4()}"
+    yield name
+    for pid in processes_named(name):
+        os.kill(pid, signal.SIGKILL)
+
+
 CHILDREN = """
         import subprocess
         for n in range(5):
@@ -159,10 +169,9 @@ CHILDREN = """
 
 @pytest.mark.parametrize("then", ["time.sleep(3600)", "os._exit(1)"])
 @pytest.mark.parametrize("sandbox, session", [("none", False), ("bubblewrap", False), ("bubblewrap", True)])
-def test_children_are_gone_with_their_event(serve, collector, sandbox, session, then):
+def test_children_are_gone_with_their_event(serve, collector, marker, sandbox, session, then):
     server = serve({"sandbox": sandbox})
     server.deploy("forks", SOURCE.format(code=CHILDREN.format(session=session, then=then)), timeoutMs=2000, retries=0)
-    marker = f"weir-child-{uuid.uuid4()}"
     id = server.send("forks", {"do": "harm", "marker": marker})
     healthy = server.send_async("forks", [{"do": "good"}] * 20)
     wait_until(lambda: collector.count("children"), 20, "the children are started")
@@ -174,10 +183,9 @@ def test_children_are_gone_with_their_event(serve, collector, sandbox, session, 
     untouched(server, collector, healthy)
 
 
-def test_children_of_a_good_event_go_with_their_instance(serve, collector):
+def test_children_of_a_good_event_go_with_their_instance(serve, marker):
     server = serve({"instance-idle": "300ms"})
     server.deploy("forks", SOURCE.format(code=CHILDREN.format(session=True, then="return 1")))
-    marker = f"weir-child-{uuid.uuid4()}"
     assert server.invoke("forks", {"do": "harm", "marker": marker})[0] == 200
     wait_until(lambda: not processes_named(marker), 20, "the children are gone")
 
