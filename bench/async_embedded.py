@@ -6,6 +6,7 @@ answers a request when its events are durable; Celery's publisher (as by default
 """
 import contextlib
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -84,9 +85,23 @@ class Celery:
         return count / (end - start), count / float(out)
 
 
+    def drain_rate(self, count):
+        """The worker alone: it stands still while the tasks are sent, so the publisher costs it nothing."""
+        before = self.handled()
+        self.child.send_signal(signal.SIGSTOP)
+        try:
+            self._send(count).communicate(timeout=300)
+        finally:
+            self.child.send_signal(signal.SIGCONT)
+        start = time.monotonic()
+        begun = self.handled() - before  # its processes finish what they hold
+        tools.wait_for("celery's tasks", lambda: self.handled() >= before + count, 300)
+        return (count - begun) / (time.monotonic() - start)
+
+
 def run(quick):
     rounds, count, tasks, seconds = (2, 60_000, 3_000, 2) if quick else (3, 200_000, 10_000, 5)
-    batch, accept, single, celery, celery_sent, notes = [], [], [], [], [], []
+    batch, accept, single, celery, celery_sent, celery_alone, notes = [], [], [], [], [], [], []
     with contextlib.ExitStack() as stack:
         weir = stack.enter_context(Weir())
         weir.deploy("echo", "echo")
@@ -108,7 +123,8 @@ def run(quick):
                 rate, sent = worker.rate(tasks)
                 celery.append(rate)
                 celery_sent.append(sent)
-                tools.say(f"  Celery {rate:,.0f}/s (sent {sent:,.0f}/s)")
+                celery_alone.append(worker.drain_rate(tasks))
+                tools.say(f"  Celery {rate:,.0f}/s (sent {sent:,.0f}/s); its worker alone {celery_alone[-1]:,.0f}/s")
     weir_rate, celery_rate = tools.median(batch), tools.median(celery) if celery else None
     return {
         "title": "Async events, embedded queue",
@@ -119,6 +135,7 @@ def run(quick):
             [f"weir, {LINES} events a request (`each=line`), 2 connections", weir_rate, tools.median(accept)],
             ["weir, 1 event a request, 32 connections", tools.median(single), None],
             ["Celery", celery_rate, tools.median(celery_sent) if celery else None],
+            ["Celery, worker alone on what was sent before", tools.median(celery_alone) if celery else None, None],
         ],
         "aims": [aim("weir in batches / Celery", ratio(weir_rate, celery_rate), 30, " x")],
         "notes": notes + ["Weir syncs every batch to disk before it answers. Celery's publisher does not wait for RabbitMQ "

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A hand-written consumer, as fast as pika is without tricks: prefetch 1000, an acknowledgement for every 100 messages.
+"""A hand-written pika consumer: prefetch 1000, an acknowledgement for every 100 messages (a good one), or for each (most).
 
-    python pika_drain.py URL QUEUE COUNT        ends after COUNT messages
+    python pika_drain.py URL QUEUE COUNT ACK_EVERY        ends after COUNT messages
 """
 import json
 import sys
 
 import pika
 
-url, queue, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+url, queue, count, ack_every = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 
 
 def handler(event):
@@ -19,8 +19,8 @@ def on_message(channel, method, properties, body):
     global left
     handler(json.loads(body))
     left -= 1
-    if left % 100 == 0:
-        channel.basic_ack(method.delivery_tag, multiple=True)
+    if left % ack_every == 0:
+        channel.basic_ack(method.delivery_tag, multiple=ack_every > 1)
     if left == 0:
         channel.stop_consuming()
 
