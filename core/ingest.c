@@ -15,6 +15,7 @@ struct sync_call {
     ingest_result_fn *fn;
     void *arg;
     int64_t limit_ms;         // Unix ms
+    bool late;                // in `late` rather than in `calls`
     UT_hash_handle hh;
 };
 
@@ -23,9 +24,10 @@ struct ingest {
     bool stopped;
     size_t publishing;        // publishes without an answer
     struct sync_call *calls;  // by id
+    struct sync_call *late;   // whose callers hear now that it is over
     struct timer *sweep;
     bool sweeping;
-    struct refusal *refusals; // to be told at the end of the turn
+    struct refusal *refusals, **last_refusal; // to be told at the end of the turn
     struct defer refuse;
 };
 
@@ -50,15 +52,10 @@ struct publish {
 
 static void tell_refusals(void *arg) {
     struct ingest *in = arg;
-    struct refusal *r = in->refusals, *next, *ordered = NULL;
-    in->refusals = NULL;
-    for (; r; r = next) { // the list is newest first
-        next = r->next;
-        r->next = ordered;
-        ordered = r;
-    }
-    for (r = ordered; r; r = next) {
-        next = r->next;
+    struct refusal *r;
+    while ((r = in->refusals)) { // one at a time: a callback may cancel another call
+        in->refusals = r->next;
+        if (!in->refusals) in->last_refusal = &in->refusals;
         if (r->accepted) r->accepted(r->arg, r->err.code, &r->err);
         if (r->result) r->result(r->arg, r->err.code, &r->err, NULL);
         free(r->call);
@@ -78,8 +75,9 @@ static void count(struct ingest *in, const struct version *v, int code) {
 static struct refusal *refuse(struct ingest *in, const struct err *err) {
     count_refused(in, err->code);
     struct refusal *r = mem_zalloc(sizeof *r);
-    *r = (struct refusal){.next = in->refusals, .err = *err};
-    in->refusals = r;
+    r->err = *err;
+    *in->last_refusal = r;
+    in->last_refusal = &r->next;
     loop_defer(in->c.loop, &in->refuse);
     return r;
 }
@@ -122,18 +120,27 @@ void ingest_async(struct ingest *in, struct ev *ev, ingest_accepted_fn *accepted
 
 // --- sync calls -----------------------------------------------------------------------------------------------------
 
-static void sweep(void *arg) {
-    struct ingest *in = arg;
-    int64_t now = clock_unix_ms();
+// Ends the calls whose limit is not after `until_ms`. A callback may cancel another of them.
+static void end_calls(struct ingest *in, int64_t until_ms, const struct err *why) {
     struct sync_call *call, *next;
     HASH_ITER(hh, in->calls, call, next) {
-        if (call->limit_ms > now) continue;
-        struct err err = {0};
-        err_set(&err, ERR_TIMEOUT, "no instance finished the call in the time that its caller waits");
+        if (call->limit_ms > until_ms) continue;
         HASH_DEL(in->calls, call);
-        call->fn(call->arg, err.code, &err, NULL);
+        call->late = true;
+        HASH_ADD(hh, in->late, id, sizeof call->id, call);
+    }
+    while ((call = in->late)) {
+        HASH_DEL(in->late, call);
+        call->fn(call->arg, why->code, why, NULL);
         free(call);
     }
+}
+
+static void sweep(void *arg) {
+    struct ingest *in = arg;
+    struct err err = {0};
+    err_set(&err, ERR_TIMEOUT, "no instance finished the call in the time that its caller waits");
+    end_calls(in, clock_unix_ms(), &err);
     in->sweeping = in->calls != NULL;
     if (in->sweeping) timer_start(in->sweep, SWEEP_MS);
 }
@@ -184,7 +191,8 @@ void ingest_sync_cancel(struct sync_call *call) {
             r->result = NULL;
             return;
         }
-    HASH_DEL(in->calls, call);
+    if (call->late) HASH_DEL(in->late, call);
+    else HASH_DEL(in->calls, call);
     free(call);
 }
 
@@ -209,6 +217,7 @@ bool ingest_reply(struct ingest *in, const struct id *id, int code, const struct
 struct ingest *ingest_new(const struct ingest_config *config) {
     struct ingest *in = mem_zalloc(sizeof *in);
     in->c = *config;
+    in->last_refusal = &in->refusals;
     in->sweep = timer_new(config->loop, sweep, in);
     in->refuse = (struct defer){.fn = tell_refusals, .arg = in};
     return in;
