@@ -7,6 +7,7 @@
 #include "core/base/fault.h"
 
 #define SWEEP_MS 100          // how exact the waiting limit of sync calls is
+#define STOPPING "the server is stopping; try again"
 #define SYNC_SLACK_MS 5000    // a call without a deadline waits for two timeouts of the function and this
 
 struct sync_call {
@@ -84,7 +85,7 @@ static struct refusal *refuse(struct ingest *in, const struct err *err) {
 
 // Is it an event that this installation takes?
 static int admit(struct ingest *in, const struct ev *ev, struct version **ret, struct err *err) {
-    if (in->stopped) return err_set(err, ERR_UNAVAILABLE, "the server is stopping; try again");
+    if (in->stopped) return err_set(err, ERR_UNAVAILABLE, STOPPING);
     if (ev->f.payload.len > EV_PAYLOAD_MAX)
         return err_set(err, ERR_TOO_LARGE, "the payload has %zu bytes; the limit is %u", ev->f.payload.len, EV_PAYLOAD_MAX);
     if (ev->f.header_count > EV_HEADERS_MAX)
@@ -225,6 +226,9 @@ struct ingest *ingest_new(const struct ingest_config *config) {
 
 void ingest_stop(struct ingest *in) {
     in->stopped = true;
+    struct err err = {0};
+    err_set(&err, ERR_UNAVAILABLE, STOPPING);
+    end_calls(in, INT64_MAX, &err);
 }
 
 size_t ingest_waiting(const struct ingest *in) {

@@ -27,7 +27,7 @@ struct ingest_config {
 
 struct ingest *ingest_new(const struct ingest_config *config) must_use;
 void ingest_free(struct ingest *in);
-// Refuses everything from now on with ERR_UNAVAILABLE (drain).
+// Refuses everything from now on with ERR_UNAVAILABLE, and the sync calls that wait too (the end of a drain).
 void ingest_stop(struct ingest *in);
 size_t ingest_waiting(const struct ingest *in); // sync calls and publishes that have no answer yet
 

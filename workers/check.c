@@ -2,7 +2,11 @@
 // The verdict is told when the instance is gone, so that a check leaves nothing behind.
 #include "workers/check.h"
 
+#include <utlist.h>
+
 struct check {
+    struct check *prev, *next, **list;
+    struct instance *inst;
     struct fleet *fleet;
     check_done_fn *done;
     void *arg;
@@ -28,6 +32,7 @@ static void on_gone(void *arg, struct instance *inst) {
     (void)inst;
     struct check *c = arg;
     if (!c->loaded && c->err.code == ERR_OK) err_set(&c->err, ERR_UNAVAILABLE, "the instance ended before it had loaded the code");
+    DL_DELETE(*c->list, c);
     fleet_gone(c->fleet);
     c->done(c->arg, c->err.code, &c->err);
     free(c);
@@ -35,15 +40,19 @@ static void on_gone(void *arg, struct instance *inst) {
 
 static const struct instance_host host = {.on_ready = on_ready, .on_load_failed = on_load_failed, .on_gone = on_gone};
 
-void check_version(struct fleet *fleet, struct version *v, check_done_fn *done, void *arg) {
+void check_version(struct fleet *fleet, struct version *v, struct check **checks, check_done_fn *done, void *arg) {
     struct check *c = mem_zalloc(sizeof *c);
-    *c = (struct check){.fleet = fleet, .done = done, .arg = arg};
-    struct instance *inst;
-    int rc = fleet_borrow(fleet, v->settings.runtime, &host, c, &inst, &c->err);
+    *c = (struct check){.list = checks, .fleet = fleet, .done = done, .arg = arg};
+    int rc = fleet_borrow(fleet, v->settings.runtime, &host, c, &c->inst, &c->err);
     if (rc) {
         done(arg, rc, &c->err);
         free(c);
         return;
     }
-    instance_assign(inst, v);
+    DL_APPEND(*checks, c);
+    instance_assign(c->inst, v);
+}
+
+void check_kill_all(struct check *checks) {
+    for (struct check *c = checks; c; c = c->next) instance_kill(c->inst, true);
 }

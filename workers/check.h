@@ -7,7 +7,10 @@
 
 #include "workers/fleet.h"
 
+struct check;
 typedef void check_done_fn(void *arg, int code, const struct err *err);
-void check_version(struct fleet *fleet, struct version *v, check_done_fn *done, void *arg);
+// `checks` is the caller's list of those under way, empty at first.
+void check_version(struct fleet *fleet, struct version *v, struct check **checks, check_done_fn *done, void *arg);
+void check_kill_all(struct check *checks); // the server stops: each ends with ERR_UNAVAILABLE
 
 #endif

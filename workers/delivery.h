@@ -4,8 +4,8 @@
 //   received ──> waiting ──> sent ──> finished ──> storing ──> settled
 //      │            │ ^        │          └───────────────────────^
 //      │            │ └────────┘ (its instance ended before it began)
-//      │            └──────> released     (given back to the queue)
-//      └─────────> storing / settled      (undecodable, unroutable, expired; nobody waits)
+//      │            ├──────> released     (given back to the queue)
+//      └────────────┴──────> storing / settled (undecodable, unroutable, expired; nobody waits)
 //
 // Owns: the event, a reference to the version. Threads: the loop's.
 #ifndef WORKERS_DELIVERY_H
@@ -17,7 +17,7 @@
 // X(name, word, states it may become)
 #define DELIVERY_STATES(X)                                                                                              \
     X(DELIVERY_RECEIVED, "received", BIT(DELIVERY_WAITING) | BIT(DELIVERY_STORING) | BIT(DELIVERY_SETTLED) | BIT(DELIVERY_RELEASED)) \
-    X(DELIVERY_WAITING, "waiting", BIT(DELIVERY_SENT) | BIT(DELIVERY_FINISHED) | BIT(DELIVERY_RELEASED))                 \
+    X(DELIVERY_WAITING, "waiting", BIT(DELIVERY_SENT) | BIT(DELIVERY_FINISHED) | BIT(DELIVERY_STORING) | BIT(DELIVERY_SETTLED) | BIT(DELIVERY_RELEASED)) \
     X(DELIVERY_SENT, "sent", BIT(DELIVERY_FINISHED) | BIT(DELIVERY_WAITING) | BIT(DELIVERY_RELEASED))                    \
     X(DELIVERY_FINISHED, "finished", BIT(DELIVERY_STORING) | BIT(DELIVERY_SETTLED) | BIT(DELIVERY_WAITING))              \
     X(DELIVERY_STORING, "storing", BIT(DELIVERY_SETTLED) | BIT(DELIVERY_RELEASED))                                       \

@@ -26,6 +26,7 @@ struct dispatch {
     struct settle *settle;
     struct lane *lanes;   // by name
     struct lane *retired; // of deleted functions: they finish what runs; a function of that name gets a new one
+    struct check *checks; // of deploys under way
     struct timer *tick, *drain_timer;
     enum drain drain;
     int64_t drain_until_ns;
@@ -132,7 +133,7 @@ void dispatch_function_changed(struct dispatch *d, struct str name, struct funct
     }
     if (!lane) {
         for (struct lane *old = d->retired; old; old = old->next_retired)
-            if (str_is(name, old->name)) lane_hand_over(old);
+            if (str_is(name, old->name)) lane_pause_sync(old);
         lane = lane_new(&d->c, d->fleet, d->settle, name);
         HASH_ADD_KEYPTR(hh, d->lanes, lane->name, strlen(lane->name), lane);
     }
@@ -141,7 +142,7 @@ void dispatch_function_changed(struct dispatch *d, struct str name, struct funct
 }
 
 void dispatch_check(struct dispatch *d, struct version *v, check_done_fn *done, void *arg) {
-    check_version(d->fleet, v, done, arg);
+    check_version(d->fleet, v, &d->checks, done, arg);
 }
 
 json_t *dispatch_status(const struct dispatch *d) {
@@ -166,15 +167,24 @@ static bool all_quiet(const struct dispatch *d, bool acks) {
     return settle_pending(d->settle) == 0;
 }
 
+// From here on nothing is taken: sync callers that still wait are told so.
+static void close_door(struct dispatch *d) {
+    each_lane(d, lane_pause_sync);
+    ingest_stop(d->c.ingest);
+}
+
 static void enter_kill(struct dispatch *d) {
     log_warn("dispatch", "the grace time is over: events that still run are given back to their queues");
     d->drain = DRAIN_KILL;
+    close_door(d);
     each_lane(d, lane_kill);
 }
 
 static void enter_last(struct dispatch *d) {
     d->drain = DRAIN_LAST;
+    close_door(d);
     each_lane(d, lane_kill); // idle: nothing is lost by the quick way
+    check_kill_all(d->checks);
 }
 
 static void look_at_drain(void *arg) {
@@ -185,6 +195,7 @@ static void look_at_drain(void *arg) {
         else if (loop_now_ns(d->c.loop) >= d->drain_until_ns) enter_kill(d);
     } else if (d->drain == DRAIN_KILL) {
         each_lane(d, lane_kill); // also what a pool of this very moment has started
+        check_kill_all(d->checks);
         each_lane(d, lane_give_back);
         settle_abandon(d->settle);
         if (all_quiet(d, false) && fleet_size(d->fleet) == 0) enter_last(d);

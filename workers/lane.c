@@ -17,24 +17,51 @@ static void on_outcome(void *arg, struct delivery *d, const struct outcome_repor
 
 static bool is_current(const struct lane *lane, const struct pool *pool) {
     const struct function *fn = registry_find(lane->c->registry, str_of(lane->name));
-    return fn && fn->current == pool_version(pool)->number;
+    return fn && function_version(fn, fn->current) == pool_version(pool); // the number may be another function's by now
 }
 
 static bool is_empty(const struct pool *pool) {
     return pool_instances(pool) == 0 && pool_waiting(pool) == 0 && pool_in_flight(pool) == 0;
 }
 
-static void on_pool_change(void *arg, struct pool *pool) {
-    struct lane *lane = arg;
-    if (!is_empty(pool) || is_current(lane, pool)) return;
-    for (struct lane_pool **at = &lane->pools; *at; at = &(*at)->next) {
-        if ((*at)->pool != pool) continue;
-        struct lane_pool *gone = *at;
-        *at = gone->next;
-        free(gone);
-        pool_free(pool);
-        return;
+static void free_empty_pools(struct lane *lane) {
+    for (struct lane_pool **at = &lane->pools; *at;) {
+        struct lane_pool *lp = *at;
+        if (!is_empty(lp->pool) || is_current(lane, lp->pool)) {
+            at = &lp->next;
+            continue;
+        }
+        *at = lp->next;
+        pool_free(lp->pool);
+        free(lp);
     }
+}
+
+static void on_pool_change(void *arg, struct pool *pool) {
+    (void)pool;
+    free_empty_pools(arg);
+}
+
+static bool is_expired(const struct delivery *d, const struct version *v) {
+    const struct ev_fields *f = &d->ev->f;
+    return f->invocation == EV_ASYNC && clock_unix_ms() - f->accepted_ms > v->settings.max_age_ms;
+}
+
+// Ends a delivery that nobody wants any more; false: it is to be run.
+static bool drop_unwanted(struct lane *lane, struct delivery *d, const struct version *v) {
+    if (delivery_is_sync(d) && !ingest_is_awaited(lane->c->ingest, &d->ev->f.id)) {
+        delivery_settle(d); // its caller went away
+        return true;
+    }
+    if (!is_expired(d, v)) return false;
+    settle_refuse(lane->settle, d, LETTER_EXPIRED, ERR_TIMEOUT, "Expired",
+                  STR_LIT("it waited longer than the function's maximum age"));
+    return true;
+}
+
+// It may have waited long for its turn.
+static bool on_handout(void *arg, struct delivery *d) {
+    return drop_unwanted(arg, d, d->version);
 }
 
 // The version's own word, else the server's setting, else one a processor.
@@ -54,6 +81,7 @@ static struct pool *pool_for(struct lane *lane, struct version *v) {
                                        .version = v,
                                        .idle_ms = lane->c->options->instance_idle_ms.number,
                                        .max_instances = max_instances(lane, v),
+                                       .on_handout = on_handout,
                                        .on_outcome = on_outcome,
                                        .on_change = on_pool_change,
                                        .arg = lane};
@@ -65,28 +93,15 @@ static struct pool *pool_for(struct lane *lane, struct version *v) {
 
 // --- routing --------------------------------------------------------------------------------------------------------
 
-static bool is_expired(const struct delivery *d, const struct version *v) {
-    const struct ev_fields *f = &d->ev->f;
-    return f->invocation == EV_ASYNC && clock_unix_ms() - f->accepted_ms > v->settings.max_age_ms;
-}
-
 void lane_route(struct lane *lane, struct delivery *d) {
-    struct settle *s = lane->settle;
     struct err err = {0};
     struct version *v;
-    if (delivery_is_sync(d) && !ingest_is_awaited(lane->c->ingest, &d->ev->f.id)) {
-        delivery_settle(d); // its caller went away
-        return;
-    }
     int rc = registry_resolve(lane->c->registry, str_of(lane->name), d->ev->f.qualifier, &v, &err);
     if (rc) {
-        settle_refuse(s, d, LETTER_UNROUTABLE, rc, "Unroutable", str_of(err.text));
+        settle_refuse(lane->settle, d, LETTER_UNROUTABLE, rc, "Unroutable", str_of(err.text));
         return;
     }
-    if (is_expired(d, v)) {
-        settle_refuse(s, d, LETTER_EXPIRED, ERR_TIMEOUT, "Expired", STR_LIT("it waited longer than the function's maximum age"));
-        return;
-    }
+    if (drop_unwanted(lane, d, v)) return;
     struct version *before = d->version;
     d->version = version_ref(v);
     version_unref(before);
@@ -98,6 +113,9 @@ static void receive(struct lane *lane, struct queue_consumer *consumer, const st
     const struct ev_fields *f = &d->ev->f;
     if (msg->content == QUEUE_UNDECODABLE) {
         settle_refuse(lane->settle, d, LETTER_UNDECODABLE, ERR_CORRUPT, "Undecodable", msg->why);
+    } else if (f->payload.len > EV_PAYLOAD_MAX) { // put on the broker by somebody else
+        settle_refuse(lane->settle, d, LETTER_UNDECODABLE, ERR_TOO_LARGE, "TooLarge",
+                      STR_LIT("its payload is larger than an event's may be"));
     } else if (msg->delivery_count >= (uint32_t)lane->c->options->max_deliveries.number) {
         settle_refuse(lane->settle, d, LETTER_PLATFORM, ERR_INTERNAL, "DeliveryLimit",
                       STR_LIT("the server died each time it had this event; see --max-deliveries"));
@@ -170,7 +188,7 @@ void lane_close(struct lane *lane) {
     for (struct lane_pool *lp = lane->pools; lp; lp = lp->next) pool_retire(lp->pool);
 }
 
-void lane_hand_over(struct lane *lane) {
+void lane_pause_sync(struct lane *lane) {
     if (lane->sync) queue_consumer_pause(lane->sync);
 }
 
@@ -185,6 +203,7 @@ void lane_reroute(struct lane *lane) {
         DL_DELETE(all, d);
         lane_route(lane, d);
     }
+    free_empty_pools(lane);
 }
 
 void lane_pump(struct lane *lane) {
@@ -204,6 +223,7 @@ static double mean_rate(double before, uint64_t count, double seconds) {
 }
 
 void lane_tick(struct lane *lane, double seconds) {
+    metrics_set(lane->c->metrics, METRIC_INSTANCES, str_of(lane->name), (double)lane_instances(lane));
     lane->ok_rate = mean_rate(lane->ok_rate, lane->ok - lane->ok_before, seconds);
     lane->failed_rate = mean_rate(lane->failed_rate, lane->failed - lane->failed_before, seconds);
     lane->ok_before = lane->ok;
@@ -249,6 +269,7 @@ json_t *lane_status(const struct lane *lane) {
 
 void lane_free(struct lane *lane) {
     if (!lane) return;
+    metrics_set(lane->c->metrics, METRIC_INSTANCES, str_of(lane->name), 0); // a lane that came after it says so itself
     close_consumers(lane);
     while (lane->pools) {
         struct lane_pool *lp = lane->pools;

@@ -33,12 +33,12 @@ struct lane {
 struct lane *lane_new(const struct dispatch_config *config, struct fleet *fleet, struct settle *settle, struct str name) must_use;
 void lane_open(struct lane *lane);                       // consumes; fine when it does already; not after lane_close
 void lane_close(struct lane *lane);                      // gives back what waits; what runs is finished
-void lane_hand_over(struct lane *lane);                  // closed, and a lane of the same name comes: leaves sync calls to it
-void lane_route(struct lane *lane, struct delivery *d);  // RECEIVED or FINISHED: to its pool, or refused
+void lane_pause_sync(struct lane *lane);                 // takes no more sync calls: a lane of the same name does, or nobody
+void lane_route(struct lane *lane, struct delivery *d);  // has not begun, or its next try: to its pool, or refused
 void lane_reroute(struct lane *lane);                    // versions changed: what waits is routed anew
 void lane_pump(struct lane *lane);
 bool lane_evict_idle(struct lane *lane);
-void lane_tick(struct lane *lane, double seconds);       // rates
+void lane_tick(struct lane *lane, double seconds);       // rates, the gauge
 void lane_pause(struct lane *lane);                      // drain: no deliveries, async waiting goes back
 void lane_kill(struct lane *lane);                       // drain: ends all instances
 void lane_give_back(struct lane *lane);                  // drain: all that waits goes back

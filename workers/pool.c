@@ -62,7 +62,9 @@ static void fail_first(struct pool *p, const struct outcome_report *report) {
 
 static void on_ready(void *arg, struct instance *inst) {
     (void)inst;
-    pool_pump(arg);
+    struct pool *p = arg;
+    pool_pump(p);
+    if (p->retiring) pool_retire(p);
 }
 
 static void on_load_failed(void *arg, struct instance *inst, const struct outcome_report *report) {
@@ -95,10 +97,6 @@ static void on_room(void *arg, struct instance *inst) {
     p->c.on_change(p->c.arg, p);
 }
 
-static void set_gauge(struct pool *p) {
-    metrics_set(p->c.metrics, METRIC_INSTANCES, str_of(p->c.version->function), (double)p->instance_count);
-}
-
 static void on_gone(void *arg, struct instance *inst) {
     struct pool *p = arg;
     struct instance_links *l = links(inst);
@@ -106,7 +104,6 @@ static void on_gone(void *arg, struct instance *inst) {
     else p->instances = l->next;
     if (l->next) links(l->next)->prev = l->prev;
     p->instance_count--;
-    set_gauge(p);
     loop_defer(p->c.loop, &p->pump);
     fleet_gone(p->c.fleet);
     p->c.on_change(p->c.arg, p);
@@ -149,7 +146,6 @@ static bool start_instance(struct pool *p) {
     if (p->instances) links(p->instances)->prev = inst;
     p->instances = inst;
     p->instance_count++;
-    set_gauge(p);
     metrics_add(p->c.metrics, METRIC_COLD_STARTS, str_of(p->c.version->function), 1);
     instance_assign(inst, p->c.version);
     timer_start(p->tick, p->c.idle_ms);
@@ -209,8 +205,10 @@ static struct instance *choose(const struct pool *p) {
 void pool_pump(struct pool *p) {
     struct instance *inst;
     while (p->waiting && (inst = choose(p))) {
+        struct delivery *d = pop_waiting(p);
+        if (p->c.on_handout(p->c.arg, d)) continue;
         p->in_flight++;
-        instance_invoke(inst, pop_waiting(p));
+        instance_invoke(inst, d);
     }
     if (p->waiting) grow(p);
 }

@@ -3,7 +3,7 @@
 //
 // Flow: pool_submit -> an instance with room gets it (sync events first) -> on_outcome. More instances are started while
 //   events wait, up to the version's maximum and the fleet's; idle ones are let go after options.instance_idle_ms.
-// Delivery: each delivery comes back exactly once, by on_outcome or out of pool_take_waiting.
+// Delivery: each delivery comes back exactly once, by on_outcome, on_handout or out of pool_take_waiting.
 // Threads: the loop's. Memory: what waits is bounded by the consumers' credit.
 #ifndef WORKERS_POOL_H
 #define WORKERS_POOL_H
@@ -20,6 +20,8 @@ struct pool_config {
     struct version *version;
     int64_t idle_ms;
     size_t max_instances;      // on this node
+    // Is asked right before d is handed out; true: it was taken back, as nobody wants it any more.
+    bool (*on_handout)(void *arg, struct delivery *d);
     // d is FINISHED, or (outcome platform) still WAITING -> FINISHED without having run.
     void (*on_outcome)(void *arg, struct delivery *d, const struct outcome_report *report);
     // An instance ended or something was answered: look whether the pool can be let go.

@@ -31,7 +31,7 @@ struct settle_config {
 struct settle *settle_new(const struct settle_config *config) must_use;
 // d is FINISHED; taken.
 void settle_outcome(struct settle *s, struct delivery *d, const struct outcome_report *report);
-// d is RECEIVED and cannot be run at all; taken. Sync: the caller gets `code`; else it becomes a dead letter of `kind`.
+// d has not begun and cannot be run at all; taken. Sync: the caller gets `code`; else it becomes a dead letter of `kind`.
 void settle_refuse(struct settle *s, struct delivery *d, enum letter_kind kind, int code, const char *type, struct str why);
 size_t settle_pending(const struct settle *s);         // deliveries that are not settled yet
 // Gives back what could not be stored (a drain's end), and answers waiting sync retries with what they have.
