@@ -21,7 +21,7 @@
 #define OUT_CAP (4u * FRAME_BODY_MAX)
 #define OUT_SOFT_CAP (1u << 20) // no more events are put behind so many unsent bytes
 #define OUTPUT_BYTES 65536      // read at a time from descriptors 1 and 2
-#define LAST_READS 16           // of them, once the process has ended
+#define LAST_READS 64           // of the socket and of these, once the process has ended: more than the kernel holds
 
 struct instance {
     struct instance_links links;
@@ -93,17 +93,21 @@ static void arm_head(struct instance *inst) {
     timer_start(inst->timer, limit_ms - (clock_mono_ns() - inst->head_ns) / NS_PER_MS + 1);
 }
 
-static struct delivery *take_head(struct instance *inst) {
-    struct delivery *d = inst->flight;
+// 0 stands for no invocation.
+static uint32_t seq_after(uint32_t seq) {
+    return seq == UINT32_MAX ? 1 : seq + 1;
+}
+
+static struct delivery *take(struct instance *inst, struct delivery *d) {
     DL_DELETE(inst->flight, d);
     inst->flight_count--;
-    inst->head_seq++;
     return d;
 }
 
 // The head is done: the next one begins now.
 static void finish_head(struct instance *inst, const struct outcome_report *report) {
-    struct delivery *d = take_head(inst);
+    struct delivery *d = take(inst, inst->flight);
+    inst->head_seq = seq_after(inst->head_seq);
     delivery_move(d, DELIVERY_FINISHED);
     inst->head_ns = loop_now_ns(inst->loop);
     inst->burst_count++;
@@ -112,9 +116,10 @@ static void finish_head(struct instance *inst, const struct outcome_report *repo
     if (!inst->flight) inst->idle_since_ns = inst->head_ns;
 }
 
+// The last first: each goes back in front of the others that wait.
 static void return_unbegun(struct instance *inst) {
     while (inst->flight) {
-        struct delivery *d = take_head(inst);
+        struct delivery *d = take(inst, inst->flight->prev);
         delivery_move(d, DELIVERY_WAITING);
         inst->host->on_unbegun(inst->arg, inst, d);
     }
@@ -215,10 +220,10 @@ static void on_output(void *arg, int ready);
 static void on_end(void *arg, int ready) {
     (void)ready;
     struct instance *inst = arg;
+    kill(-inst->child.pid, SIGKILL); // what it left behind in its session, and might go on writing to us
     drain_socket(inst);
     for (int i = 0; i < LAST_READS && inst->output; i++) on_output(inst, IO_READ);
     int status = 0;
-    kill(-inst->child.pid, SIGKILL); // what it left behind in its session
     waitpid(inst->child.pid, &status, 0);
     if (inst->loading) blame_load(inst, status);
     // Its answer came after all, just before the kill: the one behind it is not to blame.
@@ -342,7 +347,7 @@ static void on_read(void *arg) {
 
 // The process has ended: what the kernel still holds of its words, before anybody is blamed.
 static void drain_socket(struct instance *inst) {
-    while (stream_read_now(inst->socket)) parse_frames(inst);
+    for (int i = 0; i < LAST_READS && stream_read_now(inst->socket); i++) parse_frames(inst);
 }
 
 static void on_close(void *arg, const struct err *why) {
@@ -401,7 +406,8 @@ void instance_invoke(struct instance *inst, struct delivery *d) {
     buf_clear(&inst->scratch);
     invoke_meta_append(&inst->scratch, d->ev, &inst->version->settings, clock_unix_ms());
     uint8_t head[FRAME_INVOKE_HEAD_BYTES];
-    MUST(frame_invoke_fill(inst->next_seq++, buf_len(&inst->scratch), d->ev->f.payload.len, head, NULL) == 0);
+    MUST(frame_invoke_fill(inst->next_seq, buf_len(&inst->scratch), d->ev->f.payload.len, head, NULL) == 0);
+    inst->next_seq = seq_after(inst->next_seq);
     DL_APPEND(inst->flight, d);
     if (inst->flight_count++ == 0) {
         inst->head_ns = inst->burst_ns = loop_now_ns(inst->loop);
