@@ -34,6 +34,11 @@ struct shipment {
     struct ev *copy; // kept to tell what became unroutable
 };
 
+// The queue will never take it, however often it is asked.
+static bool is_hopeless(int code) {
+    return code == ERR_NOT_FOUND || code == ERR_INVALID || code == ERR_TOO_LARGE;
+}
+
 static void look(void *arg);
 
 static void rest(struct due *d, int64_t delay_ms) {
@@ -83,7 +88,7 @@ static struct letter *select_by(const struct due *d, bool delivered, size_t *ret
     size_t n = 0;
     for (size_t i = 0; i < d->count; i++) {
         int code = d->shipments[i].code;
-        if (delivered ? code == 0 : code != 0 && code != ERR_NOT_FOUND) out[n++] = d->claimed[i];
+        if (delivered ? code == 0 : code != 0 && !is_hopeless(code)) out[n++] = d->claimed[i];
     }
     *ret_count = n;
     return out;
@@ -105,7 +110,7 @@ static void mark_round(struct due *d) {
         letters_unclaim(d->letters, refused, refused_count, clock_unix_ms() + AWAY_MS, step_done, d);
     }
     for (size_t i = 0; i < d->count; i++)
-        if (d->shipments[i].code == ERR_NOT_FOUND) bury(d, &d->shipments[i]);
+        if (is_hopeless(d->shipments[i].code)) bury(d, &d->shipments[i]);
     if (--d->open == 0) end_round(d);
 }
 
@@ -115,7 +120,7 @@ static void on_confirm(void *arg, int code, const struct err *err) {
     s->code = code;
     if (code) {
         s->err = *err;
-        if (code != ERR_NOT_FOUND)
+        if (!is_hopeless(code))
             log_repeating(&d->trouble, LOG_LEVEL_WARN, "due", "cannot put a due event back on its queue", err->text);
     }
     if (--d->open == 0) mark_round(d);

@@ -2,7 +2,8 @@
 // Sends due letters back to their queues when their time has come.
 //
 // Flow: wait for the earliest due time (at most DUE_LOOK_MS: another node may have put one) -> claim some -> publish ->
-//   confirmed: delete the letter; refused: try it again later; its function is gone: it becomes a dead letter.
+//   confirmed: delete the letter; refused: try it again later; refused for good (its function is gone): it becomes a dead
+//   letter.
 // Delivery: the queue has the event before the letter goes. Threads: the loop's.
 // Memory: one claim of DUE_CLAIM letters at a time.
 #ifndef DLQ_DUE_H

@@ -115,6 +115,12 @@ static int add_row_text(struct row_text *t, const struct letter_draft *d, struct
     return add_envelope(t, d->ev, err);
 }
 
+// A history comes with the event, from whoever sent it, and stands in a text column.
+static struct str history_of(const struct ev_fields *f) {
+    bool good = f->history.len && text_is_utf8(f->history) && !memchr(f->history.data, '\0', f->history.len);
+    return good ? f->history : STR_LIT("[]");
+}
+
 static struct str id_bytes(const struct id *id) {
     return (struct str){(const char *)id->bytes, sizeof id->bytes};
 }
@@ -142,7 +148,7 @@ static void fill_row(struct sql_value *v, const struct letter_draft *d, const st
         SQL_T(s[6]),
         SQL_T(s[7]),
         id_is_none(&f->origin_id) ? SQL_NONE : SQL_B(id_bytes(&f->origin_id)),
-        SQL_T(f->history.len ? f->history : STR_LIT("[]")),
+        SQL_T(history_of(f)),
         SQL_B(f->payload.data ? f->payload : STR_LIT("")),
         SQL_B(s[8]),
         SQL_I(0),

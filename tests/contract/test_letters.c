@@ -175,6 +175,19 @@ static void a_letter_shows_the_whole_event(void **state) {
     ev_free(ev);
 }
 
+// It is text in the store, and comes with the event from whoever sent it.
+static void a_history_that_is_no_text_does_not_keep_a_letter_out(void **state) {
+    struct world *w = *state;
+    const struct str bad[] = {{"[\xff]", 3}, {"[\0]", 3}};
+    for (size_t i = 0; i < array_len(bad); i++) {
+        const struct ev_fields f = {.function = str_of(w->function), .payload = STR_LIT("p"), .history = bad[i]};
+        struct ev *ev = ev_new(&f);
+        put(w, ev, LETTER_DEAD, 0);
+        ev_free(ev);
+    }
+    assert_int_equal(count_of(w, "dead"), array_len(bad));
+}
+
 static void an_unknown_letter_is_not_found(void **state) {
     struct world *w = *state;
     struct id id = id_new();
@@ -369,6 +382,7 @@ static void a_wrong_filter_is_refused_in_words(void **state) {
 
 #define ALL(X)                                                                                                          \
     X(a_letter_shows_the_whole_event)                                                                                   \
+    X(a_history_that_is_no_text_does_not_keep_a_letter_out)                                                             \
     X(an_unknown_letter_is_not_found)                                                                                   \
     X(binary_payloads_survive)                                                                                          \
     X(pages_give_every_letter_once)                                                                                     \

@@ -117,6 +117,21 @@ static void without_its_function_it_is_unroutable(void **state) {
     assert_int_equal(w->got_count, 0);
 }
 
+// Such a payload comes from a broker; trying it again for ever would help nobody and hold up the others.
+static void what_no_queue_takes_is_dead(void **state) {
+    struct world *w = *state;
+    size_t len = EV_PAYLOAD_MAX + 1;
+    char *payload = mem_zalloc(len);
+    const struct ev_fields large = {.function = STR_LIT("f"), .payload = {payload, len}};
+    const struct ev_fields odd = {.function = STR_LIT("f"), .qualifier = STR_LIT("latest")};
+    struct id too_large = put(w, &large, LETTER_DUE, clock_unix_ms() - 1), no_number = put(w, &odd, LETTER_DUE, clock_unix_ms() - 1);
+    struct due *d = start(w);
+    TURN_UNTIL(w->loop, is(w, &too_large, "state", "dead") && is(w, &no_number, "state", "dead"));
+    stop(w, d);
+    free(payload);
+    assert_int_equal(w->got_count, 0);
+}
+
 static void a_stopped_one_claims_nothing(void **state) {
     struct world *w = *state;
     struct due *d = due_new(w->loop, w->letters, w->ingest);
@@ -140,6 +155,7 @@ int main(void) {
         CASE(many_go_each_once),
         CASE(a_refused_one_is_tried_again),
         CASE(without_its_function_it_is_unroutable),
+        CASE(what_no_queue_takes_is_dead),
         CASE(a_stopped_one_claims_nothing),
     };
     return cmocka_run_group_tests_name("dlq/due", tests, NULL, NULL);
