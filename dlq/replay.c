@@ -2,6 +2,8 @@
 // One struct run a call: claim -> publish a new event for each letter -> mark what was confirmed, let go of the rest.
 #include "dlq/replay.h"
 
+#include <utlist.h>
+
 #include "core/base/clock.h"
 #include "core/base/fault.h"
 #include "core/base/log.h"
@@ -13,12 +15,14 @@ struct replay {
     struct letters *letters;
     struct ingest *ingest;
     struct metrics *metrics;
+    struct run *runs; // under way
 };
 
 typedef void replay_done_fn(void *arg, int code, const struct err *err, const struct replay_result *result);
 
 struct run {
-    struct replay *replay;
+    struct run *prev, *next;
+    struct replay *replay; // NULL: it is gone; what is still claimed is dead again when its lease has run out
     char *to_function, *to_qualifier; // NULL: each letter's own function, its current version
     size_t limit;
     replay_done_fn *done;
@@ -42,10 +46,13 @@ struct replay *replay_new(struct loop *loop, struct letters *letters, struct ing
 }
 
 void replay_free(struct replay *r) {
+    if (!r) return;
+    for (struct run *run = r->runs; run; run = run->next) run->replay = NULL;
     free(r);
 }
 
 static void end_run(struct run *run, int code, const struct err *err) {
+    if (run->replay) DL_DELETE(run->replay->runs, run);
     run->done(run->arg, code, err, code ? NULL : &run->result);
     free(run->to_function);
     free(run->to_qualifier);
@@ -120,6 +127,12 @@ static void on_claimed(void *arg, int code, const struct err *err, struct letter
         end_run(run, code, err);
         return;
     }
+    if (!run->replay) {
+        for (size_t i = 0; i < count; i++) ev_free(letters[i].ev);
+        struct err stopped = {0};
+        end_run(run, err_set(&stopped, ERR_UNAVAILABLE, "the server is stopping"), &stopped);
+        return;
+    }
     FAULT("replay.claimed");
     run->result.more = count >= run->limit;
     run->count = run->open = count;
@@ -138,6 +151,7 @@ static void on_claimed(void *arg, int code, const struct err *err, struct letter
 void replay_run(struct replay *r, const struct letter_filter *filter, struct str to, replay_done_fn *done, void *arg) {
     struct run *run = mem_zalloc(sizeof *run);
     *run = (struct run){.replay = r, .limit = filter->limit, .done = done, .arg = arg};
+    DL_APPEND(r->runs, run);
     if (to.len) {
         const char *colon = memchr(to.data, ':', to.len);
         size_t name_len = colon ? (size_t)(colon - to.data) : to.len;

@@ -14,7 +14,7 @@
 
 struct replay;
 struct replay *replay_new(struct loop *loop, struct letters *letters, struct ingest *ingest, struct metrics *metrics) must_use;
-void replay_free(struct replay *r);
+void replay_free(struct replay *r); // what has not begun to send then ends with ERR_UNAVAILABLE; the publishes have their answers
 
 struct replay_result {
     size_t replayed, failed;
