@@ -63,6 +63,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.short
 def test_broken_msgpack_on_a_queue_becomes_a_letter(serve, collector, channel, real_backend):
     server = serve(backend=real_backend)
     server.deploy("job", TELLS)
@@ -185,6 +186,7 @@ WRONG = {
 }
 
 
+@pytest.mark.short
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_http_gets_a_clear_error(good, case):
     data, wanted = WRONG[case]
@@ -217,6 +219,7 @@ def test_wrong_bodies_of_the_api(good):
     still_serves(good)
 
 
+@pytest.mark.short
 def test_a_thousand_slow_connections(good):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4096)), hard))
@@ -425,6 +428,7 @@ class SmallDisk(Server):
             resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
+@pytest.mark.short
 def test_a_full_disk_refuses_and_recovers(folder, collector):
     server = SmallDisk(folder / "server", {"sandbox": "none"}, collector=collector)
     try:

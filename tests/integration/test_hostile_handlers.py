@@ -109,6 +109,7 @@ def test_harm_stays_with_its_event(serve, collector, case):
     assert (status, body) == (200, "fine")
 
 
+@pytest.mark.short
 @pytest.mark.parametrize("case", ["leaves", "sleeps", "returns_a_set"])
 def test_harm_stays_with_its_event_on_real_engines(serve, collector, real_backend, case):
     code, settings, outcome, kind, message = CASES[case]
@@ -121,6 +122,7 @@ def test_harm_stays_with_its_event_on_real_engines(serve, collector, real_backen
     untouched(server, collector, healthy + others)
 
 
+@pytest.mark.short
 def test_harm_at_full_speed(serve, collector):
     """Hundreds are in the socket of an instance when it dies: those behind the culprit were not begun."""
     server = serve()
@@ -190,6 +192,7 @@ def test_children_of_a_good_event_go_with_their_instance(serve, marker):
     wait_until(lambda: not processes_named(marker), 20, "the children are gone")
 
 
+@pytest.mark.short
 def test_a_forked_child_that_returns_is_not_heard(serve, collector):
     server = serve()
     server.deploy("splits", source_of("os.fork()\nreturn 'once'"), maxInstances=1, **FAST_RETRIES)

@@ -80,6 +80,7 @@ def test_sync_call_carries_headers_and_tells_its_log(server):
     assert body["id"] == headers["x-weir-request-id"] and body["fn"] == "see" and body["attempt"] == 1
 
 
+@pytest.mark.short
 def test_sync_errors_have_their_statuses(server):
     server.deploy("bad", """
         import os, time
@@ -211,6 +212,7 @@ def test_zero_retries(server, collector):
 # ---- replay, discard, purge ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.short
 def test_replay_after_a_mended_deploy(server, collector):
     server.deploy("orders", POISON, **FAST_RETRIES)
     bad = server.send_async("orders", [{"n": n, "currency": "XXX"} for n in range(30)])
@@ -278,6 +280,7 @@ def test_a_due_letter_can_be_discarded(server, collector):
 # ---- versions --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.short
 def test_deploy_under_load_fails_and_loses_nothing(server, collector):
     source = """
         import time
@@ -370,6 +373,7 @@ def test_functions_outlive_a_restart(server, collector):
     assert status == 200 and headers["x-weir-version"] == "1"
 
 
+@pytest.mark.short
 def test_delete_with_waiting_events(serve, backend, collector, folder):
     server = serve({"sandbox": "none"}, backend=backend)
     release = folder / "release"
