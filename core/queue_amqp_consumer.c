@@ -213,8 +213,17 @@ static void read_frames(struct mq_consumer *t) {
 
 // --- commands -------------------------------------------------------------------------------------------------------
 
+static void tell_settled(struct mq_consumer *t, struct mq_link *l) {
+    if (l->told == 0) return;
+    struct mq_notice *n = mq_notice_new(MQ_SETTLED, l->owner);
+    n->count = l->told;
+    l->told = 0;
+    mq_list_add(&t->out, &n->item);
+}
+
 static void unsubscribe(struct mq_consumer *t, struct mq_link *l) {
     leave_channel(t, l);
+    tell_settled(t, l);
     struct mq_link **at = &t->links;
     while (*at != l) at = &(*at)->next;
     *at = l->next;
@@ -228,10 +237,7 @@ static void pause_link(struct mq_consumer *t, struct mq_link *l) {
 }
 
 static void settle(struct mq_consumer *t, const struct mq_command *cmd) {
-    if (t->conn.state) (void)mq_link_settle(cmd->link, &t->conn, cmd->settles, cmd->count, &t->why_lost);
-    struct mq_notice *n = mq_notice_new(MQ_SETTLED, cmd->link->owner);
-    n->count = cmd->count;
-    mq_list_add(&t->out, &n->item);
+    (void)mq_link_settle(cmd->link, &t->conn, cmd->settles, cmd->count, &t->why_lost); // t->conn.lost says it
 }
 
 static void run_commands(struct mq_consumer *t) {
@@ -239,7 +245,6 @@ static void run_commands(struct mq_consumer *t) {
     mq_inbox_take(&t->inbox, &commands);
     struct mq_item *item;
     if (!commands.first) return;
-    mq_conn_cork(&t->conn, true);
     while ((item = mq_list_take_first(&commands))) {
         struct mq_command *cmd = container_of(item, struct mq_command, item);
         switch (cmd->kind) {
@@ -254,7 +259,6 @@ static void run_commands(struct mq_consumer *t) {
         free(cmd->settles);
         free(cmd);
     }
-    mq_conn_cork(&t->conn, false);
 }
 
 // --- the thread -----------------------------------------------------------------------------------------------------
@@ -264,6 +268,9 @@ static void turn_connected(struct mq_consumer *t) {
     for (struct mq_link *l = t->links; l && !t->conn.lost; l = l->next) tend_link(t, l, now_ns);
     end_lingering(t, now_ns);
     if (!t->conn.lost) read_frames(t);
+    int rc = 0;
+    for (struct mq_link *l = t->links; l && rc == 0; l = l->next)
+        rc = mq_link_send_acks(l, &t->conn, now_ns, l->paused, &t->why_lost); // on failure t->conn.lost is set too
     for (struct mq_link *l = t->links; l; l = l->next) {
         if (l->batch) l->quiet_ns = now_ns;
         mq_link_flush(l, &t->out);
@@ -280,6 +287,8 @@ static int wait_ms(const struct mq_consumer *t) {
     if (t->links && !t->conn.state && t->retry_ns < until) until = t->retry_ns;
     for (const struct mq_link *l = t->links; t->conn.state && l; l = l->next)
         if (!l->open && !l->paused && l->retry_ns < until) until = l->retry_ns;
+    for (const struct mq_link *l = t->links; t->conn.state && l; l = l->next)
+        if (mq_link_acks_due_ns(l) < until) until = mq_link_acks_due_ns(l);
     return until > now ? (int)((until - now) / NS_PER_MS) + 1 : 0;
 }
 
@@ -291,6 +300,7 @@ static void *run(void *arg) {
         run_commands(t);
         if (!t->conn.state && t->links && !stopping && clock_mono_ns() >= t->retry_ns) connect(t);
         if (t->conn.state) turn_connected(t);
+        for (struct mq_link *l = t->links; l; l = l->next) tell_settled(t, l);
         if (stopping && !t->lingering.first) break;
         mq_outbox_put(&t->outbox, &t->out);
         mq_conn_wait(&t->conn, false, t->inbox.wake_fd, wait_ms(t));

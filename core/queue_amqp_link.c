@@ -14,6 +14,10 @@
 #define SUSPECT_CHECK_MS 2000
 #define RETUNE_MS 1000
 #define OPEN_MS 20000 // for an answer
+#define ACK_SHARE 16     // of the prefetch: acks that may be held back
+#define ACK_BATCH_MAX 100
+#define ACK_HOLD_NS (2 * NS_PER_MS)
+#define ACK_GAP_NS (20 * NS_PER_MS) // for acks behind an event that still runs
 #define BODY_MAX (512u * 1024 * 1024) // more than RabbitMQ can be told to take
 
 struct mq_notice *mq_notice_new(enum mq_notice_kind kind, void *owner) {
@@ -213,24 +217,58 @@ static int send_ack(struct mq_link *l, struct mq_conn *c, uint64_t tag, bool mul
 }
 
 int mq_link_settle(struct mq_link *l, struct mq_conn *c, const struct mq_settle *settles, size_t count, struct err *err) {
-    if (!l->open || c->lost) return 0;
     int rc = 0;
     const uint64_t mask = (UINT64_C(1) << MQ_EPOCH_SHIFT) - 1;
-    for (size_t i = 0; i < count && rc == 0; i++) {
+    for (size_t i = 0; i < count; i++) {
         const struct mq_settle *s = &settles[i];
-        if (s->tag >> MQ_EPOCH_SHIFT != l->epoch || !mq_unacked_settle(&l->unacked, s->tag & mask, s->release)) continue;
-        if (s->release) rc = mq_conn_sent(c, amqp_basic_nack(c->state, l->channel, s->tag & mask, 0, 1), err);
-    }
-    uint64_t last;
-    size_t prefix;
-    if (rc == 0 && mq_unacked_take_prefix(&l->unacked, &last, &prefix)) rc = send_ack(l, c, last, prefix > 1, err);
-    for (size_t i = 0; i < count && rc == 0; i++) {
-        uint64_t tag = settles[i].tag & mask;
-        if (settles[i].tag >> MQ_EPOCH_SHIFT == l->epoch && mq_unacked_take_one(&l->unacked, tag))
-            rc = send_ack(l, c, tag, false, err);
+        bool held = l->open && s->tag >> MQ_EPOCH_SHIFT == l->epoch && mq_unacked_settle(&l->unacked, s->tag & mask, s->release);
+        if (held && s->release && rc == 0 && !c->lost)
+            rc = mq_conn_sent(c, amqp_basic_nack(c->state, l->channel, s->tag & mask, 0, 1), err);
+        if (!held || s->release) l->told++;
     }
     l->quiet_ns = clock_mono_ns();
+    if (l->unacked.held && l->held_ns == 0) l->held_ns = l->quiet_ns;
     return rc;
+}
+
+// A share of the prefetch, so that RabbitMQ always has leave to send more while acks are held back.
+static size_t ack_batch(const struct mq_link *l) {
+    size_t n = l->prefetch / ACK_SHARE;
+    return n < 1 ? 1 : n > ACK_BATCH_MAX ? ACK_BATCH_MAX : n;
+}
+
+static int send_singles(struct mq_link *l, struct mq_conn *c, struct err *err) {
+    uint64_t tag;
+    size_t at = 0;
+    int rc = 0;
+    while (rc == 0 && mq_unacked_take_next(&l->unacked, &at, &tag)) {
+        rc = send_ack(l, c, tag, false, err);
+        l->told++;
+    }
+    return rc;
+}
+
+int mq_link_send_acks(struct mq_link *l, struct mq_conn *c, int64_t now_ns, bool all, struct err *err) {
+    if (!l->open || c->lost || l->unacked.held == 0) return 0;
+    if (!all && l->unacked.held < ack_batch(l) && now_ns < l->held_ns + ACK_HOLD_NS) return 0;
+    uint64_t last;
+    size_t prefix;
+    int rc = 0;
+    if (mq_unacked_take_prefix(&l->unacked, &last, &prefix)) {
+        rc = send_ack(l, c, last, prefix > 1, err);
+        l->told += prefix;
+    }
+    // What is left stands behind an event that still runs.
+    bool crowded = l->unacked.held >= (size_t)l->prefetch / 2;
+    if (l->unacked.held && l->gap_ns == 0) l->gap_ns = now_ns;
+    if (rc == 0 && l->unacked.held && (all || crowded || now_ns >= l->gap_ns + ACK_GAP_NS)) rc = send_singles(l, c, err);
+    if (l->unacked.held == 0) l->gap_ns = 0;
+    l->held_ns = l->unacked.held ? now_ns : 0;
+    return rc;
+}
+
+int64_t mq_link_acks_due_ns(const struct mq_link *l) {
+    return l->open && l->unacked.held ? l->held_ns + ACK_HOLD_NS : INT64_MAX;
 }
 
 void mq_link_shut(struct mq_link *l, struct mq_list *out) {
@@ -238,6 +276,8 @@ void mq_link_shut(struct mq_link *l, struct mq_list *out) {
     l->open = false;
     drop_delivery(l);
     mq_link_flush(l, out);
+    l->told += l->unacked.held;
+    l->held_ns = l->gap_ns = 0;
     mq_unacked_done(&l->unacked);
     l->epoch++;
     mq_list_add(out, &mq_notice_new(MQ_LOST, l->owner)->item);
@@ -253,11 +293,14 @@ static int stop_consumer(struct mq_link *l, struct mq_conn *c, struct err *err) 
 int mq_link_pause(struct mq_link *l, struct mq_conn *c, struct err *err) {
     if (l->paused) return 0;
     l->paused = true;
-    return l->open ? stop_consumer(l, c, err) : 0;
+    if (!l->open) return 0;
+    int rc = mq_link_send_acks(l, c, clock_mono_ns(), true, err);
+    return rc ? rc : stop_consumer(l, c, err);
 }
 
 int mq_link_cancel(struct mq_link *l, struct mq_conn *c, struct err *err) {
-    int rc = l->paused ? 0 : stop_consumer(l, c, err);
+    int rc = mq_link_send_acks(l, c, clock_mono_ns(), true, err);
+    if (rc == 0 && !l->paused) rc = stop_consumer(l, c, err);
     // Tag 0 and multiple: all that the channel holds.
     if (rc == 0 && l->unacked.waiting > 0) rc = mq_conn_sent(c, amqp_basic_nack(c->state, l->channel, 0, 1, 1), err);
     return rc;

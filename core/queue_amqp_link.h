@@ -36,6 +36,9 @@ struct mq_link {
     int64_t retune_ns;
     double average_bytes;     // of a message; 0 unknown
     struct mq_unacked unacked;
+    int64_t held_ns;          // since when acks are held back; 0: none are
+    int64_t gap_ns;           // since when some are held back behind one that still runs; 0: none are
+    size_t told;              // acks and releases that were sent or are void, for the next MQ_SETTLED
     struct mq_notice *batch;  // being filled
     // The delivery that is being put together; what these point to lives in the channel's pool until it is complete.
     const amqp_basic_deliver_t *deliver;
@@ -49,8 +52,12 @@ int mq_link_open(struct mq_link *l, struct mq_conn *c, amqp_channel_t channel, s
 // Its frames but those that end the channel; complete messages go into the batch, and full batches into `out`.
 void mq_link_frame(struct mq_link *l, struct mq_conn *c, const amqp_frame_t *frame, struct mq_list *out);
 void mq_link_flush(struct mq_link *l, struct mq_list *out); // the batch, full or not
-// Sends acks and nacks; void tags are skipped.
+// Sends nacks; acks are held back for mq_link_send_acks. Void tags are skipped.
 int mq_link_settle(struct mq_link *l, struct mq_conn *c, const struct mq_settle *settles, size_t count, struct err *err);
+// Sends the acks that are due, as few frames as possible: many together, or after a short while; all of them at once.
+int mq_link_send_acks(struct mq_link *l, struct mq_conn *c, int64_t now_ns, bool all, struct err *err) must_use;
+// When the acks that are held back will be due; INT64_MAX: none are.
+int64_t mq_link_acks_due_ns(const struct mq_link *l);
 // The channel is gone, or is asked to go: tells the owner that its tags are void.
 void mq_link_shut(struct mq_link *l, struct mq_list *out);
 // No more deliveries; what is unsettled can still be settled.

@@ -46,6 +46,7 @@ bool mq_unacked_settle(struct mq_unacked *u, uint64_t tag, bool release) {
     if (!slot || STATE(*slot) != WAITING) return false;
     *slot |= release ? GONE : ACKED;
     u->waiting--;
+    u->held += !release;
     return true;
 }
 
@@ -57,13 +58,19 @@ bool mq_unacked_take_prefix(struct mq_unacked *u, uint64_t *ret_tag, size_t *ret
         *ret_tag = u->slots[u->head] >> STATE_BITS;
     }
     if (u->head == u->end) u->head = u->end = 0;
+    u->held -= count;
     *ret_count = count;
     return count > 0;
 }
 
-bool mq_unacked_take_one(struct mq_unacked *u, uint64_t tag) {
-    uint64_t *slot = find(u, tag);
-    if (!slot || STATE(*slot) != ACKED) return false;
-    *slot = tag << STATE_BITS | GONE;
-    return true;
+bool mq_unacked_take_next(struct mq_unacked *u, size_t *at, uint64_t *ret_tag) {
+    for (; u->held > 0 && u->head + *at < u->end; ++*at) {
+        uint64_t *slot = &u->slots[u->head + *at];
+        if (STATE(*slot) != ACKED) continue;
+        *ret_tag = *slot >> STATE_BITS;
+        *slot = *ret_tag << STATE_BITS | GONE;
+        u->held--;
+        return true;
+    }
+    return false;
 }

@@ -400,8 +400,11 @@ static void test_unacked_window(void **state) {
     assert_false(mq_unacked_settle(&u, 3, false));
     assert_false(mq_unacked_settle(&u, 11, false));
     assert_false(mq_unacked_take_prefix(&u, &tag, &count));
-    assert_true(mq_unacked_take_one(&u, 3));
-    assert_false(mq_unacked_take_one(&u, 3));
+    assert_int_equal(u.held, 1);
+    size_t at = 0;
+    assert_true(mq_unacked_take_next(&u, &at, &tag) && tag == 3);
+    assert_false(mq_unacked_take_next(&u, &at, &tag));
+    assert_int_equal(u.held, 0);
     // 1 and 2 acked, 4 released: the multiple ack ends at 2, for 3 and 4 are gone.
     assert_true(mq_unacked_settle(&u, 1, false) && mq_unacked_settle(&u, 2, false) && mq_unacked_settle(&u, 4, true));
     assert_true(mq_unacked_take_prefix(&u, &tag, &count));
@@ -412,7 +415,8 @@ static void test_unacked_window(void **state) {
         mq_unacked_add(&u, t);
         assert_true(mq_unacked_settle(&u, t, false));
         assert_false(mq_unacked_take_prefix(&u, &tag, &count));
-        assert_true(mq_unacked_take_one(&u, t));
+        at = 0;
+        assert_true(mq_unacked_take_next(&u, &at, &tag) && tag == t);
     }
     assert_true(u.room <= 128);
     for (uint64_t t = 5; t <= 10; t++) assert_true(mq_unacked_settle(&u, t, false));

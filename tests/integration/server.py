@@ -74,7 +74,7 @@ class Server:
         self.dir = pathlib.Path(dir)
         self.data = self.dir / "data"
         self.log_path = self.dir / "server.log"
-        self.options = {"listen": "127.0.0.1:0", "data": self.data, "grace": "5s", **(options or {})}
+        self.options = {"listen": "127.0.0.1:0", "data": self.data, "grace": "5s", "runtimes": ROOT / "runtimes", **(options or {})}
         self.env = {**{name: value for name, value in os.environ.items() if not name.startswith("WEIR_")}, **(env or {})}
         self.collector = collector
         self.process = None
