@@ -314,6 +314,24 @@ static void a_stopped_door_refuses(void **state) {
     assert_int_equal(ingest_waiting(w->in), 0);
 }
 
+// The end of a drain: who still waits hears it, once, and what runs late finds nobody.
+static void stopping_answers_who_waits(void **state) {
+    struct world *w = *state;
+    struct sync_call *calls[2];
+    struct answer a[2] = {{.cancel = &calls[1]}, {.cancel = &calls[0]}};
+    struct ev *ev = event("f", "");
+    struct id id = ev->f.id;
+    calls[0] = ingest_sync(w->in, ev, on_result, &a[0]);
+    calls[1] = ingest_sync(w->in, event("f", ""), on_result, &a[1]);
+    TURN_UNTIL(w->loop, ingest_waiting(w->in) == 2);
+    ingest_stop(w->in);
+    assert_int_equal(a[0].calls + a[1].calls, 1); // each ends the other
+    assert_int_equal(a[0].calls ? a[0].code : a[1].code, ERR_UNAVAILABLE);
+    const struct outcome_report report = {.outcome = OUTCOME_OK};
+    assert_false(ingest_reply(w->in, &id, 0, NULL, &report));
+    assert_int_equal(ingest_waiting(w->in), 0);
+}
+
 static void freeing_tells_refusals_and_drops_calls(void **state) {
     struct world *w = *state;
     struct answer refusal = {0}, waiting = {0};
@@ -341,6 +359,7 @@ int main(void) {
         CASE(a_call_that_comes_after_others_ended_is_swept_too),
         CASE(an_answer_may_cancel_another_call),
         CASE(a_stopped_door_refuses),
+        CASE(stopping_answers_who_waits),
         CASE(freeing_tells_refusals_and_drops_calls),
     };
     return cmocka_run_group_tests_name("core/ingest", tests, NULL, NULL);
