@@ -107,7 +107,13 @@ TEST_LIBS  := -lcmocka
 # ---- for everybody ---------------------------------------------------------------------------------------------------------
 
 .PHONY: all
-all: $(BIN) ## build build/weir (the default)
+all: $(BIN) build/.runtimes-compiled ## build build/weir (the default)
+
+# The runtimes' modules in compiled form: instances cannot write it, and without it each would compile them anew.
+build/.runtimes-compiled: $(wildcard runtimes/*/*.py)
+	@mkdir -p build
+	@if command -v python3 >/dev/null; then python3 -m compileall -q runtimes; fi
+	@touch $@
 
 .PHONY: deps
 deps: ## install the Debian packages that building and running need
@@ -132,6 +138,7 @@ install: all ## install into PREFIX (/usr/local), below DESTDIR
 	install -d $(DESTDIR)$(PREFIX)/share/weir
 	rm -rf $(DESTDIR)$(PREFIX)/share/weir/runtimes
 	tar -c --exclude=__pycache__ --exclude='*.pyc' runtimes | tar -x --no-same-owner -C $(DESTDIR)$(PREFIX)/share/weir
+	if command -v python3 >/dev/null; then python3 -m compileall -q -s $(DESTDIR) $(DESTDIR)$(PREFIX)/share/weir/runtimes; fi
 	install -D -m 644 cli/weir.bash-completion $(DESTDIR)$(PREFIX)/share/bash-completion/completions/weir
 
 .PHONY: clean

@@ -35,9 +35,22 @@ static void fence_add(struct sandbox *s, const char *word) {
     s->fence[s->fence_len++] = mem_strdup(word);
 }
 
+// Its path, so that not every start searches PATH; the bare name when it is not there.
+static char *find_program(const char *name) {
+    cleanup_free char *folders = mem_strdup(getenv("PATH") ? getenv("PATH") : "/usr/bin:/bin");
+    char *save = NULL;
+    for (char *dir = strtok_r(folders, ":", &save); dir; dir = strtok_r(NULL, ":", &save)) {
+        char *path = mem_printf("%s/%s", dir, name);
+        if (access(path, X_OK) == 0) return path;
+        free(path);
+    }
+    return mem_strdup(name);
+}
+
 static void fence_build(struct sandbox *s, const char *data_dir, const char *code_dir, const char *runtimes_dir) {
+    cleanup_free char *bwrap = find_program("bwrap");
     const char *const words[] = {
-        "bwrap",       "--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--new-session",
+        bwrap,         "--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--new-session",
         "--cap-drop",  "ALL",               "--ro-bind",     "/",             "/",             "--dev",
         "/dev",        "--proc",            "/proc",         "--size",        TMP_BYTES,       "--tmpfs",
         "/tmp",        "--tmpfs",           data_dir,        "--ro-bind",     code_dir,        code_dir,
