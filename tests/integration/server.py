@@ -11,6 +11,7 @@
 The binary is WEIR_BIN, else build/weir. Every answer is held against schema/openapi.yaml.
 """
 import base64
+import gzip
 import http.client
 import io
 import json
@@ -53,7 +54,8 @@ class Refused(AssertionError):
 def package(files):
     """{path: text or bytes} as the bytes of a tar.gz. A path may be anything, so that a test can send what is not allowed."""
     packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+    # Without the time of packing: the same files are the same bytes.
+    with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as compressed, tarfile.open(fileobj=compressed, mode="w") as archive:
         for path, content in files.items():
             data = content.encode() if isinstance(content, str) else content
             member = tarfile.TarInfo(path)
