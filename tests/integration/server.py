@@ -30,6 +30,8 @@ from waiting import wait_until
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = str((ROOT / os.environ.get("WEIR_BIN", "build/weir")).resolve())
+# A binary of another build folder (a sanitizer's) has no runtimes beside it.
+RUNTIMES = {} if (pathlib.Path(BIN).parent.parent / "runtimes").exists() else {"WEIR_RUNTIMES": str(ROOT / "runtimes")}
 START_SECONDS, STOP_SECONDS, HTTP_SECONDS = 60, 60, 60
 LINES_A_REQUEST = 5000  # of at most 10,000; the body stays under the server's limit too
 BYTES_A_REQUEST = 8 << 20
@@ -77,7 +79,7 @@ class Server:
         self.data = self.dir / "data"
         self.log_path = self.dir / "server.log"
         self.options = {"listen": "127.0.0.1:0", "data": self.data, "grace": "5s", "runtimes": ROOT / "runtimes", **(options or {})}
-        self.env = {**{name: value for name, value in os.environ.items() if not name.startswith("WEIR_")}, **(env or {})}
+        self.env = {**{name: value for name, value in os.environ.items() if not name.startswith("WEIR_")}, **RUNTIMES, **(env or {})}
         self.collector = collector
         self.process = None
         self.port = None

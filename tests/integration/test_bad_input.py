@@ -13,7 +13,7 @@ import time
 import pika
 import pika.exceptions
 import pytest
-from server import BIN, FAST_RETRIES, Refused, Server, StartFailed, package
+from server import BIN, FAST_RETRIES, RUNTIMES, Refused, Server, StartFailed, package
 from waiting import wait_until
 
 EVENT_TYPE = "application/vnd.weir.event+msgpack"
@@ -337,7 +337,7 @@ def test_a_syntax_error_is_told_and_changes_nothing(serve):
 def serve_fails(folder, *arguments, env=None):
     """(exit code, stderr) of a `weir serve` that ends by itself."""
     done = subprocess.run([BIN, "serve", "--data", str(folder / "data"), *map(str, arguments)], capture_output=True, text=True,
-                          timeout=20, env={**os.environ, **(env or {})}, cwd=folder)
+                          timeout=20, env={**os.environ, **RUNTIMES, **(env or {})}, cwd=folder)
     assert "listening" not in done.stderr
     return done.returncode, done.stderr
 
