@@ -40,6 +40,8 @@ def describe(e):
         message = str(e)
     except Exception as broken:
         message = "<str() of the exception failed: %s>" % type(broken).__name__
+    if fatal and not message:
+        message = "out of memory: the function needs more than its limit (weir deploy --memory)"
     stack = _stack(e)
     if _code_prefix is not None:
         stack = stack.replace(_code_prefix, 'File "')
