@@ -50,7 +50,7 @@ enum option_type {
       "most sync calls of one function that wait for an instance; more get 429")                                         \
     X(queue_max_messages, "queue-max-messages", OPTION_COUNT, "10000000", 1, 10000000000, "",                            \
       "most events that wait in one function's embedded queue; more get 429")                                            \
-    X(max_deliveries, "max-deliveries", OPTION_COUNT, "10", 1, 1000, "",                                                 \
+    X(max_deliveries, "max-deliveries", OPTION_COUNT, "20", 1, 1000, "",                                                 \
       "an event whose delivery ended that often with a dead server becomes a letter of kind platform")                   \
     X(max_body_bytes, "max-body", OPTION_BYTES, "64MiB", 1024, 1073741824, "", "largest HTTP request body")              \
     X(max_header_bytes, "max-header", OPTION_BYTES, "64KiB", 1024, 1048576, "", "largest HTTP request head")             \

@@ -177,7 +177,7 @@ static int put_run(struct store_job *job, struct sql *sql, struct err *err) {
                            " due_ms = excluded.due_ms, lease_ms = 0, changed_ms = excluded.changed_ms,"
                            " attempts = excluded.attempts, error_type = excluded.error_type,"
                            " error_message = excluded.error_message, version = excluded.version,"
-                           " history = excluded.history, event = excluded.event"
+                           " history = excluded.history, payload = excluded.payload, event = excluded.event"
                            " WHERE letters.state IN ('due', 'dead')",
                            values, PUT_COLUMNS, p->count, err);
     free(values);

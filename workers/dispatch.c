@@ -45,14 +45,29 @@ static void each_lane(struct dispatch *d, void (*fn)(struct lane *lane)) {
     for (struct lane *lane = d->retired; lane; lane = lane->next_retired) fn(lane);
 }
 
+static void pump_hungry(struct lane *lane) {
+    if (lane_is_hungry(lane)) lane_pump(lane);
+}
+
+// Whoever has no instance comes first, or the one that gave a place up would have it again.
 static void on_room(void *arg) {
+    each_lane(arg, pump_hungry);
     each_lane(arg, lane_pump);
 }
 
-static void on_pressure(void *arg) {
+static bool on_pressure(void *arg) {
     struct dispatch *d = arg;
     for (struct lane *lane = d->lanes; lane; lane = lane->hh.next)
-        if (lane_evict_idle(lane)) return;
+        if (lane_evict_idle(lane)) return true;
+    return false;
+}
+
+static bool on_hunger(void *arg) {
+    struct dispatch *d = arg;
+    struct lane *richest = NULL;
+    for (struct lane *lane = d->lanes; lane; lane = lane->hh.next)
+        if (!richest || lane_instances(lane) > lane_instances(richest)) richest = lane;
+    return richest && lane_yield(richest);
 }
 
 static void on_again(void *arg, struct delivery *delivery) {
@@ -100,6 +115,7 @@ struct dispatch *dispatch_new(const struct dispatch_config *config) {
                                        .log = config->log,
                                        .on_room = on_room,
                                        .on_pressure = on_pressure,
+                                       .on_hunger = on_hunger,
                                        .arg = d};
     d->fleet = fleet_new(&fleet);
     const struct settle_config settle = {.loop = config->loop,

@@ -22,6 +22,7 @@ struct fleet {
     struct spares *spares; // one a runtime
     struct timer *refill;
     bool stopped;
+    bool evicting, yielding; // one at a time: a place is being made
     struct log_repeat trouble;
 };
 
@@ -88,10 +89,15 @@ struct fleet *fleet_new(const struct fleet_config *config) {
     return f;
 }
 
-int fleet_take(struct fleet *f, const char *runtime, const struct instance_host *host, void *arg, struct instance **ret,
-               struct err *err) {
+static void make_room(struct fleet *f, bool first) {
+    if (!f->evicting) f->evicting = f->c.on_pressure(f->c.arg);
+    if (first && !f->evicting && !f->yielding) f->yielding = f->c.on_hunger(f->c.arg);
+}
+
+int fleet_take(struct fleet *f, const char *runtime, bool first, const struct instance_host *host, void *arg,
+               struct instance **ret, struct err *err) {
     if (f->taken < f->max) return fleet_borrow(f, runtime, host, arg, ret, err);
-    f->c.on_pressure(f->c.arg);
+    make_room(f, first);
     return err_set(err, ERR_BUSY, "all %zu instances are in use; see --max-instances", f->max);
 }
 
@@ -119,6 +125,7 @@ int fleet_borrow(struct fleet *f, const char *runtime, const struct instance_hos
 void fleet_gone(struct fleet *f) {
     MUST(f->taken > 0);
     f->taken--;
+    f->evicting = f->yielding = false;
     if (!f->stopped) f->c.on_room(f->c.arg);
 }
 

@@ -18,16 +18,19 @@ struct fleet_config {
     struct fnlog *log;
     // There is room for an instance again.
     void (*on_room)(void *arg);
-    // All places are taken and somebody wants one: let go of an idle instance, if there is any.
-    void (*on_pressure)(void *arg);
+    // All places are taken and somebody wants one: let go of an idle instance. True when one ends now.
+    bool (*on_pressure)(void *arg);
+    // The same from somebody who has none, and no instance is idle: whoever has most must give one up. True when one will
+    // end after its events.
+    bool (*on_hunger)(void *arg);
     void *arg;
 };
 
 struct fleet *fleet_new(const struct fleet_config *config) must_use;
-// ERR_BUSY: as many as there may be; on_room tells when to come again. ERR_INVALID: no such runtime. ERR_UNAVAILABLE: the
+// `first`: the taker has no instance yet. ERR_BUSY: as many as there may be; on_room tells when to come again. ERR_INVALID: no such runtime. ERR_UNAVAILABLE: the
 // system has no room for a process.
-int fleet_take(struct fleet *f, const char *runtime, const struct instance_host *host, void *arg, struct instance **ret,
-               struct err *err) must_use;
+int fleet_take(struct fleet *f, const char *runtime, bool first, const struct instance_host *host, void *arg,
+               struct instance **ret, struct err *err) must_use;
 // The same beyond the maximum: for something short, such as a check.
 int fleet_borrow(struct fleet *f, const char *runtime, const struct instance_host *host, void *arg, struct instance **ret,
                  struct err *err) must_use;

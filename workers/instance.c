@@ -34,6 +34,7 @@ struct instance {
     struct child child;
     struct stream *socket;
     bool socket_broken;    // nothing can be sent; what it sent before may still be there to read
+    bool retiring;         // no more events; stops when the last is answered
     bool loading;          // INIT was sent, and neither READY nor ERROR came
     struct io *output, *end;
     struct timer *timer;   // the deadline of what is going on: load, head, stop
@@ -342,6 +343,7 @@ static void on_read(void *arg) {
     learn_service_time(inst);
     if (inst->flight_count == before || inst->state != INSTANCE_READY) return;
     arm_head(inst);
+    if (inst->retiring && !inst->flight) instance_stop(inst);
     inst->host->on_room(inst->arg, inst);
 }
 
@@ -470,11 +472,20 @@ void instance_move(struct instance *inst, const struct instance_host *host, void
 }
 
 size_t instance_room(const struct instance *inst) {
-    if (inst->state != INSTANCE_READY || inst->socket_broken || stream_unsent(inst->socket) > OUT_SOFT_CAP) return 0;
+    if (inst->retiring || inst->state != INSTANCE_READY || inst->socket_broken || stream_unsent(inst->socket) > OUT_SOFT_CAP) return 0;
     int64_t window = inst->service_ns ? INSTANCE_PIPELINE_NS / inst->service_ns : 1;
     if (window < 1) window = 1;
     if (window > INSTANCE_PIPELINE_MAX) window = INSTANCE_PIPELINE_MAX;
     return (size_t)window > inst->flight_count ? (size_t)window - inst->flight_count : 0;
+}
+
+void instance_retire(struct instance *inst) {
+    inst->retiring = true;
+    if (inst->state == INSTANCE_READY && !inst->flight) instance_stop(inst);
+}
+
+bool instance_is_retiring(const struct instance *inst) {
+    return inst->retiring;
 }
 
 size_t instance_in_flight(const struct instance *inst) {

@@ -56,6 +56,9 @@ int64_t instance_idle_since_ns(const struct instance *inst);
 enum instance_state instance_state(const struct instance *inst);
 int instance_pid(const struct instance *inst);
 const struct runtime *instance_runtime(const struct instance *inst);
+// Takes no more events, and ends when it has nothing in flight.
+void instance_retire(struct instance *inst);
+bool instance_is_retiring(const struct instance *inst);
 // Asks it to end (it must have nothing in flight); it is killed when it does not.
 void instance_stop(struct instance *inst);
 // Kills it and all that it started. Its running event comes back as a crash, or by on_unbegun when `blameless`.

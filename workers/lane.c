@@ -210,6 +210,18 @@ void lane_pump(struct lane *lane) {
     for (struct lane_pool *lp = lane->pools; lp; lp = lp->next) pool_pump(lp->pool);
 }
 
+bool lane_yield(struct lane *lane) {
+    for (struct lane_pool *lp = lane->pools; lp; lp = lp->next)
+        if (pool_yield(lp->pool)) return true;
+    return false;
+}
+
+bool lane_is_hungry(const struct lane *lane) {
+    for (const struct lane_pool *lp = lane->pools; lp; lp = lp->next)
+        if (pool_waiting(lp->pool) && pool_instances(lp->pool) == 0) return true;
+    return false;
+}
+
 bool lane_evict_idle(struct lane *lane) {
     for (struct lane_pool *lp = lane->pools; lp; lp = lp->next)
         if (pool_evict_idle(lp->pool)) return true;

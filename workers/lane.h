@@ -38,6 +38,8 @@ void lane_route(struct lane *lane, struct delivery *d);  // has not begun, or it
 void lane_reroute(struct lane *lane);                    // versions changed: what waits is routed anew
 void lane_pump(struct lane *lane);
 bool lane_evict_idle(struct lane *lane);
+bool lane_yield(struct lane *lane);                      // gives up one of several instances of a version
+bool lane_is_hungry(const struct lane *lane);            // something waits, and it has no instance
 void lane_tick(struct lane *lane, double seconds);       // rates, the gauge
 void lane_pause(struct lane *lane);                      // drain: no deliveries, async waiting goes back
 void lane_kill(struct lane *lane);                       // drain: ends all instances

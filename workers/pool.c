@@ -132,7 +132,7 @@ static void fail_all(struct pool *p, enum outcome outcome, const char *type, con
 static bool start_instance(struct pool *p) {
     struct instance *inst;
     struct err err = {0};
-    int rc = fleet_take(p->c.fleet, p->c.version->settings.runtime, &host, p, &inst, &err);
+    int rc = fleet_take(p->c.fleet, p->c.version->settings.runtime, p->instance_count == 0, &host, p, &inst, &err);
     if (rc == ERR_INVALID) {
         fail_all(p, OUTCOME_PLATFORM, "RuntimeMissing", err.text);
         return false;
@@ -256,6 +256,16 @@ bool pool_evict_idle(struct pool *p) {
         if (is_idle(i) && (!oldest || instance_idle_since_ns(i) < instance_idle_since_ns(oldest))) oldest = i;
     if (oldest) instance_stop(oldest);
     return oldest != NULL;
+}
+
+bool pool_yield(struct pool *p) {
+    if (p->instance_count < 2) return false;
+    for (struct instance *i = p->instances; i; i = links(i)->next) {
+        if (instance_state(i) != INSTANCE_READY || instance_is_retiring(i)) continue;
+        instance_retire(i);
+        return true;
+    }
+    return false;
 }
 
 void pool_retire(struct pool *p) {

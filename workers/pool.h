@@ -43,6 +43,8 @@ size_t pool_instances(const struct pool *p);
 size_t pool_busy(const struct pool *p); // instances with something to do
 // Lets go of the longest idle instance, if there is one.
 bool pool_evict_idle(struct pool *p);
+// Gives one of at least two instances up for another pool; false when it has fewer.
+bool pool_yield(struct pool *p);
 // Ends idle instances now and the others when they are done, unless something is submitted again.
 void pool_retire(struct pool *p);
 void pool_kill(struct pool *p); // ends all; what runs comes back blameless, as waiting

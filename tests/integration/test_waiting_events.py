@@ -105,3 +105,13 @@ def test_the_end_does_not_wait_for_code_that_hangs_while_it_is_checked(serve):
     assert time.monotonic() - begin < 10
     thread.join(60)
     assert answers
+
+
+def test_a_busy_function_gives_a_place_up_for_one_that_has_none(serve):
+    server = serve({"max-instances": 2})
+    server.deploy("greedy", HOLD, maxInstances=2)
+    server.deploy("modest", HOLD, maxInstances=2)
+    server.send_async("greedy", [{"s": 0.05}] * 400)
+    wait_until(lambda: server.function_status("greedy").get("busy") == 2, 20, "it has all places")
+    assert server.invoke("modest", {"s": 0})[0] == 200
+    assert server.function_status("greedy")["waiting"] > 100  # 10 s of work: it still had plenty
