@@ -48,7 +48,7 @@ void history_append(struct buf *out, struct str old, uint32_t attempt, const str
     MUST(rc == 0); // the parts are capped far below it: escapes make six bytes of one at most
     bool has_old = old.len > 2 && old.data[0] == '[' && old.data[old.len - 1] == ']';
     if (has_old && old.len + buf_len(&one) + 2 > HISTORY_MAX) {
-        rc = buf_printf(out, "[{\"omitted\":%u},", attempt ? attempt - 1 : 0);
+        rc = buf_append(out, STR_LIT("[{\"omitted\":true},"));
     } else if (has_old) {
         rc = buf_append(out, (struct str){old.data, old.len - 1});
         if (rc == 0) rc = buf_append(out, STR_LIT(","));

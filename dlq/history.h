@@ -2,7 +2,7 @@
 // The history of an event: a JSON array with one member an attempt, as in schema/event.md, that travels with the event.
 //
 // Memory: at most HISTORY_MAX bytes; when it would grow past, the earlier attempts are replaced by one member
-//   {"omitted": n}. Threads: any.
+//   {"omitted": true}. Threads: any.
 #ifndef DLQ_HISTORY_H
 #define DLQ_HISTORY_H
 

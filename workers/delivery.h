@@ -42,7 +42,6 @@ struct delivery {
     struct lane *lane;
     size_t *open;                      // the lane's count of deliveries that have not ended
     struct version *version;           // that it goes to; NULL when none exists
-    int64_t begun_ns;                  // monotonic; when it came to the head of its instance
 };
 
 // `open` is raised now and lowered when the delivery has ended.

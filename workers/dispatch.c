@@ -80,10 +80,6 @@ static void on_due(void *arg, int64_t due_ms) {
     d->c.on_due(d->c.due_arg, due_ms);
 }
 
-static void on_settled(void *arg) {
-    (void)arg; // a drain looks by itself
-}
-
 static void free_retired(struct dispatch *d) {
     for (struct lane **at = &d->retired; *at;) {
         struct lane *lane = *at;
@@ -124,7 +120,6 @@ struct dispatch *dispatch_new(const struct dispatch_config *config) {
                                          .metrics = config->metrics,
                                          .on_due = on_due,
                                          .on_again = on_again,
-                                         .on_settled = on_settled,
                                          .arg = d};
     d->settle = settle_new(&settle);
     d->tick = timer_new(config->loop, on_tick, d);

@@ -129,7 +129,10 @@ static void receive(struct lane *lane, struct queue_consumer *consumer, const st
 
 static void on_durable_messages(void *arg, struct queue_msg *msgs, size_t count) {
     struct lane *lane = arg;
-    for (size_t i = 0; i < count; i++) receive(lane, lane->durable, &msgs[i]);
+    for (size_t i = 0; i < count; i++) {
+        msgs[i].ev->f.invocation = EV_ASYNC; // whatever a foreign publisher says: nobody waits behind this queue
+        receive(lane, lane->durable, &msgs[i]);
+    }
 }
 
 static void on_sync_messages(void *arg, struct queue_msg *msgs, size_t count) {

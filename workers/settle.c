@@ -40,7 +40,6 @@ static void pending_done(struct pending *p) {
     ev_free(p->ev);
     free(p->text);
     free(p);
-    s->c.on_settled(s->c.arg);
 }
 
 static struct pending *pending_new(struct settle *s, struct delivery *d) {

@@ -24,7 +24,6 @@ struct settle_config {
     struct metrics *metrics;
     void (*on_due)(void *arg, int64_t due_ms);         // a due letter was stored
     void (*on_again)(void *arg, struct delivery *d);   // FINISHED: a sync event's next attempt is now
-    void (*on_settled)(void *arg);                     // something was settled: a drain may be over
     void *arg;
 };
 
