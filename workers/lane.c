@@ -130,7 +130,9 @@ static void receive(struct lane *lane, struct queue_consumer *consumer, const st
 static void on_durable_messages(void *arg, struct queue_msg *msgs, size_t count) {
     struct lane *lane = arg;
     for (size_t i = 0; i < count; i++) {
-        msgs[i].ev->f.invocation = EV_ASYNC; // whatever a foreign publisher says: nobody waits behind this queue
+        struct ev_fields *f = &msgs[i].ev->f; // whatever a foreign publisher says: nobody waits behind this queue
+        f->invocation = EV_ASYNC;
+        f->deadline_ms = 0;
         receive(lane, lane->durable, &msgs[i]);
     }
 }

@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import time
+import uuid
 
 import pika
 import pika.exceptions
@@ -64,6 +65,18 @@ BROKEN = {
 
 
 @pytest.mark.short
+def test_a_sync_event_on_a_durable_queue_is_run_not_dropped(serve, collector, channel, real_backend):
+    """Its publisher says that somebody waits (field 3) until a time that is over (field 6): nobody of ours does."""
+    server = serve(backend=real_backend)
+    server.deploy("job", TELLS)
+    ident = uuid.uuid4()
+    accepted = b"\x05\xcf" + int(time.time() * 1000).to_bytes(8, "big")
+    body = b"\x92\x01\x86\x01\xc4\x10" + ident.bytes + b"\x03\x01" + accepted + b"\x06\x01\x07\xa3job\x11\xc4\x02{}"
+    publish(channel, "job", body, content_type=EVENT_TYPE)
+    collector.wait_for([str(ident)])
+    assert server.letters(function="job") == []
+
+
 def test_broken_msgpack_on_a_queue_becomes_a_letter(serve, collector, channel, real_backend):
     server = serve(backend=real_backend)
     server.deploy("job", TELLS)
