@@ -59,8 +59,8 @@ SUPPORT_OBJS  := $(SUPPORT_SRCS:%.c=$(BUILD)/%.o)
 # ---- how -------------------------------------------------------------------------------------------------------------------
 
 # To use one more library: add its pkg-config name here (or its -l flag to PLAIN_LIBS) and its Debian package to
-# scripts/install-deps. Next in line: rdkafka, libseccomp.
-PKGS       := libevent_pthreads libevent librabbitmq libpq msgpack sqlite3 jansson libcurl openssl libarchive inih
+# scripts/install-deps. Next in line: libseccomp.
+PKGS       := libevent_pthreads libevent librabbitmq rdkafka libpq msgpack sqlite3 jansson libcurl openssl libarchive inih
 PLAIN_LIBS := -lhttp_parser -lm -pthread
 
 CC     := $(if $(filter default,$(origin CC)),gcc,$(CC))
