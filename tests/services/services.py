@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real PostgreSQL and a real RabbitMQ for a test, each in a folder of its own on free loopback ports.
+"""A real PostgreSQL, RabbitMQ or Kafka for a test, each in a folder of its own on free loopback ports.
 
     with Postgres() as db, RabbitMQ() as mq:
         run("weir", "serve", "--store", db.url, "--queue", mq.url)
@@ -91,3 +91,10 @@ class Postgres(Service):
 
 class RabbitMQ(Service):
     script = "rabbitmq"
+
+
+class Kafka(Service):
+    """Its `url` is host:port, what clients call a bootstrap server. The first start of all loads its jars."""
+
+    script = "kafka"
+    start_seconds = 900
