@@ -5,7 +5,7 @@
 #include "core/base/clock.h"
 
 #define SPANS(X)                                                                                                        \
-    X(function) X(qualifier) X(source_kind) X(source_name) X(source_at) X(ordering_key) X(content_type) X(trace)         \
+    X(function) X(qualifier) X(source_kind) X(source_name) X(source_at) X(ordering_key) X(content_type) X(shape) X(trace)         \
         X(reply_to) X(payload) X(history)
 
 static size_t text_bytes(const struct ev_fields *f) {

@@ -36,6 +36,7 @@ struct ev_fields {
     struct str source_at;           // coordinates as JSON text, such as {"topic":"t","partition":3,"offset":7}
     struct str ordering_key;
     struct str content_type;
+    struct str shape;               // how the function sees it (core/shape.h); "" as the payload is
     struct str trace;               // W3C traceparent
     struct str reply_to;            // sync: where the outcome goes
     struct str payload;

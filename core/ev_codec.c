@@ -32,7 +32,8 @@ enum field {
     X(14, trace, false)                                                                                                 \
     X(15, reply_to, false)                                                                                              \
     X(17, payload, true)                                                                                                \
-    X(18, history, true)
+    X(18, history, true)                                                                                                \
+    X(19, shape, false)
 
 static const struct span_field {
     uint32_t number;

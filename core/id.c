@@ -48,6 +48,24 @@ struct id id_new(void) {
     return id;
 }
 
+static uint64_t mix(uint64_t x) { // the finalizer of SplitMix64 (Steele, Lea, Flood 2014): a bijection
+    x += 0x9e3779b97f4a7c15u;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+}
+
+struct id id_derive(int64_t unix_ms, uint64_t a, uint64_t b) {
+    struct id id;
+    uint64_t low = mix(mix(a) ^ b), high = mix(low + a);
+    for (int i = 0; i < 6; i++) id.bytes[i] = (uint8_t)(unix_ms >> (40 - 8 * i));
+    id.bytes[6] = (uint8_t)(0x70 | (high & 0x0f));
+    id.bytes[7] = (uint8_t)(high >> 8);
+    for (int i = 0; i < 8; i++) id.bytes[8 + i] = (uint8_t)(low >> (8 * i));
+    id.bytes[8] = (uint8_t)(0x80 | (id.bytes[8] & 0x3f));
+    return id;
+}
+
 bool id_is_none(const struct id *id) {
     static const struct id none;
     return id_eq(id, &none);

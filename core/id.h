@@ -17,6 +17,9 @@ struct id {
 #define ID_TEXT_BYTES 37 // with the NUL
 
 struct id id_new(void);
+// An id that is the same for the same arguments: for a record that may be read twice. `a` and `b` tell records of one
+// millisecond apart: 74 bits of what they mix to are kept, so feed them whatever names the record.
+struct id id_derive(int64_t unix_ms, uint64_t a, uint64_t b);
 bool id_is_none(const struct id *id); // all zero
 bool id_eq(const struct id *a, const struct id *b);
 void id_format(const struct id *id, char out[ID_TEXT_BYTES]);

@@ -55,30 +55,30 @@ struct queue_consumer *queue_consume(struct queue *q, const struct queue_consume
     MUST(q && config && config->on_messages && config->function.len > 0);
     MUST(config->credit >= 1 && config->credit <= 65535);
     struct queue_consumer *c = q->ops->consume(q, config);
-    MUST(c && c->queue == q);
+    MUST(c && c->ops);
     return c;
 }
 
 void queue_consumer_pause(struct queue_consumer *c) {
     MUST(c);
-    c->queue->ops->consumer_pause(c);
+    c->ops->pause(c);
 }
 
 void queue_consumer_close(struct queue_consumer *c) {
     MUST(c);
-    c->queue->ops->consumer_close(c);
+    c->ops->close(c);
 }
 
 void queue_ack(struct queue_consumer *c, uint64_t tag) {
-    c->queue->ops->ack(c, tag);
+    c->ops->ack(c, tag);
 }
 
 void queue_release(struct queue_consumer *c, uint64_t tag) {
-    c->queue->ops->release(c, tag);
+    c->ops->release(c, tag);
 }
 
 size_t queue_unsettled(const struct queue_consumer *c) {
-    return c->queue->ops->unsettled(c);
+    return c->ops->unsettled(c);
 }
 
 void queue_depth(struct queue *q, struct str function, queue_depth_fn *fn, void *arg) {

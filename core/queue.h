@@ -31,6 +31,7 @@ struct queue_msg {
     uint32_t delivery_count; // earlier deliveries that ended without ack, as the backend counts them
     enum queue_content content;
     struct str why;          // for QUEUE_UNDECODABLE; valid during the callback
+    uint32_t partition;      // of a topic; 0 for queues
 };
 
 struct queue_consumer_config {
@@ -91,19 +92,22 @@ struct queue_ops {
     bool (*is_up)(const struct queue *q);
     void (*publish)(struct queue *q, struct ev *ev, queue_confirm_fn *confirm, void *arg);
     struct queue_consumer *(*consume)(struct queue *q, const struct queue_consumer_config *config);
-    void (*consumer_pause)(struct queue_consumer *c);
-    void (*consumer_close)(struct queue_consumer *c);
-    void (*ack)(struct queue_consumer *c, uint64_t tag);
-    void (*release)(struct queue_consumer *c, uint64_t tag);
-    size_t (*unsettled)(const struct queue_consumer *c);
     void (*depth)(struct queue *q, struct str function, queue_depth_fn *fn, void *arg);
     void (*delete)(struct queue *q, struct str function);
 };
 struct queue {
     const struct queue_ops *ops;
 };
+// A consumer by itself: what a topic or a foreign queue that is consumed in place offers too (core/source.h).
+struct queue_consumer_ops {
+    void (*pause)(struct queue_consumer *c);
+    void (*close)(struct queue_consumer *c);
+    void (*ack)(struct queue_consumer *c, uint64_t tag);
+    void (*release)(struct queue_consumer *c, uint64_t tag);
+    size_t (*unsettled)(const struct queue_consumer *c);
+};
 struct queue_consumer {
-    struct queue *queue;
+    const struct queue_consumer_ops *ops;
 };
 extern const struct queue_ops queue_memory_ops, queue_embedded_ops, queue_amqp_ops;
 

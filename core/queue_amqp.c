@@ -19,6 +19,7 @@
 
 struct consumer {
     struct queue_consumer base;
+    struct amqp *amqp;
     struct consumer *next;
     struct queue_consumer_config config;
     char *function;
@@ -175,11 +176,14 @@ static void command(struct amqp *a, enum mq_command_kind kind, struct mq_link *l
     loop_defer(a->loop, &a->flush);
 }
 
+static const struct queue_consumer_ops consumer_ops;
+
 static struct queue_consumer *consume(struct queue *q, const struct queue_consumer_config *config) {
     struct amqp *a = amqp_of(q);
     MUST(!a->closing);
     struct consumer *c = mem_zalloc(sizeof *c);
-    c->base.queue = q;
+    c->base.ops = &consumer_ops;
+    c->amqp = a;
     c->config = *config;
     c->function = mem_strndup(config->function);
     c->config.function = (struct str){c->function, config->function.len};
@@ -198,7 +202,7 @@ static void settle(struct queue_consumer *base, uint64_t tag, bool release) {
         cmd = c->settling = mem_zalloc(sizeof *cmd);
         cmd->kind = MQ_SETTLE;
         cmd->link = c->link;
-        loop_defer(amqp_of(base->queue)->loop, &amqp_of(base->queue)->flush);
+        loop_defer(c->amqp->loop, &c->amqp->flush);
     }
     if (cmd->count == cmd->room) {
         cmd->room = cmd->room ? cmd->room * 2 : 16;
@@ -228,18 +232,21 @@ static void send_settling(struct amqp *a, struct consumer *c) {
 
 static void consumer_pause(struct queue_consumer *base) {
     struct consumer *c = consumer_of(base);
-    if (!c->paused) command(amqp_of(base->queue), MQ_PAUSE, c->link);
+    if (!c->paused) command(c->amqp, MQ_PAUSE, c->link);
     c->paused = true;
 }
 
 static void consumer_close(struct queue_consumer *base) {
     struct consumer *c = consumer_of(base);
-    struct amqp *a = amqp_of(base->queue);
+    struct amqp *a = c->amqp;
     MUST(!c->closed);
     c->closed = true;
     send_settling(a, c);
     command(a, MQ_UNSUBSCRIBE, c->link);
 }
+
+static const struct queue_consumer_ops consumer_ops = {
+    .pause = consumer_pause, .close = consumer_close, .ack = ack, .release = release, .unsettled = unsettled};
 
 static void free_consumer(struct amqp *a, struct consumer *c) {
     struct consumer **at = &a->consumers;
@@ -329,11 +336,6 @@ const struct queue_ops queue_amqp_ops = {
     .is_up = is_up,
     .publish = publish,
     .consume = consume,
-    .consumer_pause = consumer_pause,
-    .consumer_close = consumer_close,
-    .ack = ack,
-    .release = release,
-    .unsettled = unsettled,
     .depth = depth,
     .delete = delete_queue,
 };

@@ -508,11 +508,6 @@ const struct queue_ops queue_embedded_ops = {
     .is_up = embedded_is_up,
     .publish = embedded_publish,
     .consume = embedded_consume,
-    .consumer_pause = embedded_consumer_pause,
-    .consumer_close = embedded_consumer_close,
-    .ack = embedded_ack,
-    .release = embedded_release,
-    .unsettled = embedded_unsettled,
     .depth = embedded_depth,
     .delete = embedded_delete,
 };

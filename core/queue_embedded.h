@@ -90,11 +90,6 @@ void embedded_wake(struct embedded *q);      // something was gathered: send it 
 
 // ---- core/queue_embedded_consumer.c ----
 struct queue_consumer *embedded_consume(struct queue *q, const struct queue_consumer_config *config);
-void embedded_consumer_pause(struct queue_consumer *c);
-void embedded_consumer_close(struct queue_consumer *c);
-void embedded_ack(struct queue_consumer *c, uint64_t tag);
-void embedded_release(struct queue_consumer *c, uint64_t tag);
-size_t embedded_unsettled(const struct queue_consumer *c);
 size_t embedded_held_cap(const struct lane *lane);
 // How far the mark should go: one credit beyond what is handed out, so that handing out seldom waits for the disk, and
 // no further, because after an unclean end all that it covers counts one more delivery.

@@ -302,7 +302,7 @@ void embedded_serve(struct lane *lane) {
 
 // ---- settling ----------------------------------------------------------------------------------------------------------------
 
-void embedded_ack(struct queue_consumer *base, uint64_t tag) {
+static void ack(struct queue_consumer *base, uint64_t tag) {
     struct embedded_consumer *c = consumer_of(base);
     struct embedded *q = c->lane->q;
     struct slot slot;
@@ -320,7 +320,7 @@ void embedded_ack(struct queue_consumer *base, uint64_t tag) {
     embedded_wake(q);
 }
 
-void embedded_release(struct queue_consumer *base, uint64_t tag) {
+static void release(struct queue_consumer *base, uint64_t tag) {
     struct embedded_consumer *c = consumer_of(base);
     struct slot slot;
     if (!settle_slot(c, tag, &slot)) return;
@@ -329,7 +329,7 @@ void embedded_release(struct queue_consumer *base, uint64_t tag) {
     embedded_touch(c->lane);
 }
 
-size_t embedded_unsettled(const struct queue_consumer *base) {
+static size_t unsettled(const struct queue_consumer *base) {
     const struct embedded_consumer *c = (const struct embedded_consumer *)(const void *)base;
     return c->ack_count + c->committing;
 }
@@ -377,21 +377,6 @@ void embedded_flush_acks(struct embedded *q) {
 
 // ---- open and close ------------------------------------------------------------------------------------------------------------
 
-struct queue_consumer *embedded_consume(struct queue *base, const struct queue_consumer_config *config) {
-    struct embedded *q = embedded_of(base);
-    struct lane *lane = embedded_lane(q, config->function);
-    struct embedded_consumer *c = mem_zalloc(sizeof *c);
-    *c = (struct embedded_consumer){.base.queue = base, .lane = lane, .config = *config, .free_slot = NO_SLOT};
-    c->config.function = str_of(lane->function);
-    c->next = lane->consumers;
-    lane->consumers = c;
-    lane->credit += config->credit;
-    lane->credit_bytes += config->credit_bytes;
-    q->open_consumers++;
-    embedded_touch(lane);
-    return &c->base;
-}
-
 // It keeps its tags and leaves its place to others.
 static void leave_lane(struct embedded_consumer *c) {
     struct lane *lane = c->lane;
@@ -406,11 +391,11 @@ static void leave_lane(struct embedded_consumer *c) {
     else embedded_touch(lane);
 }
 
-void embedded_consumer_pause(struct queue_consumer *base) {
+static void consumer_pause(struct queue_consumer *base) {
     leave_lane(consumer_of(base));
 }
 
-void embedded_consumer_close(struct queue_consumer *base) {
+static void consumer_close(struct queue_consumer *base) {
     struct embedded_consumer *c = consumer_of(base);
     struct lane *lane = c->lane;
     leave_lane(c);
@@ -423,4 +408,22 @@ void embedded_consumer_close(struct queue_consumer *base) {
     if (lane->consumers) embedded_touch(lane);
     c->closed = true;
     reap(c);
+}
+
+static const struct queue_consumer_ops consumer_ops = {
+    .pause = consumer_pause, .close = consumer_close, .ack = ack, .release = release, .unsettled = unsettled};
+
+struct queue_consumer *embedded_consume(struct queue *base, const struct queue_consumer_config *config) {
+    struct embedded *q = embedded_of(base);
+    struct lane *lane = embedded_lane(q, config->function);
+    struct embedded_consumer *c = mem_zalloc(sizeof *c);
+    *c = (struct embedded_consumer){.base.ops = &consumer_ops, .lane = lane, .config = *config, .free_slot = NO_SLOT};
+    c->config.function = str_of(lane->function);
+    c->next = lane->consumers;
+    lane->consumers = c;
+    lane->credit += config->credit;
+    lane->credit_bytes += config->credit_bytes;
+    q->open_consumers++;
+    embedded_touch(lane);
+    return &c->base;
 }

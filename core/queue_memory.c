@@ -31,6 +31,7 @@ struct lane { // one function's queue
 
 struct consumer {
     struct queue_consumer base;
+    struct memory *memory;
     struct consumer *next; // in lane.consumers, or in memory.closed
     struct lane *lane;
     struct queue_consumer_config config; // function points into lane->name
@@ -255,10 +256,13 @@ static void on_again(struct post *post) {
     flush(m);
 }
 
+static const struct queue_consumer_ops consumer_ops;
+
 static struct queue_consumer *consume(struct queue *q, const struct queue_consumer_config *config) {
     struct memory *m = container_of(q, struct memory, base);
     struct consumer *c = mem_zalloc(sizeof *c);
-    c->base.queue = q;
+    c->base.ops = &consumer_ops;
+    c->memory = m;
     c->lane = need_lane(m, config->function);
     c->config = *config;
     c->config.function = str_of(c->lane->name);
@@ -275,7 +279,7 @@ static struct node *take_unsettled(struct consumer *c, uint64_t tag) {
     HASH_DEL(c->unsettled, n);
     c->unsettled_bytes -= n->bytes;
     c->lane->unsettled--;
-    wake(container_of(c->base.queue, struct memory, base)); // there is credit
+    wake(c->memory); // there is credit
     return n;
 }
 
@@ -311,7 +315,7 @@ static void consumer_pause(struct queue_consumer *base) {
 
 static void consumer_close(struct queue_consumer *base) {
     struct consumer *c = container_of(base, struct consumer, base);
-    struct memory *m = container_of(base->queue, struct memory, base);
+    struct memory *m = c->memory;
     MUST(!c->closed);
     c->closed = true;
     struct node *n, *tmp;
@@ -323,6 +327,9 @@ static void consumer_close(struct queue_consumer *base) {
     m->closed = c;
     wake(m);
 }
+
+static const struct queue_consumer_ops consumer_ops = {
+    .pause = consumer_pause, .close = consumer_close, .ack = ack, .release = release, .unsettled = unsettled};
 
 static void depth(struct queue *q, struct str function, queue_depth_fn *fn, void *arg) {
     struct memory *m = container_of(q, struct memory, base);
@@ -377,11 +384,6 @@ const struct queue_ops queue_memory_ops = {
     .is_up = is_up,
     .publish = publish,
     .consume = consume,
-    .consumer_pause = consumer_pause,
-    .consumer_close = consumer_close,
-    .ack = ack,
-    .release = release,
-    .unsettled = unsettled,
     .depth = depth,
     .delete = delete_lane,
 };

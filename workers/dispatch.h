@@ -11,6 +11,7 @@
 
 #include <jansson.h>
 
+#include "core/binding.h"
 #include "core/ingest.h"
 #include "core/metrics.h"
 #include "dlq/letters.h"
@@ -39,6 +40,14 @@ void dispatch_function_changed(struct dispatch *d, struct str name, struct funct
 void dispatch_check(struct dispatch *d, struct version *v, void (*done)(void *arg, int code, const struct err *err), void *arg);
 // [{"name","current","waiting","running","instances","busy",…}]
 json_t *dispatch_status(const struct dispatch *d);
+// Consumes b's source in place for its function, which exists. b stays the caller's, and unchanged, until unbound was called.
+void dispatch_bind(struct dispatch *d, const struct binding *b);
+// No new deliveries; what runs is finished and acknowledged, what waits goes back; then its consumer is closed and
+// unbound(arg) called, later, once. A drain closes all bindings by itself, without calling it.
+void dispatch_unbind(struct dispatch *d, const struct binding *b, void (*unbound)(void *arg), void *arg);
+// {"inFlight","waiting","parkedKeys","retrying","ok","failed","filtered","breaker":{"state","why","sinceMs","probeMs"}|null,"why":text|null};
+// NULL when it is not bound here.
+json_t *dispatch_binding_status(const struct dispatch *d, struct str function, struct str name) must_use;
 // No new deliveries; what waits goes back. done runs when nothing runs and all is settled, or after grace_ms, when what
 // still runs was killed and given back uncharged.
 void dispatch_drain(struct dispatch *d, int64_t grace_ms, void (*done)(void *arg), void *arg);

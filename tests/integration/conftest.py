@@ -4,8 +4,8 @@
     def test_it(serve, backend):        # runs twice: embedded, and RabbitMQ with PostgreSQL
         server = serve(backend=backend)
 
-RabbitMQ and PostgreSQL are started when the first test wants them and stopped after the last. Each test has a virtual host
-and a database of its own in them, so that tests never meet.
+RabbitMQ, PostgreSQL and Kafka are started when the first test wants them and stopped after the last. Each test has a virtual
+host and a database of its own in them, and topics (`topic`), so that tests never meet.
 """
 import base64
 import itertools
@@ -129,6 +129,28 @@ def backend(request):
     if request.param == "embedded":
         return Backend("embedded", {})
     return request.getfixturevalue("real_backend")
+
+
+@pytest.fixture(scope="session")
+def kafka_broker():
+    from kafka import Kafka  # only tests that ask for it need the client library
+
+    with Kafka() as broker:
+        yield broker
+
+
+@pytest.fixture
+def kafka(kafka_broker):
+    """The broker that all tests share, running, whatever the test before did to it."""
+    kafka_broker.resume()
+    kafka_broker.start()
+    return kafka_broker
+
+
+@pytest.fixture
+def topic(kafka):
+    """topic(partitions=1, **config) makes a topic that no other test has, and returns its name."""
+    return lambda partitions=1, **config: kafka.create_topic(kafka.unique("topic"), partitions, **config)
 
 
 @pytest.fixture

@@ -50,6 +50,22 @@ static void test_threads_never_meet(void **state) {
     free(ids);
 }
 
+static void test_derived(void **state) {
+    (void)state;
+    struct id *ids = mem_array(40000, sizeof *ids);
+    for (uint64_t i = 0; i < 40000; i++) ids[i] = id_derive(1700000000000, i / 200, i % 200);
+    struct id again = id_derive(1700000000000, 7, 8);
+    assert_true(id_eq(&again, &ids[7 * 200 + 8]));
+    assert_int_equal(id_unix_ms(&again), 1700000000000);
+    char text[ID_TEXT_BYTES];
+    id_format(&again, text);
+    assert_int_equal(text[14], '7');
+    assert_non_null(strchr("89ab", text[19]));
+    qsort(ids, 40000, sizeof *ids, compare);
+    for (size_t i = 1; i < 40000; i++) assert_false(id_eq(&ids[i - 1], &ids[i]));
+    free(ids);
+}
+
 static void test_text_round_trip(void **state) {
     (void)state;
     struct id back, none = {{0}};
@@ -82,7 +98,8 @@ static void test_bad_text(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_shape),           cmocka_unit_test(test_increasing), cmocka_unit_test(test_threads_never_meet),
+        cmocka_unit_test(test_shape),           cmocka_unit_test(test_increasing),
+        cmocka_unit_test(test_derived), cmocka_unit_test(test_threads_never_meet),
         cmocka_unit_test(test_text_round_trip), cmocka_unit_test(test_bad_text),
     };
     return cmocka_run_group_tests_name("id", tests, NULL, NULL);

@@ -67,7 +67,6 @@ static void every_state_has_a_word_of_its_own(void **state) {
 // --- the two ends -----------------------------------------------------------------------------------------------------
 
 struct settled {
-    struct queue queue;
     struct queue_consumer consumer;
     uint64_t acked, released;
     int calls;
@@ -85,11 +84,10 @@ static void fake_release(struct queue_consumer *c, uint64_t tag) {
     s->calls++;
 }
 
-static const struct queue_ops fake_ops = {.scheme = "fake", .ack = fake_ack, .release = fake_release};
+static const struct queue_consumer_ops fake_ops = {.ack = fake_ack, .release = fake_release};
 
 static void init(struct settled *s) {
-    *s = (struct settled){.queue.ops = &fake_ops};
-    s->consumer.queue = &s->queue;
+    *s = (struct settled){.consumer.ops = &fake_ops};
 }
 
 static struct delivery *receive(struct settled *s, uint64_t tag, size_t *open) {
