@@ -125,7 +125,7 @@ class Kafka(services.Kafka):
     def _consumer(self, isolation):
         return confluent_kafka.Consumer({
             "bootstrap.servers": self.url, "group.id": "unused", "enable.auto.commit": False, "auto.offset.reset": "error",
-            "isolation.level": isolation, "enable.partition.eof": True, "fetch.message.max.bytes": MAX_BYTES})
+            "isolation.level": isolation, "enable.partition.eof": True, "fetch.wait.max.ms": 10, "fetch.message.max.bytes": MAX_BYTES})
 
     def _watermarks(self, topic):
         consumer = self._consumer("read_uncommitted")
@@ -151,7 +151,7 @@ class Kafka(services.Kafka):
             found, ended = [], set()
 
             def read_all():
-                for message in consumer.consume(1000, timeout=0.1):
+                for message in consumer.consume(1000, timeout=0.02):
                     error = message.error()
                     if error is None:
                         found.append(record_of(message))
