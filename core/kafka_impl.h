@@ -17,5 +17,7 @@ rd_kafka_conf_t *kafka_conf_make(const struct kafka_config *c, bool consumer, st
 // An owning copy of everything that c points to, and its end.
 void kafka_config_copy(struct kafka_config *to, const struct kafka_config *c);
 void kafka_config_done(struct kafka_config *c);
+// kafka_config_check for a producer: brokers and extra only.
+int kafka_config_check_sink(const struct kafka_config *c, struct err *err) must_use;
 
 #endif
