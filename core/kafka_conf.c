@@ -7,7 +7,9 @@
 // producer waits for every replica. Whoever sets one of these by hand is told why not. Sessions, fetching and security are the
 // user's.
 #include <ctype.h>
+#include <errno.h>
 #include <librdkafka/rdkafka.h>
+#include <unistd.h>
 
 #include "core/base/log.h"
 #include "core/base/text.h"
@@ -181,6 +183,7 @@ static const struct {
     {"consume.callback.max.messages", WEIR_DRIVES},
     {"enabled_events", WEIR_DRIVES},
     {"log.queue", WEIR_DRIVES},
+    {"opaque", WEIR_DRIVES},
     {"internal.termination.signal", WEIR_DRIVES},
     {"allow.auto.create.topics", "a topic that is not there is a mistake to be told, not to be made"},
     {"plugin.library.paths", "weir loads no code of others into itself"},
@@ -204,6 +207,14 @@ static int unknown_property(const struct kafka_properties *known, const char *na
                    name, rd_kafka_version_str());
 }
 
+// librdkafka says of a certificate that is not there no more than that it could not use it.
+static int check_file(const struct kafka_pair *pair, struct err *err) {
+    size_t len = strlen(pair->name), end = strlen(".location");
+    if (len < end || strcmp(pair->name + len - end, ".location") != 0) return 0;
+    if (!pair->value || strcmp(pair->value, "probe") == 0 || access(pair->value, R_OK) == 0) return 0;
+    return err_set_errno(err, ERR_INVALID, errno, "kafka.%s: cannot read '%.200s'", pair->name, pair->value);
+}
+
 enum client { CLIENT_CONSUMER, CLIENT_PRODUCER, CLIENT_ANY };
 
 static bool is_for(const struct kafka_property *property, enum client client) {
@@ -221,7 +232,7 @@ static int set_extra(rd_kafka_conf_t *conf, const struct kafka_properties *known
     if (!is_for(property, client)) return 0;
     char why[400] = "";
     switch (rd_kafka_conf_set(conf, pair->name, pair->value ? pair->value : "", why, sizeof why)) {
-    case RD_KAFKA_CONF_OK: return 0;
+    case RD_KAFKA_CONF_OK: return check_file(pair, err);
     case RD_KAFKA_CONF_UNKNOWN: return unknown_property(known, pair->name, err);
     default: return err_set(err, ERR_INVALID, "kafka.%s: %s", pair->name, why);
     }
