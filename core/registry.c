@@ -196,8 +196,10 @@ static void load_done(struct store_job *job, int code, const struct err *err) {
         op_finish(op, code, err, NULL);
         return;
     }
+    bool moved = op->revision != r->revision;
     r->revision = op->revision;
     merge(r, TAKE_PTR(op->map));
+    if (moved && r->config.on_revision) r->config.on_revision(r->config.change_arg);
     if (!r->loaded) folder_sweep(r);
     r->loaded = true;
     poll_again(r);

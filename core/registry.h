@@ -77,6 +77,8 @@ struct registry_config {
     void *check_arg;
     // After a function came, changed its versions or current, or went (fn is NULL then).
     void (*on_change)(void *change_arg, struct str name, struct function *fn);
+    // After the cache was read at another revision of the store than before: what else counts there may have changed too.
+    void (*on_revision)(void *change_arg); // may be NULL
     void *change_arg;
 };
 typedef void registry_done_fn(void *arg, int code, const struct err *err);
