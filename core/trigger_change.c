@@ -10,11 +10,11 @@ static bool is_letter_or_digit(char c) {
 
 // --- settings -----------------------------------------------------------------------------------------------------------
 
-static int settings_check_all(const json_t *settings, struct err *err) {
+static int settings_check_all(json_t *settings, struct err *err) {
     const char *key;
     json_t *value;
     if (!json_is_object(settings)) return err_set(err, ERR_INVALID, "settings must be an object of strings");
-    json_object_foreach((json_t *)settings, key, value) {
+    json_object_foreach(settings, key, value) {
         if (!json_is_string(value)) return err_set(err, ERR_INVALID, "setting %.100s must be a string", key);
         if (!key[0]) return err_set(err, ERR_INVALID, "a setting has no name: give NAME=VALUE");
     }
@@ -143,11 +143,11 @@ static bool is_mask_of(const char *key, const char *given, const json_t *value) 
     return shown && strcmp(shown, real) != 0 && strcmp(shown, given) == 0;
 }
 
-static int merge_changes(json_t *settings, const json_t *changes, struct err *err) {
+static int merge_changes(json_t *settings, json_t *changes, struct err *err) {
     const char *key;
     json_t *value;
     if (!json_is_object(changes)) return err_set(err, ERR_INVALID, "settings must be an object of strings");
-    json_object_foreach((json_t *)changes, key, value) {
+    json_object_foreach(changes, key, value) {
         json_t *now = json_object_get(settings, key);
         if (json_is_null(value) && !now) return err_set(err, ERR_INVALID, "there is no setting '%.100s' to remove", key);
         if (json_is_null(value)) json_object_del(settings, key);

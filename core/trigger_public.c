@@ -57,10 +57,10 @@ char *trigger_mask_setting(const char *name, const char *value) {
     return mask_urls(value);
 }
 
-static json_t *masked_settings(const json_t *settings) {
+static json_t *masked_settings(json_t *settings) {
     json_t *shown = json_object(), *value;
     const char *key;
-    json_object_foreach((json_t *)settings, key, value) {
+    json_object_foreach(settings, key, value) {
         const char *text = json_string_value(value);
         cleanup_free char *masked = trigger_mask_setting(key, text ? text : "");
         MUST(json_object_set_new(shown, key, json_string(masked)) == 0);
