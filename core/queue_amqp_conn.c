@@ -67,6 +67,7 @@ static int handle_close(struct mq_conn *c, amqp_channel_t channel, amqp_method_t
     const amqp_connection_close_t *m = method.decoded;
     amqp_connection_close_ok_t ok = {0};
     (void)amqp_send_method(c->state, 0, AMQP_CONNECTION_CLOSE_OK_METHOD, &ok);
+    if (m->reply_code == AMQP_ACCESS_REFUSED || m->reply_code == AMQP_NOT_ALLOWED) c->refused = ERR_DENIED;
     return err_set(err, ERR_UNAVAILABLE, "RabbitMQ closed the connection: %.*s", STR_ARG(mq_str(m->reply_text)));
 }
 
@@ -147,7 +148,7 @@ void mq_conn_close(struct mq_conn *c) {
     if (!c->state) return;
     if (!c->lost) (void)amqp_connection_close(c->state, AMQP_REPLY_SUCCESS);
     amqp_destroy_connection(c->state);
-    *c = (struct mq_conn){.url = c->url, .fd = -1};
+    *c = (struct mq_conn){.url = c->url, .fd = -1, .refused = c->refused};
 }
 
 void mq_conn_wait(struct mq_conn *c, bool want_write, int wake_fd, int timeout_ms) {

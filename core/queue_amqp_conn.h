@@ -38,6 +38,7 @@ struct mq_conn {
     amqp_connection_state_t state; // NULL while closed
     int fd;
     bool lost;
+    int refused; // after a failed mq_conn_open: ERR_DENIED the login or the vhost; else 0
 };
 int mq_conn_open(struct mq_conn *c, const struct mq_url *url, const char *name, struct err *err) must_use;
 void mq_conn_close(struct mq_conn *c); // says good-bye when it is not lost
