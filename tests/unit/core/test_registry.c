@@ -30,7 +30,7 @@ struct fixture {
     bool refuse;           // what the check hook says
     unsigned checked;
     char checked_dir[200]; // the code folder that it was shown
-    unsigned changes, gone;
+    unsigned changes, gone, revisions;
 };
 
 struct answer {
@@ -81,9 +81,15 @@ static void on_change(void *arg, struct str name, struct function *fn) {
     assert_true(name.len > 0);
 }
 
+static void on_revision(void *arg) {
+    struct fixture *f = arg;
+    f->revisions++;
+}
+
 static struct registry *open_registry(struct fixture *f) {
     struct registry_config config = {.loop = f->loop, .store = f->store, .options = &f->options, .check = check_hook,
-                                     .check_arg = f, .on_change = on_change, .change_arg = f};
+                                     .check_arg = f, .on_change = on_change, .on_revision = on_revision,
+                                     .change_arg = f};
     struct registry *r = registry_new(&config);
     struct answer a = {0};
     registry_load(r, on_done, &a);
@@ -220,6 +226,7 @@ static void deploys_and_resolves(void **state) {
     assert_int_equal(a.number, 1);
     assert_int_equal(f->checked, 1);
     assert_int_equal(f->changes, 1);
+    assert_int_equal(f->revisions, 2); // the first load, the deploy
     a = deploy(f, "hello", "two", NULL);
     assert_int_equal(a.number, 2);
     assert_int_equal(resolve(f->r, "hello", ""), 2);
