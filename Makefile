@@ -120,7 +120,7 @@ deps: ## install the Debian packages that building and running need
 	@scripts/install-deps build
 
 .PHONY: test-deps
-test-deps: ## install also what the tests need (RabbitMQ and PostgreSQL are installed, not started)
+test-deps: ## install also what the tests need (RabbitMQ, PostgreSQL and Java are installed, not started)
 	@scripts/install-deps build test
 
 .PHONY: demo
@@ -129,7 +129,7 @@ demo: deps ## install, build, and show the main job on the embedded default
 	@scripts/demo
 
 .PHONY: services
-services: ## start a RabbitMQ and a PostgreSQL for a person, print their URLs, stop at Ctrl-C
+services: ## start a RabbitMQ, a PostgreSQL and a Kafka for a person, print their URLs, stop at Ctrl-C
 	@tests/services/services
 
 .PHONY: install
@@ -159,7 +159,7 @@ check: all tests ## unit tests and the contract tests of the memory and embedded
 	@BUILD=$(BUILD) tests/run --no-servers unit contract
 
 .PHONY: test
-test: ## everything, with a real RabbitMQ and PostgreSQL; last line: N passed, N failed
+test: ## everything, with a real RabbitMQ, PostgreSQL and Kafka; last line: N passed, N failed
 	@scripts/install-deps build test
 	@$(MAKE) all tests
 	@$(MAKE) variant-asan
