@@ -48,6 +48,8 @@ typedef void call_fn(struct call *call);
 call_fn api_invoke;                                                                     // api_invoke.c
 call_fn api_functions, api_function, api_deploy, api_delete, api_set_current, api_logs; // api_functions.c, api_logs.c
 call_fn api_letters, api_letter, api_discard, api_purge, api_replay;                    // api_letters.c
+call_fn api_triggers, api_trigger, api_trigger_add, api_trigger_change, api_trigger_pause, api_trigger_resume, api_trigger_seek,
+    api_trigger_lag, api_trigger_remove;                                                // api_triggers.c
 call_fn api_status, api_config, api_metrics, api_health, api_ready;                     // api_server.c
 
 #endif

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The HTTP API of the server: invocations, functions, letters, replays, status, metrics. Described in schema/openapi.yaml.
+// The HTTP API of the server: invocations, functions, triggers, letters, replays, status, metrics. Described in schema/openapi.yaml.
 //
 // Owns: the HTTP server and the requests that run. Flow: request -> token -> route -> handler (api_*.c) -> reply.
 // Does not: run or store anything itself. Threads: the loop's. Blocking: never.
@@ -14,12 +14,13 @@
 #include "core/options.h"
 #include "core/registry.h"
 #include "core/status.h"
+#include "core/trigger.h"
 #include "dlq/letters.h"
 #include "dlq/replay.h"
 
 struct gateway;
 
-struct gateway_config {         // everything but `ready` is needed and outlives the gateway
+struct gateway_config {         // everything but `triggers` and `ready` is needed and outlives the gateway
     struct loop *loop;
     const struct options *options;
     struct registry *registry;
@@ -29,6 +30,7 @@ struct gateway_config {         // everything but `ready` is needed and outlives
     struct fnlog *fnlog;
     struct metrics *metrics;
     struct status *status;
+    struct triggers *triggers;  // NULL: /v1/triggers answers 503
     bool (*ready)(void *arg, const char **why); // false: why not, for /readyz; may be NULL
     void *ready_arg;
 };

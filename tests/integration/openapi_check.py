@@ -19,7 +19,7 @@ import jsonschema
 import yaml
 
 SPEC_PATH = pathlib.Path(__file__).resolve().parents[2] / "schema" / "openapi.yaml"
-METHODS = ("get", "put", "post", "delete")
+METHODS = ("get", "put", "post", "patch", "delete")
 _seen = {}
 
 
