@@ -39,11 +39,52 @@ static void json_strings_are_escaped(void **state) {
     buf_done(&b);
 }
 
+// One byte or character at a time, as the fast way must not differ from the plain one wherever its words and chunks end.
+static void json_is_the_same_however_it_is_cut(void **state) {
+    (void)state;
+    static const char *const pieces[] = {"a", "\"", "\\", "\n", "\x7f", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80", "\xff", "\x1f", "bcdefghij"};
+    struct buf in, fast, slow;
+    buf_init(&in, 4096);
+    buf_init(&fast, 1u << 16);
+    buf_init(&slow, 1u << 16);
+    for (unsigned n = 0; n < 1300; n++) {
+        buf_clear(&fast);
+        buf_clear(&slow);
+        assert_int_equal(buf_append(&in, str_of(pieces[n * n % 23 % array_len(pieces)])), 0);
+        struct str s = buf_str(&in);
+        if (s.len > 3000) break;
+        assert_int_equal(text_append_json(&fast, s), 0);
+        for (size_t i = 0; i < s.len;) { // one character a call, so that none is among others
+            size_t len = 1;
+            while (i + len < s.len && (s.data[i + len] & 0xc0) == 0x80 && (unsigned char)s.data[i] != 0xff) len++;
+            size_t quote = buf_len(&slow);
+            assert_int_equal(text_append_json(&slow, (struct str){s.data + i, len}), 0);
+            memmove(slow.data + quote, slow.data + quote + 1, buf_len(&slow) - quote - 1);
+            slow.end -= 2;
+            i += len;
+        }
+        assert_int_equal(buf_len(&fast), buf_len(&slow) + 2);
+        assert_memory_equal(fast.data + 1, slow.data, buf_len(&slow));
+        struct buf tight; // room for exactly what it becomes
+        buf_init(&tight, buf_len(&fast));
+        assert_int_equal(text_append_json(&tight, s), 0);
+        assert_true(str_eq(buf_str(&tight), buf_str(&fast)));
+        buf_done(&tight);
+        buf_init(&tight, buf_len(&fast) - 1);
+        assert_int_equal(text_append_json(&tight, s), ERR_TOO_LARGE);
+        buf_done(&tight);
+    }
+    buf_done(&in);
+    buf_done(&fast);
+    buf_done(&slow);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(broken_bytes_become_replacement_characters),
         cmocka_unit_test(a_cut_never_splits_a_character),
         cmocka_unit_test(json_strings_are_escaped),
+        cmocka_unit_test(json_is_the_same_however_it_is_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
