@@ -14,7 +14,7 @@ static struct str skip(struct str s, size_t n) {
     return (struct str){s.data + n, s.len - n};
 }
 
-static struct str skip_blanks(struct str s) {
+static inline struct str skip_blanks(struct str s) {
     while (s.len && (*s.data == ' ' || *s.data == '\n' || *s.data == '\t' || *s.data == '\r')) s = skip(s, 1);
     return s;
 }
@@ -34,6 +34,11 @@ static bool take_string(struct str *s, struct str *ret) {
     return false;
 }
 
+// Of a number, true, false or null.
+static inline bool is_scalar(char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || c == '-' || c == '+' || c == '.' || c == 'E';
+}
+
 bool shape_at_next(struct str *rest, struct str *ret_name, struct str *ret_value) {
     struct str s = skip_blanks(*rest);
     if (s.len == 0 || (*s.data != '{' && *s.data != ',')) return false;
@@ -44,7 +49,7 @@ bool shape_at_next(struct str *rest, struct str *ret_name, struct str *ret_value
     s = skip_blanks(skip(s, 1));
     if (!take_string(&s, ret_value)) {
         size_t n = 0;
-        while (n < s.len && !strchr(",}[{\" \t\r\n", s.data[n])) n++; // NUL ends it too
+        while (n < s.len && is_scalar(s.data[n])) n++;
         if (n == 0) return false;
         *ret_value = (struct str){s.data, n};
         s = skip(s, n);
