@@ -45,6 +45,7 @@ static const struct arg_spec replay_specs[] = {
     DLQ_FILTER_SPECS,
     {"all", 0, ARG_FLAG, NULL, "all dead letters", NULL},
     {"to", 0, ARG_TEXT, "NAME[:VERSION]", "send them to another function or version", NULL},
+    {"to-origin", 0, ARG_FLAG, NULL, "send them to the topic or queue that they were read from", NULL},
     {"dry-run", 0, ARG_FLAG, NULL, "only list what would be sent back", NULL},
     {"yes", 'y', ARG_FLAG, NULL, "do not ask", NULL},
     {0},
@@ -81,10 +82,11 @@ static int show_dry_run(struct client *c, const struct args *a) {
     return EXIT_OK;
 }
 
-static int replay_round(struct client *c, json_t *body, const char *to, struct totals *t, bool *ret_more,
+static int replay_round(struct client *c, const struct args *a, json_t *body, struct totals *t, bool *ret_more,
                         int64_t *ret_done) {
     json_auto_t *answer = NULL;
-    if (to) json_object_set_new(body, "to", json_string(to));
+    if (args_has(a, "to")) json_object_set_new(body, "to", json_string(args_text(a, "to")));
+    if (args_has(a, "to-origin")) json_object_set_new(body, "toOrigin", json_true());
     int rc = client_json(c, "POST", "/v1/replays", body, &answer);
     if (rc != EXIT_OK) return rc;
     *ret_done = member_int(answer, "replayed", 0);
@@ -101,7 +103,7 @@ static int replay_ids(struct client *c, const struct args *a, struct totals *t) 
     bool more;
     int64_t done;
     for (size_t at = 0; rc == EXIT_OK && at < a->word_count;)
-        rc = replay_round(c, ids_json(a, &at), args_text(a, "to"), t, &more, &done);
+        rc = replay_round(c, a, ids_json(a, &at), t, &more, &done);
     return rc;
 }
 
@@ -111,7 +113,7 @@ static int replay_filter(struct client *c, const struct args *a, struct totals *
     do {
         int64_t left = limit ? limit - t->done : 0;
         t->failed = 0; // they stayed dead and are among the letters of this round again
-        int rc = replay_round(c, round_json(a, NULL, until_ms, left), args_text(a, "to"), t, &more, &done);
+        int rc = replay_round(c, a, round_json(a, NULL, until_ms, left), t, &more, &done);
         if (rc != EXIT_OK) return rc;
         until_ms = began_ms;
     } while (more && done > 0 && (!limit || t->done < limit));
@@ -141,6 +143,8 @@ static bool confirmed(const struct args *a, const char *verb) {
 static int run_replay(const struct args *a) {
     int rc = check_selection(a, "replay");
     if (rc != EXIT_OK) return rc;
+    if (args_has(a, "to") && args_has(a, "to-origin"))
+        return out_misuse("dlq replay: --to sends letters to a function, --to-origin to where they came from; give one of them");
     cleanup_client struct client *c = client_new(a);
     if (args_has(a, "dry-run")) return show_dry_run(c, a);
     if (!confirmed(a, "Replay")) return out_fail("nothing was replayed");
@@ -154,9 +158,10 @@ static int run_replay(const struct args *a) {
 const struct command dlq_replay = {
     .name = "replay",
     .words = "[ID]...",
-    .summary = "Sends dead letters back as new events",
+    .summary = "Sends dead letters back as new events, or to the topic or queue that they came from",
     .about = "\n  weir dlq replay 0192f3c4-…\n"
              "  weir dlq replay --function orders --error KeyError\n"
+             "  weir dlq replay --function orders --to-origin\n"
              "  weir dlq replay --all --dry-run\n",
     .specs = replay_specs,
     .uses = USES_SERVER | USES_JSON,

@@ -61,6 +61,7 @@ static void print_head(const json_t *letter) {
     print_text("key", member_text(letter, "orderingKey", NULL));
     print_text("replays", member_text(letter, "originId", NULL));
     print_text("replayed as", member_text(letter, "replayId", NULL));
+    print_text("replayed to", member_text(letter, "to", NULL));
 }
 
 // --- attempts -----------------------------------------------------------------------------------------------------

@@ -115,7 +115,7 @@ static void make_parts(struct server *s) {
     s->ingest = ingest_new(&ingest);
     s->letters = letters_new(s->loop, s->store);
     s->due = due_new(s->loop, s->letters, s->ingest);
-    s->replay = replay_new(s->loop, s->letters, s->ingest, s->metrics);
+    s->replay = replay_new(&(struct replay_config){.loop = s->loop, .letters = s->letters, .ingest = s->ingest, .metrics = s->metrics});
     const struct dispatch_config dispatch = {.loop = s->loop,
                                              .options = s->options,
                                              .registry = s->registry,

@@ -104,7 +104,7 @@ void letters_claim_due(struct letters *l, int64_t now_ms, int64_t lease_ms, size
 void letters_claim_dead(struct letters *l, const struct letter_filter *f, int64_t lease_ms, letters_claim_fn *fn, void *arg);
 // Due letters whose event is durably on its queue again: deletes them. The letters' events are not looked at.
 void letters_delivered(struct letters *l, const struct letter *claimed, size_t count, letter_done_fn *done, void *arg);
-// replaying -> replayed, with the id of the new event for each.
+// replaying -> replayed, with the id of the new event for each; of none where the letter went to its origin ("to":"origin").
 void letters_replayed(struct letters *l, const struct letter *claimed, const struct id *replay_ids, size_t count,
                       letter_done_fn *done, void *arg);
 // Lets go of a claim that could not be carried out: replaying -> dead; due stays due and is tried again at due_ms.

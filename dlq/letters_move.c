@@ -208,7 +208,7 @@ void letters_delivered(struct letters *l, const struct letter *claimed, size_t c
 }
 
 static size_t fill_replayed(const struct mark_job *m, const struct mark *mark, struct sql_value *v) {
-    v[0] = sql_id(&mark->replay_id);
+    v[0] = id_is_none(&mark->replay_id) ? SQL_NONE : sql_id(&mark->replay_id);
     v[1] = SQL_I(m->due_ms); // the time of the call
     v[2] = sql_id(&mark->id);
     v[3] = SQL_I(mark->lease_ms);

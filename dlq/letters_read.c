@@ -87,10 +87,16 @@ static json_t *json_id(struct str bytes) {
     return json_string(text);
 }
 
+// Replayed, and no event replays it.
+static json_t *json_to(const struct sql_row *row) {
+    bool origin = str_is(sql_row_bytes(row, 3), "replayed") && sql_row_bytes(row, 16).len == 0;
+    return origin ? json_string("origin") : json_null();
+}
+
 static json_t *summary_of(const struct sql_row *row) {
     json_t *source = json_pack("{so so so}", "kind", json_text(sql_row_bytes(row, 11)), "name",
                                json_text(sql_row_bytes(row, 12)), "at", json_text(sql_row_bytes(row, 13)));
-    return json_pack("{so so sI so so sI so so sI sI so so so so so sI}",                                   //
+    return json_pack("{so so sI so so sI so so sI sI so so so so so so sI}",                                //
                      "id", json_id(sql_row_bytes(row, 0)), "function", json_text(sql_row_bytes(row, 1)),    //
                      "version", (json_int_t)sql_row_int(row, 2), "state", json_text(sql_row_bytes(row, 3)), //
                      "kind", json_text(sql_row_bytes(row, 4)), "attempts", (json_int_t)sql_row_int(row, 5), //
@@ -99,7 +105,7 @@ static json_t *summary_of(const struct sql_row *row) {
                      "dueMs", sql_row_is_null(row, 10) ? json_null() : json_integer(sql_row_int(row, 10)),        //
                      "source", source, "orderingKey", json_text(sql_row_bytes(row, 14)),                          //
                      "originId", json_id(sql_row_bytes(row, 15)), "replayId", json_id(sql_row_bytes(row, 16)),    //
-                     "payloadBytes", (json_int_t)sql_row_int(row, 17));
+                     "to", json_to(row), "payloadBytes", (json_int_t)sql_row_int(row, 17));
 }
 
 // --- jobs -----------------------------------------------------------------------------------------------------------

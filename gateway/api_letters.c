@@ -167,15 +167,19 @@ static void on_replayed(void *arg, int code, const struct err *err, const struct
 }
 
 void api_replay(struct call *call) {
-    static const char *const members[] = {"ids", "function", "error", "sinceMs", "untilMs", "limit", "to", NULL};
+    static const char *const members[] = {"ids", "function", "error", "sinceMs", "untilMs", "limit", "to", "toOrigin", NULL};
     struct err err;
     struct str to = STR_LIT("");
     struct selection s = {0};
     json_t *body = call_body(call, members);
     if (!body) return;
+    json_t *origin = json_object_get(body, "toOrigin");
     int rc = read_selection(body, &s, &err);
     if (rc == 0) rc = take_text(body, "to", &to, &err);
-    if (rc == 0) replay_run(call->gw->c.replay, &s.f, to, on_replayed, call);
+    if (rc == 0 && origin && !json_is_boolean(origin)) rc = err_set(&err, ERR_INVALID, "toOrigin must be true or false");
+    if (rc == 0 && json_is_true(origin) && to.len)
+        rc = err_set(&err, ERR_INVALID, "give either to or toOrigin: a letter goes to a function or to where it came from");
+    if (rc == 0) replay_run(call->gw->c.replay, &s.f, to, json_is_true(origin), on_replayed, call);
     else reply_err(call, &err);
     selection_done(&s);
     json_decref(body);

@@ -14,7 +14,7 @@ def letter(number):
         "id": LETTER_IDS[number], "function": "orders", "version": 2, "state": "dead", "kind": "function", "attempts": 4,
         "errorType": "KeyError", "errorMessage": "'total'\nsecond line \x1b[31m", "acceptedMs": 1760000000000,
         "changedMs": 1760000036000, "dueMs": None, "source": {"kind": "http", "name": "", "at": ""}, "orderingKey": "",
-        "originId": None, "replayId": None, "payloadBytes": 7,
+        "originId": None, "replayId": None, "to": None, "payloadBytes": 7,
     }
 
 

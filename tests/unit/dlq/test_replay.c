@@ -21,9 +21,10 @@ static void on_replayed(void *arg, int code, const struct err *err, const struct
 }
 
 static struct replayed replay(struct world *w, const struct letter_filter *filter, const char *to) {
-    struct replay *r = replay_new(w->loop, w->letters, w->ingest, w->metrics);
+    const struct replay_config config = {.loop = w->loop, .letters = w->letters, .ingest = w->ingest, .metrics = w->metrics};
+    struct replay *r = replay_new(&config);
     struct replayed a = {0};
-    replay_run(r, filter, str_of(to), on_replayed, &a);
+    replay_run(r, filter, str_of(to), false, on_replayed, &a);
     TURN_UNTIL(w->loop, a.done);
     replay_free(r);
     return a;
@@ -171,6 +172,158 @@ static void only_dead_ones_can_be_meant(void **state) {
     assert_int_equal(w->got_count, 0);
 }
 
+// --- to the origin --------------------------------------------------------------------------------------------------
+
+// Where records came from: takes them at once, later, or not at all.
+struct origin {
+    struct loop *loop;
+    struct defer defer;
+    bool at_once, refuses;
+    size_t count, most, under_way;
+    struct held {
+        sink_done_fn *done;
+        void *arg;
+    } held[REPLAY_LIMIT];
+    size_t held_count;
+    struct ev_fields last; // its spans are gone
+    char payload[64], key[64], header[64];
+};
+
+static void tell_origin(void *arg) {
+    struct origin *o = arg;
+    struct err err = {0};
+    int code = o->refuses ? err_set(&err, ERR_NOT_FOUND, "there is no trigger 't' any more") : 0;
+    size_t count = o->held_count;
+    struct held held[REPLAY_LIMIT];
+    memcpy(held, o->held, sizeof held);
+    o->held_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        o->under_way--;
+        held[i].done(held[i].arg, code, &err);
+    }
+}
+
+static void copy_text(char *to, struct str s) {
+    assert_true(s.len < 64);
+    memcpy(to, s.data ? s.data : "", s.len);
+    to[s.len] = '\0';
+}
+
+static void to_origin(void *arg, const struct ev *ev, sink_done_fn *done, void *done_arg) {
+    struct origin *o = arg;
+    o->count++;
+    copy_text(o->payload, ev->f.payload);
+    copy_text(o->key, ev->f.ordering_key);
+    if (ev->f.header_count) copy_text(o->header, ev->f.headers[0].value);
+    if (o->at_once) {
+        done(done_arg, 0, NULL);
+        return;
+    }
+    if (++o->under_way > o->most) o->most = o->under_way;
+    o->held[o->held_count++] = (struct held){done, done_arg};
+    o->defer = (struct defer){.fn = tell_origin, .arg = o, .queued = o->defer.queued, .next = o->defer.next};
+    if (o->held_count == 1) loop_defer(o->loop, &o->defer);
+}
+
+static struct replayed replay_to(struct world *w, const struct letter_filter *filter, struct origin *o) {
+    struct replay_config config = {.loop = w->loop, .letters = w->letters, .ingest = w->ingest, .metrics = w->metrics};
+    if (o) {
+        o->loop = w->loop;
+        config.to_origin = to_origin;
+        config.to_origin_arg = o;
+    }
+    struct replay *r = replay_new(&config);
+    struct replayed a = {0};
+    replay_run(r, filter, STR_NONE, true, on_replayed, &a);
+    TURN_UNTIL(w->loop, a.done);
+    replay_free(r);
+    return a;
+}
+
+static struct id put_from(struct world *w, const char *kind) {
+    const struct ev_header header = {STR_LIT("h"), STR_LIT("v")};
+    const struct ev_fields f = {.function = STR_LIT("f"), .payload = STR_LIT("the record"), .ordering_key = STR_LIT("k"),
+                                .source_kind = str_of(kind), .source_name = STR_LIT("t"), .headers = &header, .header_count = 1,
+                                .history = STR_LIT("[]")};
+    return put(w, &f, LETTER_DEAD, 0);
+}
+
+static void a_letter_goes_to_its_origin(void **state) {
+    struct world *w = *state;
+    struct id id = put_from(w, "kafka");
+    const struct letter_filter all = {.limit = 10};
+    struct origin o = {0};
+    struct replayed a = replay_to(w, &all, &o);
+    assert_int_equal(a.code, 0);
+    assert_int_equal(a.result.replayed, 1);
+    assert_int_equal(a.result.failed, 0);
+    assert_int_equal(o.count, 1);
+    assert_string_equal(o.payload, "the record");
+    assert_string_equal(o.key, "k");
+    assert_string_equal(o.header, "v");
+    assert_true(is(w, &id, "state", "replayed"));
+    assert_true(is(w, &id, "to", "origin"));
+    json_t *letter = show(w, &id);
+    assert_true(json_is_null(json_object_get(letter, "replayId")));
+    json_decref(letter);
+    assert_int_equal(w->got_count, 0); // no new event
+    assert_int_equal(replay_to(w, &all, &o).result.replayed, 0);
+    id = put_simple(w, "f", LETTER_DEAD);
+    assert_int_equal(replay(w, &all, "").result.replayed, 1);
+    letter = show(w, &id);
+    assert_true(json_is_null(json_object_get(letter, "to")));
+    json_decref(letter);
+}
+
+static void without_an_origin_it_stays_dead(void **state) {
+    struct world *w = *state;
+    struct id http = put_from(w, "http"), kafka = put_from(w, "kafka"), amqp = put_from(w, "amqp");
+    const struct letter_filter all = {.limit = 10};
+    struct origin o = {0};
+    struct replayed a = replay_to(w, &all, &o);
+    assert_int_equal(a.result.replayed, 2);
+    assert_int_equal(a.result.failed, 1);
+    assert_int_equal(a.result.first_error.code, ERR_INVALID);
+    assert_non_null(strstr(a.result.first_error.text, "its source is 'http'"));
+    assert_true(is(w, &http, "state", "dead"));
+    assert_true(is(w, &kafka, "state", "replayed"));
+    assert_true(is(w, &amqp, "to", "origin"));
+}
+
+static void what_the_origin_refuses_stays_dead(void **state) {
+    struct world *w = *state;
+    struct id id = put_from(w, "kafka");
+    const struct letter_filter all = {.limit = 10};
+    struct origin o = {.refuses = true};
+    struct replayed a = replay_to(w, &all, &o);
+    assert_int_equal(a.code, 0);
+    assert_int_equal(a.result.failed, 1);
+    assert_string_equal(a.result.first_error.text, "there is no trigger 't' any more");
+    assert_true(is(w, &id, "state", "dead"));
+    a = replay_to(w, &all, NULL);
+    assert_int_equal(a.result.failed, 1);
+    assert_non_null(strstr(a.result.first_error.text, "this server has no triggers"));
+    assert_true(is(w, &id, "state", "dead"));
+    o.refuses = false;
+    assert_int_equal(replay_to(w, &all, &o).result.replayed, 1);
+}
+
+static void an_origin_gets_only_so_many_at_a_time(void **state) {
+    struct world *w = *state;
+    enum { COUNT = REPLAY_ORIGIN_MAX + 10 };
+    for (int i = 0; i < COUNT; i++) put_from(w, "amqp");
+    const struct letter_filter all = {.limit = REPLAY_LIMIT};
+    struct origin *o = mem_zalloc(sizeof *o);
+    struct replayed a = replay_to(w, &all, o);
+    assert_int_equal(a.result.replayed, COUNT);
+    assert_int_equal(o->count, COUNT);
+    assert_int_equal(o->most, REPLAY_ORIGIN_MAX);
+    *o = (struct origin){.at_once = true};
+    for (int i = 0; i < 3; i++) put_from(w, "amqp");
+    assert_int_equal(replay_to(w, &all, o).result.replayed, 3);
+    free(o);
+}
+
 #define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void) {
@@ -182,6 +335,10 @@ int main(void) {
         CASE(a_refused_one_is_dead_again),
         CASE(without_its_function_it_stays_dead),
         CASE(only_dead_ones_can_be_meant),
+        CASE(a_letter_goes_to_its_origin),
+        CASE(without_an_origin_it_stays_dead),
+        CASE(what_the_origin_refuses_stays_dead),
+        CASE(an_origin_gets_only_so_many_at_a_time),
     };
     return cmocka_run_group_tests_name("dlq/replay", tests, NULL, NULL);
 }

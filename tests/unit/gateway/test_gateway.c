@@ -148,11 +148,11 @@ void letters_purge(struct letters *l, int64_t before_ms, bool dead, letters_chan
     fn(arg, 0, NULL, 8);
 }
 
-void replay_run(struct replay *r, const struct letter_filter *filter, struct str to,
+void replay_run(struct replay *r, const struct letter_filter *filter, struct str to, bool to_origin,
                 void (*done)(void *arg, int code, const struct err *err, const struct replay_result *result), void *arg) {
     (void)r;
     note_filter(filter);
-    note(">%.*s", STR_ARG(to));
+    note(">%.*s%s", STR_ARG(to), to_origin ? "<origin" : "");
     struct replay_result result = {.replayed = 2, .failed = 1, .more = true};
     err_set(&result.first_error, ERR_FULL, "disk full");
     done(arg, 0, NULL, &result);
@@ -461,6 +461,11 @@ static void serves_letters(void **state) {
     expect("POST", "/v1/replays", "{\"function\":\"f\",\"sinceMs\":4,\"limit\":9,\"to\":\"g:2\"}", 200,
            "{\"replayed\":2,\"failed\":1,\"more\":true,\"error\":\"disk full\"}");
     expect_seen("f||||4|0|9|0>g:2");
+    expect("POST", "/v1/replays", "{\"function\":\"f\",\"toOrigin\":true}", 200,
+           "{\"replayed\":2,\"failed\":1,\"more\":true,\"error\":\"disk full\"}");
+    expect_seen("f||||0|0|1000|0><origin");
+    expect("POST", "/v1/replays", "{\"function\":\"f\",\"toOrigin\":true,\"to\":\"g\"}", 400, "either to or toOrigin");
+    expect("POST", "/v1/replays", "{\"function\":\"f\",\"toOrigin\":1}", 400, "toOrigin must be true or false");
     expect("POST", "/v1/replays", "{\"function\":1}", 400, "function must be a string");
 }
 
