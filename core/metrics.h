@@ -26,6 +26,10 @@ enum metric_type { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };
     X(METRIC_INSTANCES, METRIC_GAUGE, "weir_instances", "function", "Instances alive.")                                  \
     X(METRIC_RUN_SECONDS, METRIC_HISTOGRAM, "weir_run_seconds", "function", "Time a handler ran.")                       \
     X(METRIC_WAIT_SECONDS, METRIC_HISTOGRAM, "weir_wait_seconds", "function", "Time from acceptance to the first run.")  \
+    X(METRIC_RECORDS_FILTERED, METRIC_COUNTER, "weir_records_filtered_total", "trigger", "Records that a filter let pass by.") \
+    X(METRIC_CALLS_SPLIT, METRIC_COUNTER, "weir_calls_split_total", "trigger", "Calls of several records that failed and were split.") \
+    X(METRIC_BREAKER_OPEN, METRIC_GAUGE, "weir_breaker_open", "trigger", "1 while the circuit breaker is open or half open.") \
+    X(METRIC_BREAKER_OPENED, METRIC_COUNTER, "weir_breaker_opened_total", "trigger", "Times that the circuit breaker opened.") \
     X(METRIC_HTTP_REQUESTS, METRIC_COUNTER, "weir_http_requests_total", "status", "HTTP requests answered.")             \
     X(METRIC_HTTP_CONNECTIONS, METRIC_GAUGE, "weir_http_connections", "", "HTTP connections open.")
 

@@ -43,6 +43,8 @@ struct queue_consumer_config {
     // The connection was lost: tags handed out before are void; settling them does nothing, the broker delivers them
     // again when the backend has reconnected (which it does by itself). May be NULL.
     void (*on_lost)(void *arg);
+    // A partition is to be handed over: what waits of it is released inside the call, what runs is finished and acked. May be NULL.
+    void (*on_revoked)(void *arg, uint32_t partition);
     void *arg;
 };
 

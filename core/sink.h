@@ -28,6 +28,7 @@ struct sink_message {            // borrowed for the call
 typedef void sink_done_fn(void *arg, int code, const struct err *err);
 
 struct sink_ops {
+    const char *ce_prefix; // of CloudEvents attributes as headers: NULL "ce_" (Kafka), "cloudEvents:" (AMQP), "ce-" (functions)
     void (*send)(struct sink *s, const struct sink_message *m, sink_done_fn *done, void *arg);
     void (*close)(struct sink *s, void (*on_closed)(void *arg), void *arg);
 };

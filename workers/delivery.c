@@ -33,6 +33,7 @@ void delivery_move(struct delivery *d, enum delivery_state to) {
 }
 
 static void done_with(struct delivery *d) {
+    if (d->on_end) d->on_end(d);
     --*d->open;
     version_unref(d->version);
     ev_free(d->ev);

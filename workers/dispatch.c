@@ -75,6 +75,16 @@ static void on_again(void *arg, struct delivery *delivery) {
     lane_route(delivery->lane, delivery);
 }
 
+static void on_rest(void *arg, struct delivery *delivery, int64_t delay_ms) {
+    (void)arg;
+    intake_rest(delivery->intake, delivery, delay_ms);
+}
+
+static struct outlet *outlet_of(void *arg, const struct delivery *delivery, bool failure) {
+    (void)arg;
+    return lane_outlet(delivery->lane, delivery, failure);
+}
+
 static void on_due(void *arg, int64_t due_ms) {
     struct dispatch *d = arg;
     d->c.on_due(d->c.due_arg, due_ms);
@@ -83,7 +93,7 @@ static void on_due(void *arg, int64_t due_ms) {
 static void free_retired(struct dispatch *d) {
     for (struct lane **at = &d->retired; *at;) {
         struct lane *lane = *at;
-        if (!lane_is_quiet(lane) || lane_instances(lane)) {
+        if (!lane_is_quiet(lane) || lane_instances(lane) || lane->intakes) {
             at = &lane->next_retired;
             continue;
         }
@@ -120,6 +130,8 @@ struct dispatch *dispatch_new(const struct dispatch_config *config) {
                                          .metrics = config->metrics,
                                          .on_due = on_due,
                                          .on_again = on_again,
+                                         .on_rest = on_rest,
+                                         .outlet_of = outlet_of,
                                          .arg = d};
     d->settle = settle_new(&settle);
     d->tick = timer_new(config->loop, on_tick, d);
@@ -163,10 +175,48 @@ json_t *dispatch_status(const struct dispatch *d) {
     return functions;
 }
 
+// --- bindings -------------------------------------------------------------------------------------------------------
+
+void dispatch_bind(struct dispatch *d, const struct binding *b) {
+    struct lane *lane = find_lane(d, str_of(b->function));
+    if (d->drain != DRAIN_NONE) return;
+    if (lane) lane_bind(lane, b);
+    else log_error("dispatch", "no such function to bind to", LOG_STR("trigger", b->name), LOG_STR("function", b->function));
+}
+
+// Of a binding that is not here: it never was, or its function was deleted and it has closed since.
+struct goodbye {
+    struct defer defer;
+    void (*unbound)(void *arg);
+    void *arg;
+};
+
+static void say_goodbye(void *arg) {
+    struct goodbye *g = arg;
+    g->unbound(g->arg);
+    free(g);
+}
+
+void dispatch_unbind(struct dispatch *d, const struct binding *b, void (*unbound)(void *arg), void *arg) {
+    struct lane *lane = find_lane(d, str_of(b->function));
+    if (lane && lane_unbind(lane, b, unbound, arg)) return;
+    for (lane = d->retired; lane; lane = lane->next_retired)
+        if (lane_unbind(lane, b, unbound, arg)) return;
+    struct goodbye *g = mem_zalloc(sizeof *g);
+    *g = (struct goodbye){.defer = {.fn = say_goodbye, .arg = g}, .unbound = unbound, .arg = arg};
+    loop_defer(d->c.loop, &g->defer);
+}
+
+json_t *dispatch_binding_status(const struct dispatch *d, struct str function, struct str name) {
+    const struct lane *lane = find_lane(d, function);
+    const struct intake *in = lane ? lane_intake(lane, name) : NULL;
+    return in ? intake_status(in) : NULL;
+}
+
 // --- drain ----------------------------------------------------------------------------------------------------------
 
 static bool is_quiet(const struct lane *lane, bool acks) {
-    return acks ? lane_is_quiet(lane) : lane->open == 0;
+    return acks ? lane_is_quiet(lane) : lane_open_count(lane) == 0;
 }
 
 // Nothing runs or is being stored; with `acks`, the queue also knows of every acknowledgement.

@@ -8,11 +8,26 @@
 
 // --- pools ----------------------------------------------------------------------------------------------------------
 
+// A call of one record that came by the function's own queue: a due retry, or a replay.
+static void lone_call_outcome(struct lane *lane, struct delivery *call, const struct outcome_report *report) {
+    struct batch *b = call->batch;
+    struct outcome_report r = *report;
+    bool failed = false;
+    if (r.outcome == OUTCOME_OK && call_verdict(b, r.result, &failed) != VERDICT_DONE) call_item_failed(&r);
+    struct delivery *d = call_take_all(b);
+    d->version = version_ref(call->version);
+    call_free(b);
+    delivery_move(d, DELIVERY_FINISHED);
+    settle_outcome(lane->settle, d, &r);
+}
+
 static void on_outcome(void *arg, struct delivery *d, const struct outcome_report *report) {
     struct lane *lane = arg;
-    if (report->outcome == OUTCOME_OK) lane->ok++;
+    if (report->outcome == OUTCOME_OK) lane->ok += d->batch ? d->batch->count : 1;
     else lane->failed++;
-    settle_outcome(lane->settle, d, report);
+    if (d->intake) intake_outcome(d->intake, d, report);
+    else if (d->batch) lone_call_outcome(lane, d, report);
+    else settle_outcome(lane->settle, d, report);
 }
 
 static bool is_current(const struct lane *lane, const struct pool *pool) {
@@ -37,14 +52,24 @@ static void free_empty_pools(struct lane *lane) {
     }
 }
 
+static void wake_intakes(struct lane *lane) {
+    for (struct lane_intake *li = lane->intakes; li; li = li->next) intake_wake(li->intake);
+}
+
 static void on_pool_change(void *arg, struct pool *pool) {
     (void)pool;
+    wake_intakes(arg);
     free_empty_pools(arg);
 }
 
 static bool is_expired(const struct delivery *d, const struct version *v) {
     const struct ev_fields *f = &d->ev->f;
     return f->invocation == EV_ASYNC && clock_unix_ms() - f->accepted_ms > v->settings.max_age_ms;
+}
+
+static void refuse_expired(struct lane *lane, struct delivery *d) {
+    settle_refuse(lane->settle, d, LETTER_EXPIRED, ERR_TIMEOUT, "Expired",
+                  STR_LIT("it waited longer than the function's maximum age"));
 }
 
 // Ends a delivery that nobody wants any more; false: it is to be run.
@@ -54,14 +79,38 @@ static bool drop_unwanted(struct lane *lane, struct delivery *d, const struct ve
         return true;
     }
     if (!is_expired(d, v)) return false;
-    settle_refuse(lane->settle, d, LETTER_EXPIRED, ERR_TIMEOUT, "Expired",
-                  STR_LIT("it waited longer than the function's maximum age"));
+    refuse_expired(lane, d);
     return true;
+}
+
+// The same for the records of a call; true: none is left.
+static bool drop_expired_records(struct lane *lane, struct delivery *call) {
+    struct batch *b = call->batch;
+    struct delivery *d, *next;
+    DL_FOREACH_SAFE(b->members, d, next) {
+        if (!is_expired(d, call->version)) continue;
+        call_take(b, d);
+        refuse_expired(lane, d);
+    }
+    if (b->members) return false;
+    call_free(b);
+    return true;
+}
+
+static bool render_lone_call(struct lane *lane, struct delivery *call) {
+    struct err err = {0};
+    if (call_render(call->batch, EV_PAYLOAD_MAX, &err) == 0) return true;
+    settle_refuse(lane->settle, call, LETTER_UNDECODABLE, err.code, err_word(err.code),
+                  str_of(err.code == ERR_TOO_LARGE ? CALL_TOO_LARGE : err.text));
+    return false;
 }
 
 // It may have waited long for its turn.
 static bool on_handout(void *arg, struct delivery *d) {
-    return drop_unwanted(arg, d, d->version);
+    struct lane *lane = arg;
+    if (d->batch ? drop_expired_records(lane, d) : drop_unwanted(lane, d, d->version)) return true;
+    if (d->intake) return intake_handout(d->intake, d);
+    return d->batch && !render_lone_call(lane, d);
 }
 
 // The version's own word, else the server's setting, else one a processor.
@@ -101,11 +150,17 @@ void lane_route(struct lane *lane, struct delivery *d) {
         settle_refuse(lane->settle, d, LETTER_UNROUTABLE, rc, "Unroutable", str_of(err.text));
         return;
     }
-    if (drop_unwanted(lane, d, v)) return;
+    if (!d->batch && drop_unwanted(lane, d, v)) return;
     struct version *before = d->version;
     d->version = version_ref(v);
     version_unref(before);
     pool_submit(pool_for(lane, v), d);
+}
+
+static struct delivery *call_of_one(struct delivery *d) {
+    struct delivery *list = NULL;
+    DL_APPEND(list, d);
+    return call_new(list);
 }
 
 static void receive(struct lane *lane, struct queue_consumer *consumer, const struct queue_msg *msg) {
@@ -123,6 +178,7 @@ static void receive(struct lane *lane, struct queue_consumer *consumer, const st
         if (f->attempt == 0)
             metrics_observe(lane->c->metrics, METRIC_WAIT_SECONDS, str_of(lane->name),
                             (double)(clock_unix_ms() - f->accepted_ms) / 1e3);
+        if (is_shaped(f->shape)) d = call_of_one(d); // a due retry, or a replay, of a binding's record
         lane_route(lane, d);
     }
 }
@@ -142,20 +198,109 @@ static void on_sync_messages(void *arg, struct queue_msg *msgs, size_t count) {
     for (size_t i = 0; i < count; i++) receive(lane, lane->sync, &msgs[i]);
 }
 
-// Gives back what waits in the pool, the sync ones too when `all`.
-static void give_back(struct pool *pool, bool all) {
+// Gives back what waits in the pool: of the durable queue, also of the bindings, or also the sync ones.
+enum whose { WHOSE_DURABLE, WHOSE_ASYNC, WHOSE_ALL };
+static void give_back(struct pool *pool, enum whose whose) {
     struct delivery *list = pool_take_waiting(pool), *d, *next;
     DL_FOREACH_SAFE(list, d, next) {
         DL_DELETE(list, d);
-        if (delivery_is_sync(d) && !all) pool_submit(pool, d);
-        else delivery_release(d);
+        bool stays = (delivery_is_sync(d) && whose != WHOSE_ALL) || (d->intake && whose == WHOSE_DURABLE);
+        if (stays) pool_submit(pool, d);
+        else call_release(d);
     }
 }
 
 // The broker delivers again what was not acknowledged: it must not wait here too.
 static void on_lost(void *arg) {
     struct lane *lane = arg;
-    for (struct lane_pool *lp = lane->pools; lp; lp = lp->next) give_back(lp->pool, false);
+    for (struct lane_pool *lp = lane->pools; lp; lp = lp->next) give_back(lp->pool, WHOSE_DURABLE);
+}
+
+// --- bindings -------------------------------------------------------------------------------------------------------
+
+static void run(void *arg, struct delivery *d) {
+    lane_route(arg, d);
+}
+
+static bool has_room(void *arg) {
+    struct lane *lane = arg;
+    for (const struct lane_pool *lp = lane->pools; lp; lp = lp->next)
+        if (is_current(lane, lp->pool)) return pool_is_hungry(lp->pool);
+    return true;
+}
+
+static struct delivery *take_waiting(void *arg, struct intake *in) {
+    struct lane *lane = arg;
+    struct delivery *taken = NULL;
+    for (struct lane_pool *lp = lane->pools; lp; lp = lp->next) {
+        struct delivery *list = pool_take_waiting(lp->pool), *d, *next;
+        DL_FOREACH_SAFE(list, d, next) {
+            DL_DELETE(list, d);
+            if (d->intake == in) DL_APPEND(taken, d);
+            else pool_submit(lp->pool, d);
+        }
+    }
+    return taken;
+}
+
+static void on_intake_gone(void *arg) {
+    struct lane_intake *li = arg;
+    struct lane_intake **at = &li->lane->intakes;
+    while (*at != li) at = &(*at)->next;
+    *at = li->next;
+    intake_free(li->intake);
+    if (li->unbound) li->unbound(li->unbound_arg);
+    free(li);
+}
+
+static void on_intake_closed(void *arg, struct intake *in) {
+    struct lane *lane = arg;
+    struct lane_intake *li = lane->intakes;
+    while (li->intake != in) li = li->next;
+    loop_defer(lane->c->loop, &li->gone);
+}
+
+void lane_bind(struct lane *lane, const struct binding *b) {
+    MUST(!lane->closing);
+    const struct intake_config config = {.loop = lane->c->loop,
+                                         .binding = b,
+                                         .metrics = lane->c->metrics,
+                                         .settle = lane->settle,
+                                         .lane = lane,
+                                         .max_deliveries = (uint32_t)lane->c->options->max_deliveries.number,
+                                         .run = run,
+                                         .has_room = has_room,
+                                         .take_waiting = take_waiting,
+                                         .on_closed = on_intake_closed,
+                                         .arg = lane};
+    struct lane_intake *li = mem_zalloc(sizeof *li);
+    *li = (struct lane_intake){
+        .next = lane->intakes, .intake = intake_new(&config), .gone = {.fn = on_intake_gone, .arg = li}, .lane = lane};
+    lane->intakes = li;
+}
+
+bool lane_unbind(struct lane *lane, const struct binding *b, void (*unbound)(void *arg), void *arg) {
+    for (struct lane_intake *li = lane->intakes; li; li = li->next) {
+        if (intake_binding(li->intake) != b) continue;
+        li->unbound = unbound;
+        li->unbound_arg = arg;
+        intake_close(li->intake);
+        return true;
+    }
+    return false;
+}
+
+const struct intake *lane_intake(const struct lane *lane, struct str name) {
+    for (const struct lane_intake *li = lane->intakes; li; li = li->next)
+        if (!intake_is_closing(li->intake) && str_is(name, intake_binding(li->intake)->name)) return li->intake;
+    return NULL;
+}
+
+struct outlet *lane_outlet(const struct lane *lane, const struct delivery *d, bool failure) {
+    const struct intake *in = d->intake ? d->intake : lane->intakes ? lane_intake(lane, d->ev->f.source_name) : NULL;
+    if (!in) return NULL;
+    const struct binding *b = intake_binding(in);
+    return (failure ? b->on_failure : b->on_success) ? intake_outlet(in) : NULL;
 }
 
 // --- life -----------------------------------------------------------------------------------------------------------
@@ -190,6 +335,7 @@ void lane_close(struct lane *lane) {
     lane->closing = true;
     lane_pause(lane);
     lane_give_back(lane);
+    for (struct lane_intake *li = lane->intakes; li; li = li->next) intake_close(li->intake);
     for (struct lane_pool *lp = lane->pools; lp; lp = lp->next) pool_retire(lp->pool);
 }
 
@@ -245,22 +391,32 @@ void lane_tick(struct lane *lane, double seconds) {
     lane->failed_rate = mean_rate(lane->failed_rate, lane->failed - lane->failed_before, seconds);
     lane->ok_before = lane->ok;
     lane->failed_before = lane->failed;
+    wake_intakes(lane);
 }
 
 void lane_pause(struct lane *lane) {
     if (lane->durable) queue_consumer_pause(lane->durable);
-    for (struct lane_pool *lp = lane->pools; lp; lp = lp->next) give_back(lp->pool, false);
+    for (struct lane_intake *li = lane->intakes; li; li = li->next) intake_pause(li->intake);
+    for (struct lane_pool *lp = lane->pools; lp; lp = lp->next) give_back(lp->pool, WHOSE_ASYNC);
 }
 
 void lane_give_back(struct lane *lane) {
-    for (struct lane_pool *lp = lane->pools; lp; lp = lp->next) give_back(lp->pool, true);
+    for (struct lane_pool *lp = lane->pools; lp; lp = lp->next) give_back(lp->pool, WHOSE_ALL);
 }
 
 void lane_kill(struct lane *lane) {
     for (struct lane_pool *lp = lane->pools; lp; lp = lp->next) pool_kill(lp->pool);
 }
 
+size_t lane_open_count(const struct lane *lane) {
+    size_t n = lane->open;
+    for (const struct lane_intake *li = lane->intakes; li; li = li->next) n += intake_open(li->intake);
+    return n;
+}
+
 bool lane_is_quiet(const struct lane *lane) {
+    for (const struct lane_intake *li = lane->intakes; li; li = li->next)
+        if (!intake_is_quiet(li->intake)) return false;
     return lane->open == 0 && (!lane->durable || queue_unsettled(lane->durable) == 0);
 }
 
@@ -277,17 +433,27 @@ json_t *lane_status(const struct lane *lane) {
         in_flight += pool_in_flight(lp->pool);
         busy += pool_busy(lp->pool);
     }
+    json_t *bindings = json_array();
+    for (const struct lane_intake *li = lane->intakes; li; li = li->next)
+        json_array_append_new(bindings, intake_status(li->intake));
     const struct function *fn = registry_find(lane->c->registry, str_of(lane->name));
-    return json_pack("{ss sI sI sI sI sI sI sI sf sf}", "name", lane->name, "current", (json_int_t)(fn ? fn->current : 0),
-                     "unsettled", (json_int_t)lane->open, "handedOut", (json_int_t)(waiting + in_flight), "instances",
+    return json_pack("{ss sI sI sI sI sI sI sI sf sf so}", "name", lane->name, "current", (json_int_t)(fn ? fn->current : 0),
+                     "unsettled", (json_int_t)lane_open_count(lane), "handedOut", (json_int_t)(waiting + in_flight), "instances",
                      (json_int_t)lane_instances(lane), "busy", (json_int_t)busy, "ok", (json_int_t)lane->ok, "failed",
-                     (json_int_t)lane->failed, "okPerSecond", lane->ok_rate, "failedPerSecond", lane->failed_rate);
+                     (json_int_t)lane->failed, "okPerSecond", lane->ok_rate, "failedPerSecond", lane->failed_rate, "bindings", bindings);
 }
 
 void lane_free(struct lane *lane) {
     if (!lane) return;
     metrics_set(lane->c->metrics, METRIC_INSTANCES, str_of(lane->name), 0); // a lane that came after it says so itself
     close_consumers(lane);
+    while (lane->intakes) {
+        struct lane_intake *li = lane->intakes;
+        lane->intakes = li->next;
+        loop_defer_cancel(lane->c->loop, &li->gone);
+        intake_free(li->intake);
+        free(li);
+    }
     while (lane->pools) {
         struct lane_pool *lp = lane->pools;
         lane->pools = lp->next;

@@ -1,17 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
-// A lane: all that this node does for one function: its consumers, and a pool for each version that has events.
+// A lane: all that this node does for one function: its consumers, its bindings' intakes, and a pool for each version that has events.
 //
-// Owns: the consumers and the pools. Used by workers/dispatch only. Threads: the loop's.
+// Owns: the consumers, the intakes and the pools. Used by workers/dispatch only. Threads: the loop's.
 #ifndef WORKERS_LANE_H
 #define WORKERS_LANE_H
 
 #include "workers/dispatch.h"
+#include "workers/intake.h"
 #include "workers/pool.h"
 #include "workers/settle.h"
 
 struct lane_pool {
     struct lane_pool *next;
     struct pool *pool;
+};
+
+struct lane_intake {
+    struct lane_intake *next;
+    struct intake *intake;
+    void (*unbound)(void *arg); // NULL: nobody asked
+    void *unbound_arg;
+    struct defer gone;          // it has closed
+    struct lane *lane;
 };
 
 struct lane {
@@ -21,6 +31,7 @@ struct lane {
     char *name;
     struct queue_consumer *durable, *sync; // NULL: closed
     struct lane_pool *pools;
+    struct lane_intake *intakes;
     size_t open;                  // deliveries that have not ended
     bool closing;                 // the function is gone: no deliveries, what runs is finished
     uint64_t ok, failed;          // attempts since the start
@@ -44,7 +55,14 @@ void lane_tick(struct lane *lane, double seconds);       // rates, the gauge
 void lane_pause(struct lane *lane);                      // drain: no deliveries, async waiting goes back
 void lane_kill(struct lane *lane);                       // drain: ends all instances
 void lane_give_back(struct lane *lane);                  // drain: all that waits goes back
+size_t lane_open_count(const struct lane *lane);         // deliveries that have not ended, the bindings' included
 bool lane_is_quiet(const struct lane *lane);             // nothing open, every ack is known to the queue
+void lane_bind(struct lane *lane, const struct binding *b);
+// False when it is not bound here.
+bool lane_unbind(struct lane *lane, const struct binding *b, void (*unbound)(void *arg), void *arg);
+const struct intake *lane_intake(const struct lane *lane, struct str name); // NULL: not bound, or on its way out
+// The outlet with the sink for what became of d; NULL: none.
+struct outlet *lane_outlet(const struct lane *lane, const struct delivery *d, bool failure);
 size_t lane_instances(const struct lane *lane);
 json_t *lane_status(const struct lane *lane);
 void lane_free(struct lane *lane);                       // when quiet and without instances

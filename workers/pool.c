@@ -65,6 +65,7 @@ static void on_ready(void *arg, struct instance *inst) {
     struct pool *p = arg;
     pool_pump(p);
     if (p->retiring) pool_retire(p);
+    p->c.on_change(p->c.arg, p);
 }
 
 static void on_load_failed(void *arg, struct instance *inst, const struct outcome_report *report) {
@@ -211,6 +212,14 @@ void pool_pump(struct pool *p) {
         instance_invoke(inst, d);
     }
     if (p->waiting) grow(p);
+}
+
+bool pool_is_hungry(const struct pool *p) {
+    if (p->waiting || p->killed) return false;
+    for (struct instance *i = p->instances; i; i = links(i)->next)
+        if (instance_room(i) && instance_in_flight(i) == 0) return true;
+    bool slow = p->mean_service_ns >= SLOW_NS;
+    return p->instance_count == 0 || (slow && p->instance_count < p->c.max_instances && count_starting(p) == 0);
 }
 
 static void on_pump(void *arg) {

@@ -24,7 +24,7 @@ struct pool_config {
     bool (*on_handout)(void *arg, struct delivery *d);
     // d is FINISHED, or (outcome platform) still WAITING -> FINISHED without having run.
     void (*on_outcome)(void *arg, struct delivery *d, const struct outcome_report *report);
-    // An instance ended or something was answered: look whether the pool can be let go.
+    // An instance came or ended, or something was answered: there may be room, or the pool can be let go.
     void (*on_change)(void *arg, struct pool *pool);
     void *arg;
 };
@@ -37,6 +37,8 @@ void pool_pump(struct pool *p);
 // The list (utlist DL) of all that waits, now the caller's; they are WAITING.
 struct delivery *pool_take_waiting(struct pool *p);
 struct version *pool_version(const struct pool *p);
+// Something that is submitted now begins at once, or is a reason to start an instance.
+bool pool_is_hungry(const struct pool *p);
 size_t pool_waiting(const struct pool *p);
 size_t pool_in_flight(const struct pool *p);
 size_t pool_instances(const struct pool *p);

@@ -9,6 +9,7 @@
 #include "core/base/log.h"
 #include "dlq/history.h"
 #include "dlq/retry.h"
+#include "workers/batch.h"
 
 // A delivery whose end is not reached: its letter is on the way to the store, or it waits for its next sync attempt.
 struct pending {
@@ -68,7 +69,9 @@ static void on_stored(void *arg, int code, const struct err *err) {
     struct str function = p->ev->f.function;
     metrics_add(s->c.metrics, p->draft.state == LETTER_DUE ? METRIC_LETTERS_DUE : METRIC_LETTERS_DEAD, function, 1);
     if (p->draft.state == LETTER_DUE) s->c.on_due(s->c.arg, p->draft.due_ms);
-    delivery_settle(p->d);
+    struct outlet *o = p->draft.state == LETTER_DEAD ? s->c.outlet_of(s->c.arg, p->d, true) : NULL;
+    if (o) outlet_failure(o, p->d, p->ev, p->draft.error_type, p->draft.error_message);
+    else delivery_settle(p->d);
     pending_done(p);
 }
 
@@ -128,7 +131,13 @@ static void write_letter(struct settle *s, struct delivery *d, const struct outc
     put(p);
 }
 
-// --- sync -----------------------------------------------------------------------------------------------------------
+// --- again in memory ------------------------------------------------------------------------------------------------
+
+static void replace_event(struct delivery *d, const struct outcome_report *report, bool tell) {
+    struct ev *after = event_after(d->ev, report, retry_is_charged(report->outcome), tell);
+    ev_free(d->ev);
+    d->ev = after;
+}
 
 static void on_again(void *arg) {
     struct pending *p = arg;
@@ -140,9 +149,7 @@ static void on_again(void *arg) {
 
 static void again_in_memory(struct settle *s, struct delivery *d, const struct outcome_report *report, int64_t delay_ms) {
     struct pending *p = pending_new(s, d);
-    struct ev *after = event_after(d->ev, report, retry_is_charged(report->outcome), false);
-    ev_free(d->ev);
-    d->ev = after;
+    replace_event(d, report, false);
     p->again = timer_new(s->c.loop, on_again, p);
     timer_start(p->again, delay_ms);
 }
@@ -177,19 +184,48 @@ static struct retry_decision decide(struct settle *s, const struct delivery *d, 
     return retry_decide(&policy, &c);
 }
 
+static void end_ok(struct settle *s, struct delivery *d, const struct outcome_report *report) {
+    metrics_add(s->c.metrics, METRIC_EVENTS_OK, d->ev->f.function, 1);
+    struct outlet *o = NULL;
+    if (delivery_is_sync(d)) answer(s, d, report);
+    else o = s->c.outlet_of(s->c.arg, d, false);
+    if (!o) {
+        delivery_settle(d);
+        return;
+    }
+    struct delivery *list = NULL;
+    DL_APPEND(list, d);
+    outlet_result(o, list, &d->ev->f.id, report->result);
+}
+
+void settle_done(struct settle *s, struct delivery *list, size_t count, const struct id *id, const struct outcome_report *report) {
+    metrics_add(s->c.metrics, METRIC_EVENTS_OK, list->ev->f.function, (double)count);
+    struct outlet *o = s->c.outlet_of(s->c.arg, list, false);
+    if (o) {
+        outlet_result(o, list, id, report->result);
+        return;
+    }
+    struct delivery *d, *next;
+    DL_FOREACH_SAFE(list, d, next) {
+        DL_DELETE(list, d);
+        delivery_settle(d);
+    }
+}
+
 void settle_outcome(struct settle *s, struct delivery *d, const struct outcome_report *report) {
     struct str function = d->ev->f.function;
     bool sync = delivery_is_sync(d);
     metrics_observe(s->c.metrics, METRIC_RUN_SECONDS, function, (double)report->duration_us / 1e6);
     if (report->outcome == OUTCOME_OK) {
-        metrics_add(s->c.metrics, METRIC_EVENTS_OK, function, 1);
-        if (sync) answer(s, d, report);
-        delivery_settle(d);
+        end_ok(s, d, report);
         return;
     }
     metrics_add(s->c.metrics, METRIC_ATTEMPTS_FAILED, function, 1);
     struct retry_decision decision = decide(s, d, report);
-    if (!sync) {
+    if (!sync && d->in_place && decision.again) {
+        replace_event(d, report, retry_is_charged(report->outcome));
+        s->c.on_rest(s->c.arg, d, decision.at_ms - clock_unix_ms());
+    } else if (!sync) {
         write_letter(s, d, report, &decision);
     } else if (decision.again && ingest_is_awaited(s->c.ingest, &d->ev->f.id)) {
         again_in_memory(s, d, report, decision.at_ms - clock_unix_ms());
@@ -199,7 +235,20 @@ void settle_outcome(struct settle *s, struct delivery *d, const struct outcome_r
     }
 }
 
+static void refuse_records(struct settle *s, struct batch *b, enum letter_kind kind, int code, const char *type, struct str why) {
+    struct delivery *list = call_take_all(b), *d, *next;
+    call_free(b);
+    DL_FOREACH_SAFE(list, d, next) {
+        DL_DELETE(list, d);
+        settle_refuse(s, d, kind, code, type, why);
+    }
+}
+
 void settle_refuse(struct settle *s, struct delivery *d, enum letter_kind kind, int code, const char *type, struct str why) {
+    if (d->batch) {
+        refuse_records(s, d->batch, kind, code, type, why);
+        return;
+    }
     if (delivery_is_sync(d)) {
         struct err err = {0};
         err_set(&err, code, "%.*s", STR_ARG(why));
@@ -232,6 +281,15 @@ void settle_abandon(struct settle *s) {
             delivery_settle(p->d);
             pending_done(p);
         }
+    }
+}
+
+void settle_abandon_intake(struct settle *s, const struct intake *in) {
+    struct pending *p, *next;
+    DL_FOREACH_SAFE(s->pending, p, next) {
+        if (p->d->intake != in || !p->stored_later) continue;
+        delivery_release(p->d);
+        pending_done(p);
     }
 }
 
