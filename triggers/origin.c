@@ -73,9 +73,9 @@ static int find_origin(struct origins *o, const struct triggers *triggers, const
 
 void origins_send(struct origins *o, const struct triggers *triggers, const struct ev *ev, sink_done_fn *done, void *arg) {
     struct err err = {0};
-    struct origin *origin;
+    struct origin *origin = NULL;
     int rc = find_origin(o, triggers, ev, &origin, &err);
-    if (rc) {
+    if (rc || !origin) {
         later(o->config->loop, done, arg, rc, &err);
         return;
     }
