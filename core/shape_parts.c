@@ -134,7 +134,7 @@ static bool plain(struct str s) {
     return true;
 }
 
-static int put_decoded(struct buf *out, struct str escaped) {
+json_t *shape_decode(struct str escaped) {
     struct buf text;
     buf_init(&text, escaped.len + 2);
     int rc = buf_append(&text, STR_LIT("\""));
@@ -142,9 +142,14 @@ static int put_decoded(struct buf *out, struct str escaped) {
     rc |= buf_append(&text, STR_LIT("\""));
     struct str s = buf_str(&text);
     json_t *j = rc ? NULL : json_loadb(s.data, s.len, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
-    rc = text_append_json(out, json_is_string(j) ? (struct str){json_string_value(j), json_string_length(j)} : escaped);
-    json_decref(j);
     buf_done(&text);
+    return j;
+}
+
+static int put_decoded(struct buf *out, struct str escaped) {
+    json_t *j = shape_decode(escaped);
+    int rc = text_append_json(out, j ? (struct str){json_string_value(j), json_string_length(j)} : escaped);
+    json_decref(j);
     return rc;
 }
 

@@ -23,6 +23,7 @@ bool shape_at_next(struct str *rest, struct str *ret_name, struct str *ret_value
 struct str shape_header(const struct ev *ev, const char *name); // the first of that name; data NULL when there is none
 int64_t shape_unix_ms(const struct ev *ev, const struct shape_at *at); // of the record, else when it was accepted
 bool shape_integer(struct str digits, int64_t *ret);
+json_t *shape_decode(struct str escaped); // a string of source_at as text; NULL when it is none
 
 int shape_put_escaped(struct buf *out, struct str escaped) must_use; // a string of source_at, with quotes
 int shape_put_integer(struct buf *out, struct str digits) must_use;  // 0 when it is none
