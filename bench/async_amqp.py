@@ -17,6 +17,8 @@ QUEUE, PREFETCH = "weir.fn.echo", 1000
 
 
 class Bench:
+    queue = QUEUE
+
     def __init__(self, url, count):
         self.url, self.count = url, count
         self.tool = tools.compiled("amqp", "librabbitmq")
@@ -31,10 +33,10 @@ class Bench:
             w.invoke("echo")
 
     def fill(self):
-        tools.run([self.tool, "fill", self.url, QUEUE, self.count, 256])
+        tools.run([self.tool, "fill", self.url, self.queue, self.count, 256])
 
     def observe(self):
-        return subprocess.Popen([str(self.tool), "drain", self.url, QUEUE, str(self.count)], stdout=subprocess.PIPE,
+        return subprocess.Popen([str(self.tool), "drain", self.url, self.queue, str(self.count)], stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE, text=True)
 
     @staticmethod
@@ -61,7 +63,7 @@ class Bench:
             tools.end(child)
 
     def drain_pika(self, ack_every=100):
-        return self.drain_command([tools.venv() / "python3", "pika_drain.py", self.url, QUEUE, self.count, ack_every], "pika")
+        return self.drain_command([tools.venv() / "python3", "pika_drain.py", self.url, self.queue, self.count, ack_every], "pika")
 
     def drain_pika_each(self):
         return self.drain_pika(1)
@@ -69,7 +71,7 @@ class Bench:
     def drain_perf_test(self):
         return self.drain_command(
             # To the Java client an empty path is a virtual host without a name.
-            [*tools.perf_test(), "-h", self.url.rstrip("/") + "/%2f", "-u", QUEUE, "-p", "-sb", "-x", "0", "-y", "1", "-q", PREFETCH, "-A", "100",
+            [*tools.perf_test(), "-h", self.url.rstrip("/") + "/%2f", "-u", self.queue, "-p", "-sb", "-x", "0", "-y", "1", "-q", PREFETCH, "-A", "100",
              "-D", self.count], "perf-test")
 
 

@@ -11,7 +11,8 @@ import tools
 
 DATA = tools.ROOT / "build" / "bench.json"
 PAGE = tools.HERE / "RESULTS.md"
-ORDER = ["async-embedded", "async-amqp", "sync-http", "cold-start", "letters"]
+ORDER = ["async-embedded", "async-amqp", "sync-http", "cold-start", "letters", "kafka", "kafka-wait", "kafka-memory",
+         "amqp-trigger"]
 
 
 def number(value):
