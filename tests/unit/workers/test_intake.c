@@ -1,0 +1,538 @@
+// SPDX-License-Identifier: Apache-2.0
+// workers/intake with its gate, calls, settling and letters in a real store, over a source and a pool that are played here: whatever
+// the keys, the failures and the sizes of batches, keys keep their order, every record ends once, and every bad one is one letter.
+#include "workers/intake.h"
+
+#include <utlist.h>
+
+#include "tests/support/support.h"
+
+#define RECORDS_MAX 2000
+#define RETRIES 2u
+
+struct record {
+    unsigned key, partition; // key 0: none
+    bool poison, transient;  // fails always; fails when it is run for the first time
+    unsigned runs_alone, completions, acks;
+    bool waiting;            // at the source, to be delivered (again)
+    uint64_t tag;
+};
+
+struct world {
+    struct loop *loop;
+    char *dir;
+    struct store *store;
+    struct letters *letters;
+    struct metrics *metrics;
+    struct settle *settle;
+    struct version *version;
+    struct intake *intake;
+    struct binding binding;
+    // the source
+    struct source source;
+    struct queue_consumer consumer;
+    struct queue_consumer_config config;
+    bool paused, consumer_closed;
+    struct record records[RECORDS_MAX];
+    size_t record_count, unacked;
+    uint64_t next_tag;
+    // the pool
+    struct delivery *waiting, *running;
+    size_t running_count, instances, biggest_call, calls;
+    bool names_failures;     // the function uses batchItemFailures
+    bool closed;
+    unsigned seed;
+    unsigned last_done[64][8]; // by key and partition: number of the last record that completed, + 1
+    bool disorder;
+    // the sink
+    struct sink sink;
+    size_t sent, sink_fails;
+    char last_type[64], last_key[64];
+};
+
+static unsigned draw(struct world *w, unsigned below) {
+    return (unsigned)rand_r(&w->seed) % below;
+}
+
+// --- the source -------------------------------------------------------------------------------------------------------
+
+static struct world *of_consumer(struct queue_consumer *c) {
+    return container_of(c, struct world, consumer);
+}
+
+static struct record *by_tag(struct world *w, uint64_t tag) {
+    for (size_t i = 0; i < w->record_count; i++)
+        if (w->records[i].tag == tag) return &w->records[i];
+    return NULL; // void
+}
+
+static void src_ack(struct queue_consumer *c, uint64_t tag) {
+    struct record *r = by_tag(of_consumer(c), tag);
+    if (!r) return;
+    r->acks++;
+    r->tag = 0;
+    of_consumer(c)->unacked--;
+}
+
+static void src_release(struct queue_consumer *c, uint64_t tag) {
+    struct record *r = by_tag(of_consumer(c), tag);
+    if (!r) return;
+    r->waiting = true;
+    r->tag = 0;
+    of_consumer(c)->unacked--;
+}
+
+static void src_pause(struct queue_consumer *c) {
+    of_consumer(c)->paused = true;
+}
+
+static void src_close(struct queue_consumer *c) {
+    of_consumer(c)->consumer_closed = true;
+}
+
+static size_t src_unsettled(const struct queue_consumer *c) {
+    (void)c;
+    return 0;
+}
+
+static const struct queue_consumer_ops consumer_ops = {
+    .ack = src_ack, .release = src_release, .pause = src_pause, .close = src_close, .unsettled = src_unsettled};
+
+static struct queue_consumer *src_consume(struct source *s, const struct queue_consumer_config *config) {
+    struct world *w = container_of(s, struct world, source);
+    w->consumer.ops = &consumer_ops;
+    w->config = *config;
+    return &w->consumer;
+}
+
+static const struct source_ops source_ops = {.consume = src_consume};
+
+static struct ev *event_of(const struct world *w, size_t i) {
+    const struct record *r = &w->records[i];
+    char key[24] = "", at[120], payload[24];
+    if (r->key) snprintf(key, sizeof key, "key-%u", r->key);
+    snprintf(at, sizeof at, "{\"topic\":\"t\",\"partition\":%u,\"offset\":%zu,\"timestamp\":1,\"timestampType\":\"CREATE_TIME\"}",
+             r->partition, i);
+    snprintf(payload, sizeof payload, "{\"n\":%zu}", i);
+    const struct ev_fields f = {.id = id_derive(1767225600000, r->partition, i),
+                                .function = STR_LIT("f"),
+                                .source_kind = STR_LIT("kafka"),
+                                .source_name = STR_LIT("t"),
+                                .source_at = str_of(at),
+                                .ordering_key = str_of(key),
+                                .shape = str_of(shape_word(w->binding.shape)),
+                                .payload = str_of(payload)};
+    return ev_new(&f);
+}
+
+static size_t number_of(const struct ev *ev) {
+    return strtoul(ev->f.payload.data + strlen("{\"n\":"), NULL, 10);
+}
+
+// Up to `most` of the records that wait, in order.
+static void deliver(struct world *w, size_t most) {
+    struct queue_msg msgs[64];
+    size_t n = 0;
+    if (w->paused) return;
+    for (size_t i = 0; i < w->record_count && n < most && n < array_len(msgs) && w->unacked < w->binding.credit; i++) {
+        struct record *r = &w->records[i];
+        if (!r->waiting) continue;
+        r->waiting = false;
+        r->tag = ++w->next_tag;
+        w->unacked++;
+        msgs[n++] = (struct queue_msg){.tag = r->tag, .ev = event_of(w, i), .content = QUEUE_RAW, .partition = r->partition};
+    }
+    if (n) w->config.on_messages(w->config.arg, msgs, n);
+}
+
+// As when a connection breaks: tags are void, what was not acknowledged comes again.
+static void lose(struct world *w) {
+    for (size_t i = 0; i < w->record_count; i++) {
+        struct record *r = &w->records[i];
+        if (r->tag == 0) continue;
+        r->tag = 0;
+        r->waiting = true;
+    }
+    w->unacked = 0;
+    w->config.on_lost(w->config.arg);
+}
+
+// --- the pool ---------------------------------------------------------------------------------------------------------
+
+static void pool_run(void *arg, struct delivery *d) {
+    struct world *w = arg;
+    if (d->state != DELIVERY_WAITING) delivery_move(d, DELIVERY_WAITING);
+    if (!d->version) d->version = version_ref(w->version);
+    DL_APPEND(w->waiting, d);
+}
+
+static bool pool_has_room(void *arg) {
+    const struct world *w = arg;
+    return !w->waiting && w->running_count < w->instances;
+}
+
+static struct delivery *pool_take(void *arg, struct intake *in) {
+    (void)in;
+    struct world *w = arg;
+    return TAKE_PTR(w->waiting);
+}
+
+static void pump(struct world *w) {
+    while (w->waiting && w->running_count < w->instances) {
+        struct delivery *d = w->waiting;
+        DL_DELETE(w->waiting, d);
+        if (intake_handout(w->intake, d)) continue;
+        delivery_move(d, DELIVERY_SENT);
+        DL_APPEND(w->running, d);
+        w->running_count++;
+        size_t count = d->batch ? d->batch->count : 1;
+        if (count > w->biggest_call) w->biggest_call = count;
+        w->calls++;
+    }
+}
+
+static bool fails(const struct world *w, const struct delivery *d) {
+    const struct record *r = &w->records[number_of(d->ev)];
+    return r->poison || (r->transient && d->ev->f.attempt == 0);
+}
+
+static void completed(struct world *w, const struct delivery *d) {
+    size_t n = number_of(d->ev);
+    struct record *r = &w->records[n];
+    if (r->completions++ || r->key == 0) return;
+    unsigned *last = &w->last_done[w->binding.order == ORDER_PARTITION ? 0 : r->key][r->partition];
+    if (n + 1 < *last) w->disorder = true;
+    *last = (unsigned)n + 1;
+}
+
+// The records of the call in order, as the function goes through them.
+static bool go_through(struct world *w, struct delivery *d, struct buf *names) {
+    struct delivery *m, *list = d->batch ? d->batch->members : d;
+    bool any = false;
+    size_t count = d->batch ? d->batch->count : 1;
+    const struct gate_key *broken = NULL;
+    for (m = list; m; m = d->batch ? m->next : NULL) {
+        const struct record *r = &w->records[number_of(m->ev)];
+        if (count == 1) w->records[number_of(m->ev)].runs_alone++;
+        if (fails(w, m)) {
+            if (buf_printf(names, "%s{\"itemIdentifier\":\"t-%u-%zu\"}", any ? "," : "", r->partition, number_of(m->ev))) fail();
+            any = true;
+            broken = m->key;
+        }
+    }
+    if (any && !w->names_failures) return false;
+    broken = NULL;
+    for (m = list; m; m = d->batch ? m->next : NULL) {
+        if (broken && m->key == broken) continue; // runs again
+        if (fails(w, m)) broken = m->key;
+        else completed(w, m);
+    }
+    return true;
+}
+
+static void finish(struct world *w, struct delivery *d) {
+    DL_DELETE(w->running, d);
+    w->running_count--;
+    struct buf names, result;
+    buf_init(&names, 1 << 20);
+    buf_init(&result, 1 << 20);
+    delivery_move(d, DELIVERY_FINISHED);
+    struct outcome_report r = {.outcome = OUTCOME_OK, .result = STR_LIT("null"), .version = 1, .start_unix_ms = 1};
+    bool named = go_through(w, d, &names);
+    if (!named || (!d->batch && buf_len(&names))) {
+        r = (struct outcome_report){.outcome = draw(w, 4) ? OUTCOME_ERROR : OUTCOME_CRASH,
+                                    .error_type = STR_LIT("ValueError"),
+                                    .error_message = STR_LIT("bad"),
+                                    .version = 1};
+    } else if (w->names_failures) {
+        if (buf_printf(&result, "{\"batchItemFailures\":[%.*s]}", STR_ARG(buf_str(&names)))) fail();
+        r.result = buf_str(&result);
+    }
+    intake_outcome(w->intake, d, &r);
+    buf_done(&names);
+    buf_done(&result);
+}
+
+static void finish_one(struct world *w) {
+    if (!w->running) return;
+    struct delivery *d = w->running;
+    for (unsigned skip = draw(w, (unsigned)w->running_count); skip; skip--) d = d->next;
+    finish(w, d);
+}
+
+// --- the sink ---------------------------------------------------------------------------------------------------------
+
+struct send_job {
+    struct timer *timer;
+    struct world *w;
+    sink_done_fn *done;
+    void *arg;
+};
+
+static void on_sent(void *arg) {
+    struct send_job *job = arg;
+    struct err err = {0};
+    struct world *w = job->w;
+    int code = ERR_OK;
+    if (w->sink_fails) {
+        w->sink_fails--;
+        code = err_set(&err, ERR_UNAVAILABLE, "the broker is away");
+    } else {
+        w->sent++;
+    }
+    timer_free(job->timer);
+    job->done(job->arg, code, &err);
+    free(job);
+}
+
+static void snk_send(struct sink *s, const struct sink_message *m, sink_done_fn *done, void *arg) {
+    struct world *w = container_of(s, struct world, sink);
+    struct send_job *job = mem_zalloc(sizeof *job);
+    *job = (struct send_job){.timer = timer_new(w->loop, on_sent, job), .w = w, .done = done, .arg = arg};
+    snprintf(w->last_key, sizeof w->last_key, "%.*s", STR_ARG(m->key));
+    for (size_t i = 0; i < m->header_count; i++)
+        if (str_is(m->headers[i].name, "ce_type") || str_is(m->headers[i].name, "weir-error-type"))
+            snprintf(w->last_type, sizeof w->last_type, "%.*s", STR_ARG(m->headers[i].value));
+    timer_start(job->timer, 0);
+}
+
+static const struct sink_ops sink_ops = {.send = snk_send};
+
+// --- the world --------------------------------------------------------------------------------------------------------
+
+static void on_due(void *arg, int64_t due_ms) {
+    (void)arg, (void)due_ms;
+}
+
+static void on_rest(void *arg, struct delivery *d, int64_t delay_ms) {
+    (void)arg;
+    intake_rest(d->intake, d, delay_ms);
+}
+
+static struct outlet *outlet_of(void *arg, const struct delivery *d, bool failure) {
+    (void)arg;
+    const struct binding *b = intake_binding(d->intake);
+    return (failure ? b->on_failure : b->on_success) ? intake_outlet(d->intake) : NULL;
+}
+
+static void on_closed(void *arg, struct intake *in) {
+    (void)in;
+    ((struct world *)arg)->closed = true;
+}
+
+static char name_text[] = "t", kind_text[] = "kafka", function_text[] = "f", to_text[] = "out", no_text[] = "";
+
+static int setup(void **state) {
+    struct world *w = mem_zalloc(sizeof *w);
+    struct err err = {0};
+    w->loop = loop_new();
+    w->dir = temp_dir_new();
+    cleanup_free char *url = mem_printf("sqlite:%s/weir.db", w->dir);
+    if (store_open(w->loop, url, &w->store, &err)) fail_msg("%s", err.text);
+    w->letters = letters_new(w->loop, w->store);
+    w->metrics = metrics_new();
+    const struct settle_config settle = {.loop = w->loop,
+                                         .letters = w->letters,
+                                         .metrics = w->metrics,
+                                         .on_due = on_due,
+                                         .on_rest = on_rest,
+                                         .outlet_of = outlet_of,
+                                         .arg = w};
+    w->settle = settle_new(&settle);
+    w->version = mem_zalloc(sizeof *w->version);
+    w->version->refs = 1;
+    settings_init(&w->version->settings);
+    w->version->settings.retries = RETRIES;
+    w->version->settings.backoff_ms[0] = 1;
+    w->version->settings.backoff_count = 1;
+    w->source.ops = &source_ops;
+    w->sink.ops = &sink_ops;
+    w->instances = 3;
+    w->binding = (struct binding){.name = name_text,
+                                  .kind = kind_text,
+                                  .function = function_text,
+                                  .source = &w->source,
+                                  .order = ORDER_KEY,
+                                  .shape = SHAPE_SCF,
+                                  .batch = 10,
+                                  .batch_bytes = EV_PAYLOAD_MAX,
+                                  .credit = 500,
+                                  .credit_bytes = 1 << 26,
+                                  .success_to = to_text,
+                                  .success_key = no_text,
+                                  .failure_to = to_text,
+                                  .failure_key = no_text};
+    *state = w;
+    return 0;
+}
+
+static void start(struct world *w) {
+    const struct intake_config config = {.loop = w->loop,
+                                         .binding = &w->binding,
+                                         .metrics = w->metrics,
+                                         .settle = w->settle,
+                                         .max_deliveries = 10,
+                                         .run = pool_run,
+                                         .has_room = pool_has_room,
+                                         .take_waiting = pool_take,
+                                         .on_closed = on_closed,
+                                         .arg = w};
+    w->intake = intake_new(&config);
+}
+
+static void stop(struct world *w) {
+    if (!w->intake) return;
+    intake_close(w->intake);
+    while (w->running) finish(w, w->running);
+    TURN_UNTIL(w->loop, w->closed);
+    assert_true(w->consumer_closed);
+    intake_free(w->intake);
+    w->intake = NULL;
+}
+
+static int teardown(void **state) {
+    struct world *w = *state;
+    stop(w);
+    settle_free(w->settle);
+    letters_free(w->letters);
+    store_close(w->store);
+    metrics_free(w->metrics);
+    version_unref(w->version);
+    loop_free(w->loop);
+    temp_dir_remove(w->dir);
+    free(w);
+    return 0;
+}
+
+static void add_records(struct world *w, size_t count, unsigned keys, unsigned partitions, unsigned poison_percent) {
+    for (size_t i = 0; i < count; i++) {
+        struct record *r = &w->records[w->record_count++];
+        *r = (struct record){.key = keys ? draw(w, keys + 1) : 0, .partition = draw(w, partitions), .waiting = true};
+        if (w->binding.order == ORDER_PARTITION) r->key = 1;
+        r->poison = draw(w, 100) < poison_percent;
+        r->transient = !r->poison && w->binding.order != ORDER_NONE && draw(w, 100) < 3;
+    }
+}
+
+static bool all_acked(const struct world *w) {
+    for (size_t i = 0; i < w->record_count; i++)
+        if (!w->records[i].acks) return false;
+    return true;
+}
+
+static void turn(struct world *w) {
+    deliver(w, 1 + draw(w, 60));
+    pump(w);
+    if (draw(w, 3)) finish_one(w);
+    loop_turn(w->loop, 0);
+}
+
+static void run_until_acked(struct world *w) {
+    int64_t until_ns = clock_mono_ns() + 60000 * NS_PER_MS;
+    while (!all_acked(w)) {
+        if (clock_mono_ns() > until_ns) {
+            json_t *o = intake_status(w->intake);
+            char *text = json_dumps(o, 0);
+            fail_msg("stuck: %s", text);
+        }
+        turn(w);
+    }
+}
+
+struct dead {
+    size_t count, wrong_attempts;
+    bool done;
+    size_t of[RECORDS_MAX];
+};
+
+static void on_dead(void *arg, int code, const struct err *err, struct letter *letters, size_t count) {
+    struct dead *dead = arg;
+    if (code) fail_msg("%s", err->text);
+    for (size_t i = 0; i < count; i++) {
+        dead->of[number_of(letters[i].ev)]++;
+        dead->wrong_attempts += letters[i].ev->f.attempt != RETRIES + 1;
+        ev_free(letters[i].ev);
+    }
+    dead->count += count;
+    dead->done = true;
+}
+
+static void count_dead(struct world *w, struct dead *dead) {
+    const struct letter_filter filter = {.limit = 1000};
+    *dead = (struct dead){0};
+    letters_claim_dead(w->letters, &filter, 600000, on_dead, dead);
+    TURN_UNTIL(w->loop, dead->done);
+}
+
+static void check_ends(struct world *w, bool lost) {
+    struct dead *dead = mem_zalloc(sizeof *dead);
+    count_dead(w, dead);
+    if (!lost) assert_int_equal(dead->wrong_attempts, 0);
+    for (size_t i = 0; i < w->record_count; i++) {
+        const struct record *r = &w->records[i];
+        assert_int_equal(r->acks, 1);
+        assert_int_equal(dead->of[i], r->poison);
+        if (r->poison) assert_int_equal(r->completions, 0);
+        else if (lost) assert_true(r->completions >= 1);
+        else if (r->completions < 1) fail_msg("record %zu was acknowledged and never completed", i);
+    }
+    if (w->disorder && w->binding.order != ORDER_NONE) fail_msg("a key's records completed out of order");
+    free(dead);
+}
+
+// --- promises ---------------------------------------------------------------------------------------------------------
+
+static void play(struct world *w, unsigned seed, bool lossy) {
+    w->seed = seed;
+    static const enum order orders[] = {ORDER_KEY, ORDER_KEY, ORDER_PARTITION, ORDER_NONE};
+    w->binding.order = orders[seed % 4];
+    w->names_failures = seed % 3 == 0;
+    w->binding.batch = 1 + draw(w, 40);
+    if (seed % 5 == 0) {
+        w->binding.shape = SHAPE_RAW;
+        w->binding.batch = 1;
+    }
+    w->binding.credit = 1 + draw(w, 400);
+    w->instances = 1 + draw(w, 5);
+    if (w->binding.order == ORDER_NONE) w->version->settings.retries = 0;
+    add_records(w, 300, 1 + draw(w, 40), 1 + draw(w, 4), 4);
+    start(w);
+    if (lossy)
+        for (int i = 0; i < 40; i++) {
+            for (unsigned n = draw(w, 12); n; n--) turn(w);
+            lose(w);
+        }
+    run_until_acked(w);
+    if (w->binding.order == ORDER_NONE) w->version->settings.retries = RETRIES;
+}
+
+static void reset(void **state) {
+    teardown(state);
+    setup(state);
+}
+
+static void whatever_happens_keys_keep_their_order_and_records_end_once(void **state) {
+    for (unsigned seed = 1; seed <= 40; seed++) {
+        struct world *w = *state;
+        play(w, seed, false);
+        check_ends(w, w->binding.order == ORDER_NONE); // which has one attempt
+        reset(state);
+    }
+}
+
+static void what_a_lost_connection_brings_again_ends_too(void **state) {
+    for (unsigned seed = 1; seed <= 24; seed++) {
+        struct world *w = *state;
+        play(w, seed, true);
+        check_ends(w, true);
+        reset(state);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(whatever_happens_keys_keep_their_order_and_records_end_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_a_lost_connection_brings_again_ends_too, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
