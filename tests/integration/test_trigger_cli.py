@@ -298,3 +298,23 @@ def test_goes_with_its_function(real):
     real.weir("add", "orders", "kafka", *SETTINGS)
     subprocess.run([WEIR, "fn", "delete", "orders", "--yes", "--server", real.url], check=True, capture_output=True, timeout=SECONDS)
     wait_until(lambda: json.loads(real.weir("list", "--json").stdout) == {"triggers": []}, 30)
+
+
+def test_nodes_that_share_a_store_agree(serve, real_backend):
+    """What one node changes, the others see within the second in which they look at the revision; and on PostgreSQL."""
+    one, two = serve(backend=real_backend), serve(backend=real_backend)
+    one.deploy("orders", "def main_handler(event, context):\n    return event\n")
+    state_at = lambda server: [t["state"] for t in server.http("GET", "/v1/triggers")[2]["triggers"]]
+    run_weir(one.url, "add", "orders", "kafka", *SETTINGS)
+    wait_until(lambda: state_at(two) == ["active"], 30)
+    assert "already" in run_weir(two.url, "add", "orders", "kafka", *SETTINGS, rc=1).stderr
+    run_weir(two.url, "pause", "kafka-shop")
+    wait_until(lambda: state_at(one) == ["paused"], 30)
+    run_weir(one.url, "change", "kafka-shop", "batch=7")
+    run_weir(one.url, "resume", "kafka-shop")
+    wait_until(lambda: state_at(two) == ["active"], 30)
+    assert two.http("GET", "/v1/triggers/kafka-shop")[2]["settings"]["batch"] == "7"
+    assert "127.0.0.1:1" in run_weir(one.url, "seek", "kafka-shop", "to=latest", rc=1).stderr  # the former state came back
+    wait_until(lambda: state_at(two) == ["active"], 30)
+    subprocess.run([WEIR, "fn", "delete", "orders", "--yes", "--server", two.url], check=True, capture_output=True, timeout=SECONDS)
+    wait_until(lambda: state_at(one) == [] and state_at(two) == [], 30)
