@@ -116,16 +116,17 @@ bool shape_integer(struct str digits, int64_t *ret) {
     return true;
 }
 
+static bool is_time(int64_t ms) {
+    return ms >= 0 && ms <= LATEST_MS;
+}
+
 int64_t shape_unix_ms(const struct ev *ev, const struct shape_at *at) {
-    int64_t ms = -1;
-    if (!at->amqp) {
-        if (!shape_integer(at->timestamp, &ms)) ms = -1;
-    } else if (shape_integer(shape_header(ev, "timestamp"), &ms)) { // AMQP has seconds
-        ms = ms >= 0 && ms <= LATEST_MS / 1000 ? ms * 1000 : -1;
-    }
-    if (ms >= 0 && ms <= LATEST_MS) return ms;
-    ms = ev->f.accepted_ms;
-    return ms >= 0 && ms <= LATEST_MS ? ms : 0;
+    int64_t n;
+    if (shape_integer(at->timestamp, &n) && is_time(n)) return n;
+    // The property has seconds.
+    if (at->amqp && shape_integer(shape_header(ev, "timestamp"), &n) && n >= 0 && n <= LATEST_MS / 1000)
+        return n * 1000;
+    return is_time(ev->f.accepted_ms) ? ev->f.accepted_ms : 0;
 }
 
 static bool plain(struct str s) {

@@ -89,6 +89,10 @@ static void test_scf_amqp(void **state) {
     expect(SHAPE_SCF, with_headers("amqp", AMQP_AT, STR_LIT("hi"), headers, 2),
            "{\"Records\":[{\"CMQ\":{\"type\":\"topic\",\"topicOwner\":0,\"topicName\":\"shop\",\"subscriptionName\":\"q1\",\"publishTime\":"
            "\"2026-01-01T00:00:00.000Z\",\"msgId\":\"m-1\",\"requestId\":\"" ID_TEXT "\",\"msgBody\":\"hi\",\"msgTag\":\"order.new\"}}]}");
+    expect(SHAPE_SCF, with_headers("amqp", "{\"queue\":\"q\",\"exchange\":\"e\",\"routingKey\":\"k\",\"redelivered\":false,\"timestamp\":1767225602000}",
+                                   STR_LIT("hi"), headers, 1),
+           "{\"Records\":[{\"CMQ\":{\"type\":\"topic\",\"topicOwner\":0,\"topicName\":\"e\",\"subscriptionName\":\"q\",\"publishTime\":"
+           "\"2026-01-01T00:00:02.000Z\",\"msgId\":\"m-1\",\"requestId\":\"" ID_TEXT "\",\"msgBody\":\"hi\",\"msgTag\":\"k\"}}]}");
     // Without a time, an id and an exchange of its own.
     expect(SHAPE_SCF, with_headers("amqp", "{\"queue\":\"q1\",\"exchange\":\"\",\"routingKey\":\"q1\"}", STR_LIT(""), NULL, 0),
            "{\"Records\":[{\"CMQ\":{\"type\":\"topic\",\"topicOwner\":0,\"topicName\":\"q1\",\"subscriptionName\":\"q1\",\"publishTime\":"
