@@ -70,7 +70,7 @@ static void function_close(struct sink *sink, void (*on_closed)(void *arg), void
 }
 
 struct sink *function_sink_open(struct loop *loop, struct ingest *ingest, struct str source_name) {
-    static const struct sink_ops ops = {.send = function_send, .close = function_close};
+    static const struct sink_ops ops = {.ce_prefix = "ce-", .send = function_send, .close = function_close};
     struct function_sink *s = mem_zalloc(sizeof *s);
     s->sink.ops = &ops;
     s->ingest = ingest;

@@ -321,7 +321,7 @@ static void kafka_close(struct sink *sink, void (*on_closed)(void *arg), void *a
 }
 
 int kafka_sink_open(struct loop *loop, const struct kafka_config *c, struct sink **ret, struct err *err) {
-    static const struct sink_ops ops = {.send = kafka_send, .close = kafka_close};
+    static const struct sink_ops ops = {.ce_prefix = "ce_", .send = kafka_send, .close = kafka_close};
     int rc = kafka_config_check_sink(c, err);
     if (rc) return rc;
     struct kafka_sink *s = mem_zalloc(sizeof *s);

@@ -32,6 +32,7 @@ struct work {
     rd_kafka_t *client;
     struct err err, trouble;
     int trouble_rank;
+    bool all_down;
 };
 
 // --- what brokers say -----------------------------------------------------------------------------------------------
@@ -52,6 +53,7 @@ static void on_error(rd_kafka_t *client, int e, const char *reason, void *opaque
     (void)client;
     struct work *w = opaque;
     int rank = rank_of((rd_kafka_resp_err_t)e);
+    w->all_down = w->all_down || e == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN;
     if (rank <= w->trouble_rank) return;
     w->trouble_rank = rank;
     err_set(&w->trouble, rank == 4 ? ERR_DENIED : ERR_UNAVAILABLE, "%s: %s", rd_kafka_err2str((rd_kafka_resp_err_t)e), reason);
@@ -95,7 +97,8 @@ static int open_client(struct work *w) {
     return err_set(&w->err, ERR_INVALID, "the kafka.* settings do not go together: %s", why);
 }
 
-// One topic's, or NULL of all. Asks in short steps, so that a refused login is told before the time is over.
+// One topic's, or NULL of all. Asks in short steps, so that a refused login or connection is told before
+// the time is over.
 static int get_metadata(struct work *w, rd_kafka_topic_t *topic, const struct rd_kafka_metadata **ret) {
     int64_t until_ns = clock_mono_ns() + ASK_MS * NS_PER_MS;
     rd_kafka_resp_err_t e;
@@ -105,7 +108,7 @@ static int get_metadata(struct work *w, rd_kafka_topic_t *topic, const struct rd
         while (rd_kafka_poll(w->client, 0) > 0) {
             // on_error
         }
-    } while (clock_mono_ns() < until_ns && w->trouble_rank < 3);
+    } while (clock_mono_ns() < until_ns && w->trouble_rank < 3 && !w->all_down);
     return fail(w, e, "get metadata");
 }
 

@@ -421,7 +421,7 @@ static void amqp_close(struct sink *sink, void (*on_closed)(void *arg), void *ar
 }
 
 int amqp_sink_open(struct loop *loop, const char *url, struct sink **ret, struct err *err) {
-    static const struct sink_ops ops = {.send = amqp_send, .close = amqp_close};
+    static const struct sink_ops ops = {.ce_prefix = "cloudEvents:", .send = amqp_send, .close = amqp_close};
     struct amqp_sink *s = mem_zalloc(sizeof *s);
     int rc = mq_url_parse(url, &s->url, err);
     if (rc) {
