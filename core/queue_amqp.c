@@ -276,6 +276,7 @@ static void on_notice(void *arg, struct mq_notice *n) {
         return;
     case MQ_SETTLED: c->unsettled -= n->count; return;
     case MQ_UNSUBSCRIBED: free_consumer(arg, c); return;
+    case MQ_LOOKED:            // nobody asks
     case MQ_STOPPED: return; // handled by the thread's owner side
     }
 }

@@ -16,6 +16,7 @@
 #define FRAMES_A_ROUND 2048
 #define LINGER_MS 200
 #define IDLE_WAIT_MS 2000 // heartbeats are served at least as often
+#define REFUSED_MS 60000  // until a stream is looked at again
 
 struct mq_consumer {
     // Loop's side:
@@ -58,7 +59,10 @@ static int64_t retry_at(struct mq_consumer *t, unsigned failures) {
 // --- connection -----------------------------------------------------------------------------------------------------
 
 static void drop_connection(struct mq_consumer *t) {
-    for (struct mq_link *l = t->links; l; l = l->next) mq_link_shut(l, &t->out);
+    for (struct mq_link *l = t->links; l; l = l->next) {
+        l->why = t->why_lost;
+        mq_link_shut(l, &t->out);
+    }
     memset(t->channels, 0, sizeof t->channels);
     struct mq_item *item;
     while ((item = mq_list_take_first(&t->lingering))) free(container_of(item, struct lingering, item));
@@ -94,9 +98,12 @@ static amqp_channel_t free_channel(struct mq_consumer *t) {
 
 static void plan_link(struct mq_consumer *t, struct mq_link *l, const char *what, const char *why) {
     char text[1200];
+    if (l->refused) why = "it is a stream, which is read by offset and keeps what was consumed: use a stream client or Kafka";
     if (text_format(text, sizeof text, "%s: %s", l->queue, why)) text[0] = '\0';
     log_repeating(&t->link_failures, LOG_LEVEL_WARN, "queue", what, text);
+    err_set(&l->why, l->refused ? ERR_INVALID : ERR_UNAVAILABLE, "%s: %s", what, text);
     l->retry_ns = retry_at(t, ++l->failures);
+    if (l->refused) l->retry_ns = clock_mono_ns() + REFUSED_MS * NS_PER_MS;
 }
 
 static void open_link(struct mq_consumer *t, struct mq_link *l) {
@@ -111,17 +118,14 @@ static void open_link(struct mq_consumer *t, struct mq_link *l) {
 
 // RabbitMQ closed the channel.
 static void lose_link(struct mq_consumer *t, struct mq_link *l, const struct err *why) {
-    // Declaring met a queue that is declared otherwise: it is taken as it is. Or that is gone again: it is made.
-    bool other = !l->ready && why->code == ERR_CONFLICT && !l->passive;
-    l->passive = other || (l->passive && why->code != ERR_NOT_FOUND);
+    bool at_once = mq_link_learn(l, why);
+    enum mq_probe probe = l->probe;
+    bool probed = at_once && l->trigger && probe != MQ_PROBE_NEEDED;
     t->channels[l->channel] = NULL;
+    if (probed) l->probe = MQ_PROBE_NEEDED; // this channel consumed nothing
     mq_link_shut(l, &t->out);
-    if (!other) {
-        plan_link(t, l, "a consumer's channel is lost", why->text);
-        return;
-    }
-    log_warn("queue", "a queue exists with other arguments and is used as it is", LOG_STR("queue", l->queue),
-             LOG_STR("broker", why->text));
+    if (probed) l->probe = probe;
+    if (!at_once) plan_link(t, l, "a consumer's channel is lost", why->text);
 }
 
 static void send_channel_close(struct mq_consumer *t, amqp_channel_t channel) {
@@ -168,8 +172,9 @@ static void tend_link(struct mq_consumer *t, struct mq_link *l, int64_t now_ns) 
     int rc = mq_link_retune(l, &t->conn, now_ns, &t->why_lost);
     if (rc == 0) rc = mq_link_watch(l, &t->conn, now_ns, &t->why_lost);
     if (rc || !l->stuck) return;
-    bool was_ready = l->ready;
+    bool was_ready = l->ready && !l->refused;
     close_channel(t, l);
+    if (was_ready) l->replaced++;
     if (was_ready)
         log_warn("queue", "a consumer got nothing while its queue has messages; replacing it", LOG_STR("queue", l->queue));
     else plan_link(t, l, "cannot consume from a queue", "RabbitMQ does not answer");
@@ -186,6 +191,7 @@ static void handle_method(struct mq_consumer *t, struct mq_link *l, const amqp_f
         log_warn("queue", "RabbitMQ cancelled a consumer (queue deleted or moved); starting it again",
                  LOG_STR("queue", l->queue));
         close_channel(t, l);
+        l->retry_ns = retry_at(t, 1);
         return;
     case AMQP_CHANNEL_CLOSE_METHOD:
         mq_conn_closed_by_peer(&t->conn, frame, &err);
@@ -254,6 +260,7 @@ static void run_commands(struct mq_consumer *t) {
             break;
         case MQ_SETTLE: settle(t, cmd); break;
         case MQ_PAUSE: pause_link(t, cmd->link); break;
+        case MQ_LOOK: (void)mq_link_look(cmd->link, &t->conn, &t->out, &t->why_lost); break;
         case MQ_UNSUBSCRIBE: unsubscribe(t, cmd->link); break;
         }
         free(cmd->settles);

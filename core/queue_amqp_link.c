@@ -6,19 +6,22 @@
 #include <unistd.h>
 
 #include "core/base/clock.h"
+#include "core/base/log.h"
 #include "core/queue_amqp_message.h"
 
 #define BATCH_FIRST 16
 #define BATCH_MAX 256
 #define QUIET_CHECK_MS 15000
 #define SUSPECT_CHECK_MS 2000
+#define REPLACED_MAX 4 // doublings of the quiet time
 #define RETUNE_MS 1000
 #define OPEN_MS 20000 // for an answer
 #define ACK_SHARE 16     // of the prefetch: acks that may be held back
 #define ACK_BATCH_MAX 100
 #define ACK_HOLD_NS (2 * NS_PER_MS)
 #define ACK_GAP_NS (20 * NS_PER_MS) // for acks behind an event that still runs
-#define BODY_MAX (512u * 1024 * 1024) // more than RabbitMQ can be told to take
+#define PROBE_TYPE "weir-probe" // a queue type that there is not: RabbitMQ's refusal names the one that the queue has
+#define IS_STREAM "current is 'stream'"
 
 struct mq_notice *mq_notice_new(enum mq_notice_kind kind, void *owner) {
     struct mq_notice *n = mem_zalloc(sizeof *n);
@@ -43,6 +46,7 @@ void mq_notice_free(struct mq_notice *n) {
         }
         free(n->msgs);
     }
+    free(n->look);
     free(n);
 }
 
@@ -56,11 +60,33 @@ struct mq_link *mq_link_new(struct str function, size_t credit, size_t credit_by
     return l;
 }
 
+char *mq_foreign_queue_name(const struct mq_foreign *from) {
+    if (from->exchange.len == 0) return mem_strndup(from->queue);
+    return mem_printf("weir.trigger.%.*s", STR_ARG(from->trigger));
+}
+
+struct mq_link *mq_link_new_foreign(const struct mq_foreign *from, struct str function, size_t credit, size_t credit_bytes,
+                                    void *owner) {
+    struct mq_link *l = mq_link_new(function, credit, credit_bytes, owner);
+    free(l->queue);
+    l->queue = mq_foreign_queue_name(from);
+    l->trigger = mem_strndup(from->trigger);
+    l->shape = mem_strndup(from->shape);
+    if (from->exchange.len) {
+        l->exchange = mem_strndup(from->exchange);
+        l->binding = mem_strndup(from->binding);
+    }
+    l->declares = from->declare || from->exchange.len > 0;
+    l->fixed_prefetch = from->prefetch;
+    return l;
+}
+
 static void drop_delivery(struct mq_link *l) {
     free(l->body);
     l->body = NULL;
     l->deliver = NULL;
     l->properties = NULL;
+    l->skipped_bytes = 0;
 }
 
 void mq_link_free(struct mq_link *l) {
@@ -69,14 +95,28 @@ void mq_link_free(struct mq_link *l) {
     mq_unacked_done(&l->unacked);
     free(l->function);
     free(l->queue);
+    free(l->trigger);
+    free(l->shape);
+    free(l->exchange);
+    free(l->binding);
     free(l);
 }
 
-static uint16_t wanted_prefetch(const struct mq_link *l) {
-    if (l->credit_bytes == 0 || l->average_bytes < 1) return (uint16_t)l->credit;
-    double fit = (double)l->credit_bytes / l->average_bytes;
-    if (fit < 1) return 1;
-    return fit < (double)l->credit ? (uint16_t)fit : (uint16_t)l->credit;
+static size_t least_of(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
+static uint16_t wanted_prefetch(struct mq_link *l, int64_t now_ns) {
+    size_t most = l->credit;
+    if (l->fixed_prefetch) most = least_of(most, l->fixed_prefetch);
+    if (l->credit_bytes && l->average_bytes >= 1) {
+        double fit = (double)l->credit_bytes / l->average_bytes;
+        most = fit < 1 ? 1 : fit < (double)most ? (size_t)fit : most;
+    }
+    if (l->trigger && !l->fixed_prefetch)
+        most = l->prefetch == 0 ? least_of(most, MQ_PACE_FIRST)
+                                : mq_pace_next(&l->pace, l->prefetch, most, l->unacked.waiting, l->settled, now_ns);
+    return (uint16_t)most;
 }
 
 #define TAG_BYTES 64
@@ -88,8 +128,9 @@ static int send(struct mq_link *l, struct mq_conn *c, amqp_method_number_t id, v
     return mq_conn_sent(c, amqp_send_method(c->state, l->channel, id, method), err);
 }
 
-static int start_consumer(struct mq_link *l, struct mq_conn *c, struct err *err) {
-    l->prefetch = wanted_prefetch(l);
+static int start_consumer(struct mq_link *l, struct mq_conn *c, size_t prefetch, struct err *err) {
+    l->prefetch = (uint16_t)prefetch;
+    l->tuning = MQ_TUNED;
     l->consumer_number++;
     char tag[TAG_BYTES];
     format_tag(l, tag);
@@ -109,16 +150,61 @@ static int send_declare(struct mq_link *l, struct mq_conn *c, bool passive, stru
     return send(l, c, AMQP_QUEUE_DECLARE_METHOD, &declare, err);
 }
 
+// Sent after the declaration has found the queue or made it. Never makes one: there is no such type.
+static int send_probe(struct mq_link *l, struct mq_conn *c, struct err *err) {
+    amqp_table_entry_t type = {amqp_cstring_bytes("x-queue-type"),
+                               {AMQP_FIELD_KIND_UTF8, {.bytes = amqp_cstring_bytes(PROBE_TYPE)}}};
+    amqp_queue_declare_t declare = {.queue = amqp_cstring_bytes(l->queue), .durable = 1, .arguments = {1, &type}};
+    return send(l, c, AMQP_QUEUE_DECLARE_METHOD, &declare, err);
+}
+
+static int send_bind(struct mq_link *l, struct mq_conn *c, struct err *err) {
+    if (!l->exchange) return 0;
+    amqp_queue_bind_t bind = {.queue = amqp_cstring_bytes(l->queue),
+                              .exchange = amqp_cstring_bytes(l->exchange),
+                              .routing_key = amqp_cstring_bytes(l->binding)};
+    return send(l, c, AMQP_QUEUE_BIND_METHOD, &bind, err);
+}
+
 int mq_link_open(struct mq_link *l, struct mq_conn *c, amqp_channel_t channel, struct err *err) {
-    if (strlen(l->queue) > 255) return err_set(err, ERR_INVALID, "the function's name is too long for a queue's name");
+    if (strlen(l->queue) > 255) return err_set(err, ERR_INVALID, "the queue's name is longer than AMQP allows (255 bytes)");
     l->channel = channel;
     l->open = true;
     l->ready = l->asked = l->suspect = l->stuck = false;
+    l->tuning = MQ_TUNED;
+    if (l->why.code == ERR_TOO_LARGE) l->why = (struct err){0}; // if the message is still there, it comes again
     l->quiet_ns = clock_mono_ns();
     amqp_channel_open_t open = {.out_of_band = amqp_empty_bytes};
     int rc = send(l, c, AMQP_CHANNEL_OPEN_METHOD, &open, err);
-    if (rc == 0) rc = send_declare(l, c, l->passive, err);
-    return rc ? rc : start_consumer(l, c, err);
+    if (rc == 0) rc = send_declare(l, c, l->passive || (l->trigger && !l->declares), err);
+    if (rc == 0 && l->trigger && l->probe == MQ_PROBE_NEEDED) return send_probe(l, c, err);
+    if (rc == 0) rc = send_bind(l, c, err);
+    return rc ? rc : start_consumer(l, c, wanted_prefetch(l, l->quiet_ns), err);
+}
+
+// What the refusal says when the probe was asked for; true: go on at once.
+static bool learn_from_probe(struct mq_link *l, const struct err *why) {
+    if (why->code == ERR_CONFLICT && strstr(why->text, PROBE_TYPE)) {
+        l->refused = strstr(why->text, IS_STREAM) != NULL;
+        if (!l->refused) l->probe = MQ_PROBE_DONE;
+        return !l->refused;
+    }
+    if (why->code != ERR_DENIED || (l->declares && !l->passive)) return false;
+    l->probe = MQ_PROBE_DENIED;
+    return true;
+}
+
+bool mq_link_learn(struct mq_link *l, const struct err *why) {
+    l->refused = false;
+    if (l->trigger && l->probe == MQ_PROBE_NEEDED && learn_from_probe(l, why)) return true;
+    // Declaring met a queue that is declared otherwise: it is taken as it is. Or that is gone again: it is made.
+    bool declared = !l->trigger || l->declares;
+    bool other = declared && !l->ready && why->code == ERR_CONFLICT && !l->passive && !l->refused;
+    l->passive = other || (l->passive && why->code != ERR_NOT_FOUND);
+    if (other)
+        log_warn("queue", "a queue exists with other arguments and is used as it is", LOG_STR("queue", l->queue),
+                 LOG_STR("broker", why->text));
+    return other;
 }
 
 void mq_link_flush(struct mq_link *l, struct mq_list *out) {
@@ -142,9 +228,13 @@ static void complete_delivery(struct mq_link *l, struct mq_conn *c, struct mq_li
     struct mq_message_origin from = {
         .function = str_of(l->function),
         .queue = str_of(l->queue),
+        .vhost = str_of(c->url->at.vhost),
         .exchange = mq_str(d->exchange),
         .routing_key = mq_str(d->routing_key),
         .redelivered = d->redelivered,
+        .foreign = l->trigger != NULL,
+        .trigger = str_of(l->trigger),
+        .shape = str_of(l->shape),
     };
     struct queue_msg *m = next_in_batch(l);
     mq_message_read(&from, l->properties, TAKE_PTR(l->body), l->body_bytes, m);
@@ -157,15 +247,37 @@ static void complete_delivery(struct mq_link *l, struct mq_conn *c, struct mq_li
     if (l->batch->count >= BATCH_MAX) mq_link_flush(l, out);
 }
 
+// A body that is too large is not taken. Its message stays unacknowledged, in the way of nothing but the prefetch.
+static void skip_delivery(struct mq_link *l, uint64_t bytes) {
+    mq_unacked_add(&l->unacked, l->deliver->delivery_tag);
+    err_set(&l->why, ERR_TOO_LARGE, "a message of %llu bytes in queue %s is larger than %u; it waits there: move it away",
+            (unsigned long long)bytes, l->queue, MQ_BODY_MAX);
+    log_error("queue", "a message is too large to be consumed", LOG_STR("why", l->why.text));
+    drop_delivery(l);
+    l->skipped_bytes = bytes;
+}
+
+// A stream that could not be told by the probe: each of its messages says where it stands in it.
+static bool is_of_stream(const struct mq_link *l, const amqp_basic_properties_t *p) {
+    if (l->probe != MQ_PROBE_DENIED || !(p->_flags & AMQP_BASIC_HEADERS_FLAG)) return false;
+    for (int i = 0; i < p->headers.num_entries; i++)
+        if (str_is(mq_str(p->headers.entries[i].key), "x-stream-offset")) return true;
+    return false;
+}
+
 static void begin_body(struct mq_link *l, const amqp_frame_t *frame) {
-    if (frame->payload.properties.body_size > BODY_MAX) { // cannot be: then the frames are not what we think
-        drop_delivery(l);
-        return;
-    }
+    uint64_t bytes = frame->payload.properties.body_size;
     l->properties = frame->payload.properties.decoded;
-    l->body_bytes = (size_t)frame->payload.properties.body_size;
-    l->body_got = 0;
-    l->body = mem_alloc(l->body_bytes);
+    if (is_of_stream(l, l->properties)) {
+        l->refused = l->stuck = true; // the thread closes the channel
+        drop_delivery(l);
+    } else if (bytes > MQ_BODY_MAX) {
+        skip_delivery(l, bytes);
+    } else {
+        l->body_bytes = (size_t)bytes;
+        l->body_got = 0;
+        l->body = mem_alloc(l->body_bytes);
+    }
 }
 
 static void add_body(struct mq_link *l, amqp_bytes_t part) {
@@ -175,27 +287,52 @@ static void add_body(struct mq_link *l, amqp_bytes_t part) {
     l->body_got += n;
 }
 
-static void handle_count(struct mq_link *l, uint32_t ready) {
-    if (!l->asked) return; // the answer to the opening
-    l->asked = false;
-    l->stuck = l->suspect && ready > 0; // twice: the first may have come in just now
-    l->suspect = ready > 0;
+static void answer_looks(struct mq_link *l, struct mq_list *out) {
+    for (; l->looks > 0; l->looks--) {
+        struct mq_notice *n = mq_notice_new(MQ_LOOKED, l->owner);
+        n->look = mem_zalloc(sizeof *n->look);
+        *n->look = (struct mq_look){
+            .up = l->open && l->ready,
+            .paused = l->paused,
+            .why = l->why,
+            .ready = l->ready_count,
+            .consumers = l->consumers,
+            .in_flight = l->unacked.waiting,
+            .prefetch = l->prefetch,
+        };
+        mq_list_add(out, &n->item);
+    }
 }
 
-static void handle_method(struct mq_link *l, const amqp_frame_t *frame) {
+static void handle_count(struct mq_link *l, const amqp_queue_declare_ok_t *ok, struct mq_list *out) {
+    l->ready_count = ok->message_count;
+    l->consumers = ok->consumer_count;
+    if (l->ready) answer_looks(l, out);
+    if (!l->asked) return; // the answer to the opening, or to a look
+    l->asked = false;
+    l->stuck = l->suspect && l->ready_count > 0; // twice: the first may have come in just now
+    l->suspect = l->ready_count > 0;
+}
+
+static void handle_method(struct mq_link *l, const amqp_frame_t *frame, struct mq_list *out) {
     const void *decoded = frame->payload.method.decoded;
     switch (frame->payload.method.id) {
     case AMQP_BASIC_DELIVER_METHOD:
         drop_delivery(l);
         l->deliver = decoded;
         l->suspect = false;
+        l->replaced = 0;
         return;
     case AMQP_QUEUE_DECLARE_OK_METHOD:
-        handle_count(l, ((const amqp_queue_declare_ok_t *)decoded)->message_count);
+        handle_count(l, decoded, out);
         return;
     case AMQP_BASIC_CONSUME_OK_METHOD:
         l->ready = true;
         l->failures = 0;
+        if (l->why.code != ERR_TOO_LARGE) l->why = (struct err){0};
+        return;
+    case AMQP_BASIC_CANCEL_OK_METHOD:
+        if (l->tuning == MQ_TUNING_STOPS) l->tuning = MQ_TUNING_STOPPED;
         return;
     default: return; // the other answers say nothing new
     }
@@ -203,7 +340,13 @@ static void handle_method(struct mq_link *l, const amqp_frame_t *frame) {
 
 void mq_link_frame(struct mq_link *l, struct mq_conn *c, const amqp_frame_t *frame, struct mq_list *out) {
     if (frame->frame_type == AMQP_FRAME_METHOD) {
-        handle_method(l, frame);
+        handle_method(l, frame, out);
+        return;
+    }
+    if (l->skipped_bytes && frame->frame_type == AMQP_FRAME_BODY) {
+        size_t n = frame->payload.body_fragment.len;
+        l->skipped_bytes -= n < l->skipped_bytes ? n : l->skipped_bytes;
+        amqp_maybe_release_buffers_on_channel(c->state, l->channel);
         return;
     }
     if (!l->deliver) return;
@@ -218,6 +361,7 @@ static int send_ack(struct mq_link *l, struct mq_conn *c, uint64_t tag, bool mul
 
 int mq_link_settle(struct mq_link *l, struct mq_conn *c, const struct mq_settle *settles, size_t count, struct err *err) {
     int rc = 0;
+    l->settled += count;
     const uint64_t mask = (UINT64_C(1) << MQ_EPOCH_SHIFT) - 1;
     for (size_t i = 0; i < count; i++) {
         const struct mq_settle *s = &settles[i];
@@ -272,13 +416,20 @@ int64_t mq_link_acks_due_ns(const struct mq_link *l) {
 }
 
 void mq_link_shut(struct mq_link *l, struct mq_list *out) {
-    if (!l->open) return;
-    l->open = false;
+    if (!l->open) {
+        answer_looks(l, out);
+        return;
+    }
+    bool probing = l->trigger && l->probe == MQ_PROBE_NEEDED; // nothing was consumed
+    l->open = l->ready = false;
+    l->probe = MQ_PROBE_NEEDED;
     drop_delivery(l);
     mq_link_flush(l, out);
+    answer_looks(l, out);
     l->told += l->unacked.held;
     l->held_ns = l->gap_ns = 0;
     mq_unacked_done(&l->unacked);
+    if (probing) return;
     l->epoch++;
     mq_list_add(out, &mq_notice_new(MQ_LOST, l->owner)->item);
 }
@@ -295,25 +446,47 @@ int mq_link_pause(struct mq_link *l, struct mq_conn *c, struct err *err) {
     l->paused = true;
     if (!l->open) return 0;
     int rc = mq_link_send_acks(l, c, clock_mono_ns(), true, err);
-    return rc ? rc : stop_consumer(l, c, err);
+    return rc || l->tuning != MQ_TUNED ? rc : stop_consumer(l, c, err);
 }
 
 int mq_link_cancel(struct mq_link *l, struct mq_conn *c, struct err *err) {
     int rc = mq_link_send_acks(l, c, clock_mono_ns(), true, err);
-    if (rc == 0 && !l->paused) rc = stop_consumer(l, c, err);
+    if (rc == 0 && !l->paused && l->tuning == MQ_TUNED) rc = stop_consumer(l, c, err);
     // Tag 0 and multiple: all that the channel holds.
     if (rc == 0 && l->unacked.waiting > 0) rc = mq_conn_sent(c, amqp_basic_nack(c->state, l->channel, 0, 1, 1), err);
     return rc;
 }
 
+static int restart_consumer(struct mq_link *l, struct mq_conn *c, int64_t now_ns, struct err *err) {
+    size_t want = wanted_prefetch(l, now_ns), out = l->unacked.waiting;
+    size_t room = out < l->credit ? least_of(want, l->credit - out) : 0;
+    if (room == 0 || (room * 2 <= want && want > 1)) return 0;
+    return start_consumer(l, c, room, err);
+}
+
 int mq_link_retune(struct mq_link *l, struct mq_conn *c, int64_t now_ns, struct err *err) {
-    unsigned want = wanted_prefetch(l), now = l->prefetch;
+    if (!l->ready || l->tuning == MQ_TUNING_STOPS) return 0;
+    if (l->tuning == MQ_TUNING_STOPPED) return restart_consumer(l, c, now_ns, err);
+    unsigned want = wanted_prefetch(l, now_ns), now = l->prefetch;
     bool fits = want < now * 2 && now < want * 2;
-    if (!l->ready || fits || want == now || now_ns < l->retune_ns) return 0;
+    if (fits || want == now || now_ns < l->retune_ns) return 0;
     l->retune_ns = now_ns + RETUNE_MS * NS_PER_MS;
     // RabbitMQ gives a prefetch to a consumer when it starts, so it takes a new one; the channel keeps what is unsettled.
-    int rc = stop_consumer(l, c, err);
-    return rc ? rc : start_consumer(l, c, err);
+    l->tuning = MQ_TUNING_STOPS;
+    return stop_consumer(l, c, err);
+}
+
+int mq_link_look(struct mq_link *l, struct mq_conn *c, struct mq_list *out, struct err *err) {
+    l->looks++;
+    if (l->open && l->ready && !c->lost) return send_declare(l, c, true, err);
+    answer_looks(l, out);
+    return 0;
+}
+
+// Longer for one that was replaced and still gets nothing: it may be meant to wait (a single active consumer elsewhere).
+static int64_t quiet_limit_ms(const struct mq_link *l) {
+    if (l->suspect) return SUSPECT_CHECK_MS;
+    return (int64_t)QUIET_CHECK_MS << (l->replaced < REPLACED_MAX ? l->replaced : REPLACED_MAX);
 }
 
 int mq_link_watch(struct mq_link *l, struct mq_conn *c, int64_t now_ns, struct err *err) {
@@ -322,7 +495,7 @@ int mq_link_watch(struct mq_link *l, struct mq_conn *c, int64_t now_ns, struct e
         if (quiet_ms >= OPEN_MS) l->stuck = true;
         return 0;
     }
-    if (l->unacked.waiting > 0 || l->deliver || quiet_ms < (l->suspect ? SUSPECT_CHECK_MS : QUIET_CHECK_MS)) return 0;
+    if (l->unacked.waiting > 0 || l->deliver || quiet_ms < quiet_limit_ms(l)) return 0;
     l->quiet_ns = now_ns;
     l->asked = true;
     return send_declare(l, c, true, err);

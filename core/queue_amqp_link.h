@@ -12,12 +12,35 @@
 
 #include "core/queue_amqp_conn.h"
 #include "core/queue_amqp_consumer.h"
+#include "core/queue_amqp_pace.h"
 #include "core/queue_amqp_unacked.h"
+
+// What a foreign queue was found to be. It is looked at on a channel of its own before it is consumed: a stream would take
+// the consumer, but never lets go of a message that was acknowledged.
+enum mq_probe {
+    MQ_PROBE_NEEDED,
+    MQ_PROBE_DONE,
+    MQ_PROBE_DENIED, // no permission; a stream is known by its messages then
+};
+// A change of prefetch: RabbitMQ gives it to a consumer when it starts.
+enum mq_tuning {
+    MQ_TUNED,
+    MQ_TUNING_STOPS, // asked the consumer to end
+    MQ_TUNING_STOPPED,  // it has: a new one starts when it fits in the credit beside what is still unsettled
+};
 
 struct mq_link {
     struct mq_link *next; // in the thread's list
     void *owner;
     char *function, *queue;
+    // A foreign queue; trigger is NULL for one of ours. exchange and binding: it is declared and bound to that.
+    char *trigger, *shape, *exchange, *binding;
+    bool declares;            // the queue is made when it is not there
+    enum mq_probe probe;
+    bool refused;             // it is a stream
+    uint16_t fixed_prefetch;  // 0: follows what is settled
+    struct mq_pace pace;
+    size_t settled;           // acks and releases that came in, ever
     size_t credit, credit_bytes;
     bool open;                // a channel is in use
     bool ready;               // and RabbitMQ has said that it consumes
@@ -26,6 +49,11 @@ struct mq_link {
     amqp_channel_t channel;   // while open
     uint16_t epoch;
     uint16_t prefetch;
+    enum mq_tuning tuning;
+    uint64_t ready_count, consumers; // in its queue, at the last look
+    size_t looks;             // MQ_LOOK commands that wait for an answer
+    unsigned replaced;        // for being stuck, in a row
+    struct err why;           // it is not consuming; code 0: it is
     unsigned consumer_number; // makes the consumer tag unique on the channel
     unsigned failures;        // to open, in a row
     int64_t retry_ns;         // not opened before
@@ -45,6 +73,7 @@ struct mq_link {
     const amqp_basic_properties_t *properties;
     char *body;
     size_t body_bytes, body_got;
+    uint64_t skipped_bytes;   // still to come of a body that is too large
 };
 
 void mq_link_free(struct mq_link *l);
@@ -64,11 +93,17 @@ void mq_link_shut(struct mq_link *l, struct mq_list *out);
 int mq_link_pause(struct mq_link *l, struct mq_conn *c, struct err *err);
 // No more deliveries, and what is unsettled goes back. The channel has to live on for a while, see the consumer's thread.
 int mq_link_cancel(struct mq_link *l, struct mq_conn *c, struct err *err) must_use;
-// Consumes with another prefetch when messages turned out to be much bigger or smaller than credit_bytes allows for.
+// Consumes with another prefetch when messages turned out to be much bigger or smaller than credit_bytes allows for, or its
+// consumer much faster or slower. Never more than credit is unsettled.
 int mq_link_retune(struct mq_link *l, struct mq_conn *c, int64_t now_ns, struct err *err) must_use;
 // When it is quiet for long and all credit is free: asks how many messages its queue has. Two looks that found some while
 // nothing came make it `stuck`; so does an opening that gets no answer.
 int mq_link_watch(struct mq_link *l, struct mq_conn *c, int64_t now_ns, struct err *err) must_use;
+
+// RabbitMQ closed its channel for that reason. True: open it again at once (it knows more now); false: later.
+bool mq_link_learn(struct mq_link *l, const struct err *why) must_use;
+// For MQ_LOOK: asks for the queue's figures; the answer is an MQ_LOOKED in `out`, at once when there is no channel.
+int mq_link_look(struct mq_link *l, struct mq_conn *c, struct mq_list *out, struct err *err);
 
 struct mq_notice *mq_notice_new(enum mq_notice_kind kind, void *owner) must_use;
 void mq_notice_free(struct mq_notice *n); // with the events that nobody took

@@ -133,8 +133,8 @@ static void test_raw_message(void **state) {
     assert_true(str_is(ev->f.content_type, "application/json"));
     assert_true(str_is(ev->f.source_kind, "amqp"));
     assert_true(str_eq(ev->f.function, fn));
-    cleanup_free char *at = mem_printf("{\"exchange\":\"\",\"routing_key\":\"weir.fn.%.*s\",\"queue\":\"weir.fn.%.*s\"}",
-                                       STR_ARG(fn), STR_ARG(fn));
+    cleanup_free char *at = mem_printf("{\"queue\":\"weir.fn.%.*s\",\"exchange\":\"\",\"routingKey\":\"weir.fn.%.*s\",\"redelivered\":false,"
+                                       "\"timestamp\":1700000000000}", STR_ARG(fn), STR_ARG(fn));
     assert_true(str_is(ev->f.source_at, at));
     assert_header(ev, "content-type", "application/json");
     assert_header(ev, "correlation-id", "c-1");
