@@ -26,13 +26,16 @@ class TriggerBench(Bench):
             w.deploy("records", "records")
             w.deploy("echo", "echo")
 
+    def add_trigger(self, weir, function, **settings):
+        return weir.call("POST", "/v1/triggers", {"function": function, "kind": "amqp", "settings": {
+            "url": self.url, "queue": self.queue, **settings}})["name"]
+
     def drain_trigger(self, function, payload, **settings):
         with self.weir() as w:
             w.invoke(function, payload)
             done = w.metric("weir_events_ok_total", function=function)
             observer = self.observe()
-            name = w.call("POST", "/v1/triggers", {"function": function, "kind": "amqp", "settings": {
-                "url": self.url, "queue": self.queue, **settings}})["name"]
+            name = self.add_trigger(w, function, **settings)
             rate = self.rate(observer)
             w.wait_metric("weir_events_ok_total", done + self.count, 30, function=function)
             w.call("DELETE", f"/v1/triggers/{name}")

@@ -34,7 +34,7 @@ class Weir:
 
     def __enter__(self):
         argv = [tools.WEIR, "serve", "--listen", f"127.0.0.1:{self.port}", "--data", self.data, "--log-level", "warn",
-                *self.options]
+                "--runtimes", tools.ROOT / "runtimes", *self.options]
         # Its instances get the interpreter that this path names: the one that the competitors run on.
         self.child = tools.spawn(argv, log="weir", env={"PATH": tools.PLAIN_PATH, "HOME": "/tmp", "LANG": "C.UTF-8"})
         tools.wait_for("weir serve", self._ready, 30)
