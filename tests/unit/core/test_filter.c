@@ -305,6 +305,28 @@ static void test_bodies_that_are_no_objects(void **state) {
     yes("{\"topic\":[\"orders\"]}", "{\"a\":1");
 }
 
+// What docs/filters.md shows.
+static void test_examples_of_the_manual(void **state) {
+    (void)state;
+    const char *both = "{\"key\":[{\"prefix\":\"k\"}],\"$or\":[{\"key\":[{\"suffix\":\"1\"}]}]}";
+    yes(both, "");
+    no("{\"key\":[{\"prefix\":\"k\"}],\"$or\":[{\"key\":[{\"suffix\":\"2\"}]}]}", "");
+    const char *paid = "{\"body\":{\"status\":[\"paid\"],\"country\":[\"DE\",\"FR\"]},\"key\":[{\"anything-but\":{\"prefix\":\"loadtest-\"}}]}";
+    yes(paid, "{\"status\":\"paid\",\"country\":\"FR\"}");
+    no(paid, "{\"status\":\"paid\",\"country\":\"IT\"}");
+    assert_false(matches_record(paid, record("kafka", KAFKA_AT, "loadtest-1", STR_LIT("{\"status\":\"paid\",\"country\":\"FR\"}"))));
+    const char *large = "{\"$or\":[{\"headers\":{\"priority\":[{\"numeric\":[\">=\",8]}]}},{\"body\":{\"amount\":[{\"numeric\":[\">=\",1000]}]}}]}";
+    yes(large, "{\"amount\":1000}");
+    no(large, "{\"amount\":999}");
+    yes("{\"key\":[{\"exists\":true}],\"body\":[{\"exists\":true}]}", "x");
+    assert_true(matches_record("{\"routing_key\":[{\"wildcard\":\"order.*.eu\"}]}",
+                               record("amqp", "{\"queue\":\"q\",\"exchange\":\"e\",\"routingKey\":\"order.new.eu\"}", "", STR_LIT(""))));
+    const char *log = "{\"body\":[{\"wildcard\":\"* ERROR *\"},{\"prefix\":\"panic:\"}]}";
+    yes(log, "10:00 ERROR disk");
+    yes(log, "panic: disk");
+    no(log, "10:00 INFO disk");
+}
+
 static void test_errors(void **state) {
     (void)state;
     static const struct {
@@ -399,6 +421,7 @@ int main(void) {
         cmocka_unit_test(test_headers),
         cmocka_unit_test(test_null_keys_and_tombstones),
         cmocka_unit_test(test_bodies_that_are_no_objects),
+        cmocka_unit_test(test_examples_of_the_manual),
         cmocka_unit_test(test_errors),
         cmocka_unit_test(test_caps),
     };
