@@ -124,9 +124,17 @@ static bool is_full(const struct intake *in) {
     return in->gate.ready >= in->b->batch || (in->gate.ready && in->gate.ready_bytes >= bytes_of_call(in));
 }
 
-static bool window_is_over(struct intake *in) {
+static int64_t waited_ms(struct intake *in) {
     if (in->ready_since_ns == 0) in->ready_since_ns = loop_now_ns(in->c.loop);
-    return loop_now_ns(in->c.loop) - in->ready_since_ns >= in->b->window_ms * NS_PER_MS;
+    return (loop_now_ns(in->c.loop) - in->ready_since_ns) / NS_PER_MS;
+}
+
+// A call that is not full: when somebody is idle. When nobody ever is, as there is always something else to run, in its turn.
+static bool may_go_unfilled(struct intake *in) {
+    int64_t waited = waited_ms(in);
+    if (waited < in->b->window_ms) return false;
+    if (in->c.has_room(in->c.arg)) return true;
+    return waited >= in->b->window_ms + INTAKE_PATIENCE_MS && !in->c.is_waiting(in->c.arg, in);
 }
 
 static void run_again(struct intake *in, struct delivery *d) {
@@ -145,11 +153,12 @@ static struct delivery *take_due(struct intake *in) {
 static void run_all(struct intake *in) {
     struct delivery *d;
     while ((d = take_due(in))) run_again(in, d);
-    size_t before = in->gate.waiting;
-    while (gate_has_suspects(&in->gate) || is_full(in)) run_next(in);
-    if (in->gate.waiting != before) in->ready_since_ns = 0;
+    while (gate_has_suspects(&in->gate) || is_full(in)) {
+        run_next(in);
+        in->ready_since_ns = 0;
+    }
     if (in->gate.ready == 0) in->ready_since_ns = 0;
-    else if (window_is_over(in) && in->c.has_room(in->c.arg)) run_next(in);
+    else if (may_go_unfilled(in)) run_next(in);
 }
 
 // Records that have not failed first: they say more.
@@ -170,8 +179,9 @@ static void arm_timer(struct intake *in) {
     if (!is_closed(in)) {
         int64_t at_ms = breaker_next_ms(&in->breaker, now_ms(in));
         if (at_ms) delay_ms = at_ms - now_ms(in) + 1;
-    } else if (in->gate.ready && !window_is_over(in)) {
-        delay_ms = in->b->window_ms - (loop_now_ns(in->c.loop) - in->ready_since_ns) / NS_PER_MS;
+    } else if (in->gate.ready) {
+        int64_t waited = waited_ms(in);
+        delay_ms = waited < in->b->window_ms ? in->b->window_ms - waited : INTAKE_PATIENCE_MS;
     }
     if (delay_ms > 0) timer_start(in->timer, delay_ms);
 }
@@ -263,6 +273,9 @@ bool intake_handout(struct intake *in, struct delivery *d) {
         else back_to_gate(in, d);
         return true;
     }
+    const struct ev_fields *f = &d->ev->f;
+    if (f->attempt == 0)
+        metrics_observe(in->c.metrics, METRIC_WAIT_SECONDS, f->function, (double)(clock_unix_ms() - f->accepted_ms) / 1e3);
     return d->batch && !render(in, d);
 }
 

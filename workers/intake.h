@@ -4,7 +4,8 @@
 // Owns: the consumer, the gate, the breaker, the outlet; the records from their arrival until they run or rest, and those that
 //   rest. Flow: record -> too large, delivery limit, filter -> gate -> call (or the record itself, shape raw) -> config.run ->
 //   pool -> intake_handout -> instance -> intake_outcome -> settle -> ack -> the next of its key.
-// Calls: those that are full go at once; one that is not when window_ms has passed and has_room says that it begins at once.
+// Calls: those that are full go at once; one that is not when window_ms has passed and has_room says that it begins at once
+//   (or, behind others' events, when it has waited INTAKE_PATIENCE_MS more).
 //   A call of several that fails charges nobody: its records go back to the gate, where each may join only half as many, until the
 //   failing ones stand alone. One that weir itself could not run rests and goes again whole.
 // Retries: order none: a due letter, and back by the function's own queue. Else in place: the record rests here, unacknowledged,
@@ -17,6 +18,8 @@
 #include "workers/batch.h"
 #include "workers/settle.h"
 
+#define INTAKE_PATIENCE_MS 100
+
 struct intake_config {
     struct loop *loop;
     const struct binding *binding;
@@ -27,6 +30,7 @@ struct intake_config {
     // Takes d, a record (raw) or a call; it comes back by intake_outcome, intake_handout or intake_give_back.
     void (*run)(void *arg, struct delivery *d);
     bool (*has_room)(void *arg);       // what is run now begins at once, or makes the pool grow
+    bool (*is_waiting)(void *arg, const struct intake *in); // something of its own was run and has not begun
     struct delivery *(*take_waiting)(void *arg, struct intake *in); // what was run and has not begun: a list
     void (*on_closed)(void *arg, struct intake *in);  // after intake_close, once; it may be freed in it
     void *arg;

@@ -229,6 +229,13 @@ static bool has_room(void *arg) {
     return true;
 }
 
+static bool is_waiting(void *arg, const struct intake *in) {
+    const struct lane *lane = arg;
+    for (const struct lane_pool *lp = lane->pools; lp; lp = lp->next)
+        if (pool_has_waiting_of(lp->pool, in)) return true;
+    return false;
+}
+
 static struct delivery *take_waiting(void *arg, struct intake *in) {
     struct lane *lane = arg;
     struct delivery *taken = NULL;
@@ -270,6 +277,7 @@ void lane_bind(struct lane *lane, const struct binding *b) {
                                          .max_deliveries = (uint32_t)lane->c->options->max_deliveries.number,
                                          .run = run,
                                          .has_room = has_room,
+                                         .is_waiting = is_waiting,
                                          .take_waiting = take_waiting,
                                          .on_closed = on_intake_closed,
                                          .arg = lane};

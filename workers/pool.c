@@ -222,6 +222,12 @@ bool pool_is_hungry(const struct pool *p) {
     return p->instance_count == 0 || (slow && p->instance_count < p->c.max_instances && count_starting(p) == 0);
 }
 
+bool pool_has_waiting_of(const struct pool *p, const struct intake *in) {
+    for (const struct delivery *d = p->async_waiting; d; d = d->next)
+        if (d->intake == in) return true;
+    return false;
+}
+
 static void on_pump(void *arg) {
     pool_pump(arg);
 }

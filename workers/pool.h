@@ -39,6 +39,7 @@ struct delivery *pool_take_waiting(struct pool *p);
 struct version *pool_version(const struct pool *p);
 // Something that is submitted now begins at once, or is a reason to start an instance.
 bool pool_is_hungry(const struct pool *p);
+bool pool_has_waiting_of(const struct pool *p, const struct intake *in);
 size_t pool_waiting(const struct pool *p);
 size_t pool_in_flight(const struct pool *p);
 size_t pool_instances(const struct pool *p);

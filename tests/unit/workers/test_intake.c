@@ -42,7 +42,7 @@ struct world {
     bool names_failures;     // the function uses batchItemFailures
     bool closed;
     unsigned seed;
-    unsigned last_done[64][8]; // by key and partition: number of the last record that completed, + 1
+    unsigned last_done[65][8]; // by key and partition: number of the last record that completed, + 1
     bool disorder;
     // the sink
     struct sink sink;
@@ -109,7 +109,7 @@ static const struct source_ops source_ops = {.consume = src_consume};
 
 static struct ev *event_of(const struct world *w, size_t i) {
     const struct record *r = &w->records[i];
-    char key[24] = "", at[120], payload[24];
+    char key[24] = "", at[160], payload[32];
     if (r->key) snprintf(key, sizeof key, "key-%u", r->key);
     snprintf(at, sizeof at, "{\"topic\":\"t\",\"partition\":%u,\"offset\":%zu,\"timestamp\":1,\"timestampType\":\"CREATE_TIME\"}",
              r->partition, i);
@@ -169,6 +169,11 @@ static void pool_run(void *arg, struct delivery *d) {
 static bool pool_has_room(void *arg) {
     const struct world *w = arg;
     return !w->waiting && w->running_count < w->instances;
+}
+
+static bool pool_is_waiting(void *arg, const struct intake *in) {
+    (void)in;
+    return ((struct world *)arg)->waiting != NULL;
 }
 
 static struct delivery *pool_take(void *arg, struct intake *in) {
@@ -374,6 +379,7 @@ static void start(struct world *w) {
                                          .max_deliveries = 10,
                                          .run = pool_run,
                                          .has_room = pool_has_room,
+                                         .is_waiting = pool_is_waiting,
                                          .take_waiting = pool_take,
                                          .on_closed = on_closed,
                                          .arg = w};
@@ -529,10 +535,333 @@ static void what_a_lost_connection_brings_again_ends_too(void **state) {
     }
 }
 
+// --- one thing at a time ----------------------------------------------------------------------------------------------
+
+// Turns the world until `cond`; what runs is finished as it comes.
+#define PLAY_UNTIL(w, cond)                                                        \
+    do {                                                                           \
+        int64_t until_ns_ = clock_mono_ns() + 30000 * NS_PER_MS;                   \
+        while (!(cond)) {                                                          \
+            if (clock_mono_ns() > until_ns_) fail_msg("no %s within 30 s", #cond); \
+            deliver(w, 64);                                                        \
+            pump(w);                                                               \
+            finish_one(w);                                                         \
+            loop_turn((w)->loop, 1);                                               \
+        }                                                                          \
+    } while (0)
+
+static json_int_t status_of(const struct world *w, const char *member) {
+    json_t *o = intake_status(w->intake);
+    json_int_t n = json_integer_value(json_object_get(o, member));
+    json_decref(o);
+    return n;
+}
+
+static void add(struct world *w, unsigned key, bool poison) {
+    w->records[w->record_count++] = (struct record){.key = key, .poison = poison, .waiting = true};
+}
+
+static void deliver_all(struct world *w) {
+    size_t before;
+    do {
+        before = w->unacked;
+        deliver(w, 64);
+    } while (w->unacked != before);
+    loop_turn(w->loop, 0);
+}
+
+static void good_records_go_in_full_calls(void **state) {
+    struct world *w = *state;
+    w->instances = 1;
+    for (int i = 0; i < 100; i++) add(w, 1 + (unsigned)i % 20, false);
+    start(w);
+    deliver_all(w);
+    PLAY_UNTIL(w, all_acked(w));
+    assert_int_equal(w->biggest_call, 10);
+    assert_true(w->calls <= 20);
+    assert_int_equal(status_of(w, "ok"), 100);
+    assert_int_equal(status_of(w, "failed"), 0);
+    assert_int_equal(status_of(w, "inFlight"), 0);
+}
+
+static void a_bad_record_is_found_and_only_it_is_charged(void **state) {
+    struct world *w = *state;
+    w->instances = 1;
+    w->binding.batch = 64;
+    for (int i = 0; i < 64; i++) add(w, (unsigned)i % 2 ? 1 + (unsigned)i : 0, i == 37);
+    start(w);
+    deliver_all(w);
+    PLAY_UNTIL(w, all_acked(w));
+    check_ends(w, false);
+    assert_int_equal(w->records[37].runs_alone, RETRIES + 1);
+    assert_int_equal(status_of(w, "failed"), RETRIES + 1);
+    assert_true(w->calls < 30); // by halves: 1 + 2 for each of six levels, and the retries
+    for (size_t i = 0; i < 64; i++) assert_int_equal(w->records[i].completions, i != 37); // nobody ran twice
+}
+
+static void other_keys_go_on_while_one_is_tried_again(void **state) {
+    struct world *w = *state;
+    w->version->settings.backoff_ms[0] = 3600 * 1000;
+    w->binding.batch = 1;
+    add(w, 1, true);
+    for (int i = 0; i < 5; i++) add(w, 1, false);
+    for (int i = 0; i < 5; i++) add(w, 2, false);
+    start(w);
+    PLAY_UNTIL(w, w->records[10].acks);
+    assert_int_equal(status_of(w, "retrying"), 1);
+    assert_int_equal(status_of(w, "parkedKeys"), 1);
+    assert_int_equal(status_of(w, "waiting"), 5);
+    for (int i = 1; i < 6; i++) assert_int_equal(w->records[i].completions, 0);
+    stop(w); // gives all of it back
+    for (int i = 0; i < 6; i++) assert_true(w->records[i].waiting);
+    assert_int_equal(w->unacked, 0);
+}
+
+static void a_call_that_is_not_full_waits_for_its_window(void **state) {
+    struct world *w = *state;
+    w->binding.window_ms = 200;
+    int64_t began_ns = clock_mono_ns();
+    for (int i = 0; i < 4; i++) add(w, 0, false);
+    start(w);
+    PLAY_UNTIL(w, all_acked(w));
+    assert_true(clock_mono_ns() - began_ns >= 190 * NS_PER_MS);
+    assert_int_equal(w->calls, 1);
+    assert_int_equal(w->biggest_call, 4);
+}
+
+static void a_call_that_is_not_full_does_not_wait_for_ever(void **state) {
+    struct world *w = *state;
+    w->instances = 0; // never an idle one
+    add(w, 0, false);
+    start(w);
+    deliver_all(w);
+    assert_null(w->waiting);
+    TURN_UNTIL(w->loop, w->waiting);
+    w->instances = 1;
+    PLAY_UNTIL(w, all_acked(w));
+}
+
+static void a_filter_lets_records_pass_by(void **state) {
+    struct world *w = *state;
+    struct err err = {0};
+    if (filter_parse(STR_LIT("{\"key\":[\"key-1\"]}"), &w->binding.filter, &err)) fail_msg("%s", err.text);
+    for (unsigned i = 0; i < 10; i++) add(w, i % 2, false);
+    start(w);
+    PLAY_UNTIL(w, all_acked(w));
+    for (size_t i = 0; i < 10; i++) assert_int_equal(w->records[i].completions, i % 2);
+    assert_int_equal(status_of(w, "filtered"), 5);
+    assert_true(metrics_get(w->metrics, METRIC_RECORDS_FILTERED, STR_LIT("t")) == 5.0);
+    filter_free(w->binding.filter);
+    w->binding.filter = NULL;
+}
+
+static void a_revoked_partition_is_given_back_and_others_stay(void **state) {
+    struct world *w = *state;
+    w->version->settings.backoff_ms[0] = 3600 * 1000;
+    w->instances = 1;
+    w->binding.batch = 1;
+    for (int i = 0; i < 12; i++) {
+        add(w, 1 + (unsigned)i % 3, i < 2);
+        w->records[i].partition = (unsigned)i % 2;
+    }
+    start(w);
+    PLAY_UNTIL(w, status_of(w, "retrying") == 2); // one of each
+    while (w->running) finish_one(w);
+    loop_turn(w->loop, 0);
+    w->config.on_revoked(w->config.arg, 1);
+    for (size_t i = 0; i < 12; i++) {
+        const struct record *r = &w->records[i];
+        if (r->partition == 1) assert_true(r->acks || r->waiting);
+        else assert_false(r->waiting);
+    }
+    assert_int_equal(status_of(w, "retrying"), 1);
+    PLAY_UNTIL(w, w->records[10].acks && w->records[11].acks);
+}
+
+// The answer of the function is what `result` says, for all calls.
+static void answer_all(struct world *w, const char *result) {
+    while (w->running) {
+        struct delivery *d = w->running;
+        DL_DELETE(w->running, d);
+        w->running_count--;
+        delivery_move(d, DELIVERY_FINISHED);
+        const struct outcome_report r = {.outcome = OUTCOME_OK, .result = str_of(result), .version = 1};
+        intake_outcome(w->intake, d, &r);
+    }
+}
+
+static void an_identifier_of_no_record_fails_the_whole_call(void **state) {
+    struct world *w = *state;
+    static const char *const results[] = {"{\"batchItemFailures\":[{\"itemIdentifier\":\"t-0-99\"}]}",
+                                          "{\"batchItemFailures\":[{\"itemIdentifier\":\"\"}]}",
+                                          "{\"batchItemFailures\":[{\"itemIdentifier\":null}]}", "{\"batchItemFailures\":[{}]}",
+                                          "{\"batchItemFailures\":\"t-0-0\"}"};
+    start(w);
+    for (size_t i = 0; i < array_len(results); i++) {
+        add(w, 0, false);
+        add(w, 0, false);
+        deliver_all(w);
+        pump(w);
+        assert_int_equal(w->running_count, 1);
+        answer_all(w, results[i]);
+        loop_turn(w->loop, 0);
+        assert_int_equal(w->unacked, 2);
+        pump(w);
+        assert_int_equal(w->running_count, 2); // each alone
+        answer_all(w, i % 2 ? "{\"batchItemFailures\":[]}" : "\"all is well, no batchItemFailures\"");
+        assert_int_equal(w->unacked, 0);
+    }
+    assert_int_equal(status_of(w, "failed"), 0);
+}
+
+static void what_weir_itself_could_not_run_goes_again_whole(void **state) {
+    struct world *w = *state;
+    for (int i = 0; i < 6; i++) add(w, 0, false);
+    start(w);
+    deliver_all(w);
+    pump(w);
+    struct delivery *d = w->running;
+    w->running = NULL;
+    w->running_count = 0;
+    delivery_move(d, DELIVERY_FINISHED);
+    const struct outcome_report r = {.outcome = OUTCOME_PLATFORM, .error_type = STR_LIT("CodeUnavailable")};
+    intake_outcome(w->intake, d, &r);
+    assert_int_equal(status_of(w, "retrying"), 1);
+    PLAY_UNTIL(w, all_acked(w));
+    assert_int_equal(w->biggest_call, 6);
+    assert_int_equal(w->calls, 2);
+    assert_int_equal(status_of(w, "failed"), 0);
+}
+
+static void a_record_that_is_too_large_in_its_shape_is_a_letter_that_says_so(void **state) {
+    struct world *w = *state;
+    for (int i = 0; i < 3; i++) add(w, 0, false);
+    w->binding.batch_bytes = 300; // two fit by no means
+    start(w);
+    PLAY_UNTIL(w, all_acked(w));
+    assert_int_equal(w->biggest_call, 1);
+    struct ev_fields f = {.function = STR_LIT("f"), .source_kind = STR_LIT("kafka"), .shape = STR_LIT("scf"),
+                          .source_at = STR_LIT("{\"topic\":\"t\",\"partition\":0,\"offset\":7}")};
+    size_t len = EV_PAYLOAD_MAX - 10;
+    cleanup_free char *payload = mem_alloc(len);
+    memset(payload, '"', len); // two bytes each in JSON
+    f.payload = (struct str){payload, len};
+    w->records[w->record_count++].tag = ++w->next_tag;
+    w->unacked++;
+    struct queue_msg msg = {.tag = w->next_tag, .ev = ev_new(&f), .content = QUEUE_RAW};
+    w->config.on_messages(w->config.arg, &msg, 1);
+    PLAY_UNTIL(w, all_acked(w));
+    assert_true(metrics_get(w->metrics, METRIC_LETTERS_DEAD, STR_LIT("f")) == 1.0);
+    assert_int_equal(w->calls, 3);
+}
+
+// --- the breaker ------------------------------------------------------------------------------------------------------
+
+static bool is_breaker_open(const struct world *w) {
+    return metrics_get(w->metrics, METRIC_BREAKER_OPEN, STR_LIT("t")) == 1.0;
+}
+
+static void the_breaker_stops_what_all_fails_and_starts_again(void **state) {
+    struct world *w = *state;
+    w->binding.breaker = true;
+    w->binding.breaker_share = 0.5;
+    w->binding.batch = 1;
+    w->instances = 4;
+    for (unsigned i = 0; i < 200; i++) add(w, 0, true);
+    start(w);
+    PLAY_UNTIL(w, is_breaker_open(w));
+    while (w->running) finish(w, w->running);
+    size_t calls = w->calls;
+    assert_true(calls < 60);
+    for (int i = 0; i < 20; i++) {
+        deliver_all(w);
+        pump(w);
+        while (w->running) finish(w, w->running);
+    }
+    assert_true(w->calls <= calls + 1); // a probe at most
+    json_t *o = intake_status(w->intake);
+    assert_string_equal(json_string_value(json_object_get(json_object_get(o, "breaker"), "state")), "open");
+    assert_non_null(strstr(json_string_value(json_object_get(o, "why")), "ValueError"));
+    json_decref(o);
+    for (size_t i = 0; i < 200; i++) w->records[i].poison = false; // what the function needs is back
+    PLAY_UNTIL(w, all_acked(w));
+    assert_false(is_breaker_open(w));
+    assert_true(metrics_get(w->metrics, METRIC_BREAKER_OPENED, STR_LIT("t")) == 1.0);
+    struct dead *dead = mem_zalloc(sizeof *dead);
+    count_dead(w, dead);
+    assert_int_equal(dead->count, 0);
+    free(dead);
+}
+
+// --- sinks ------------------------------------------------------------------------------------------------------------
+
+static void a_result_is_sent_before_the_record_is_acknowledged(void **state) {
+    struct world *w = *state;
+    w->binding.on_success = &w->sink;
+    w->binding.batch = 5;
+    w->sink_fails = 1;
+    for (int i = 0; i < 5; i++) add(w, 3, false);
+    add(w, 3, false);
+    start(w);
+    deliver_all(w);
+    pump(w);
+    finish_one(w);
+    TURN_UNTIL(w->loop, w->sink_fails == 0);
+    loop_turn(w->loop, 0);
+    pump(w);
+    assert_int_equal(w->running_count, 0); // the key is held
+    assert_int_equal(w->unacked, 6);
+    PLAY_UNTIL(w, all_acked(w));
+    assert_int_equal(w->sent, 2);
+    assert_int_equal(w->records[0].completions, 1); // the handler is not run again
+    assert_string_equal(w->last_type, "dev.weir.function.result");
+    assert_string_equal(w->last_key, "key-3"); // one record alone
+}
+
+static void a_dead_record_is_sent_after_its_letter(void **state) {
+    struct world *w = *state;
+    w->binding.on_failure = &w->sink;
+    add(w, 2, true);
+    add(w, 2, false);
+    start(w);
+    PLAY_UNTIL(w, all_acked(w));
+    check_ends(w, false);
+    assert_int_equal(w->sent, 1);
+    assert_string_equal(w->last_type, "ValueError");
+    assert_string_equal(w->last_key, "key-2");
+}
+
+static void a_sink_that_fails_for_good_gives_back_at_the_end(void **state) {
+    struct world *w = *state;
+    w->binding.on_success = &w->sink;
+    w->sink_fails = SIZE_MAX;
+    add(w, 0, false);
+    start(w);
+    PLAY_UNTIL(w, outlet_trouble(intake_outlet(w->intake)));
+    stop(w);
+    assert_true(w->records[0].waiting);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(whatever_happens_keys_keep_their_order_and_records_end_once, setup, teardown),
-        cmocka_unit_test_setup_teardown(what_a_lost_connection_brings_again_ends_too, setup, teardown),
+        TEST(good_records_go_in_full_calls),
+        TEST(a_bad_record_is_found_and_only_it_is_charged),
+        TEST(other_keys_go_on_while_one_is_tried_again),
+        TEST(a_call_that_is_not_full_waits_for_its_window),
+        TEST(a_call_that_is_not_full_does_not_wait_for_ever),
+        TEST(a_filter_lets_records_pass_by),
+        TEST(a_revoked_partition_is_given_back_and_others_stay),
+        TEST(an_identifier_of_no_record_fails_the_whole_call),
+        TEST(what_weir_itself_could_not_run_goes_again_whole),
+        TEST(a_record_that_is_too_large_in_its_shape_is_a_letter_that_says_so),
+        TEST(the_breaker_stops_what_all_fails_and_starts_again),
+        TEST(a_result_is_sent_before_the_record_is_acknowledged),
+        TEST(a_dead_record_is_sent_after_its_letter),
+        TEST(a_sink_that_fails_for_good_gives_back_at_the_end),
+        TEST(whatever_happens_keys_keep_their_order_and_records_end_once),
+        TEST(what_a_lost_connection_brings_again_ends_too),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
