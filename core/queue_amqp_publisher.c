@@ -295,33 +295,39 @@ static int nack_verdict(struct mq_publisher *p, const char *queue, struct err *e
     return err_set(err, k->verdict, k->verdict == ERR_BUSY ? "the function's queue is full" : "the queue is not available");
 }
 
-static void handle_unroutable(struct mq_publisher *p, struct mq_request *r) {
-    cleanup_free char *queue = mq_queue_name(r->function);
-    if (r->retried) {
-        struct err err;
-        err_set(&err, ERR_UNAVAILABLE, "RabbitMQ has no queue for the message");
-        settle(p, r, ERR_UNAVAILABLE, &err);
-        return;
-    }
+// Its queue was deleted, or is being made anew: declared again, the message is sent once more.
+static void send_again(struct mq_publisher *p, struct mq_request *r, const char *queue) {
     forget(p, queue);
     r->returned = false;
     r->retried = true;
     mq_list_add(&p->pending, &r->item);
 }
 
+static void handle_unroutable(struct mq_publisher *p, struct mq_request *r, const char *queue) {
+    struct err err;
+    if (r->retried) settle(p, r, err_set(&err, ERR_UNAVAILABLE, "RabbitMQ has no queue for the message"), &err);
+    else send_again(p, r, queue);
+}
+
+static void handle_nack(struct mq_publisher *p, struct mq_request *r, const char *queue) {
+    const struct known *k = find_known(p, queue);
+    bool has_verdict = k && clock_mono_ns() < k->verdict_until_ns; // a queue that was just seen full is not tried again
+    struct err err;
+    if (r->retried || has_verdict) settle(p, r, nack_verdict(p, queue, &err), &err);
+    else send_again(p, r, queue);
+}
+
 static void confirm_one(struct mq_publisher *p, uint64_t tag, bool ok) {
     struct mq_request **slot = &p->ring[tag & (RING - 1)], *r = *slot;
     if (!r) return;
     *slot = NULL;
-    if (!ok) {
-        cleanup_free char *queue = mq_queue_name(r->function);
-        struct err err;
-        settle(p, r, nack_verdict(p, queue, &err), &err);
-    } else if (r->returned) {
-        handle_unroutable(p, r);
-    } else {
+    if (ok && !r->returned) {
         settle(p, r, ERR_OK, NULL);
+        return;
     }
+    cleanup_free char *queue = mq_queue_name(r->function);
+    if (ok) handle_unroutable(p, r, queue);
+    else handle_nack(p, r, queue);
 }
 
 static void confirm(struct mq_publisher *p, uint64_t tag, bool multiple, bool ok) {

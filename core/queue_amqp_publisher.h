@@ -6,7 +6,8 @@
 // Delivery: a request is done with ERR_OK when RabbitMQ confirmed it. ERR_UNAVAILABLE: not connected, connection lost
 //   before the confirm (it may have arrived all the same), memory or disk alarm, refused. ERR_BUSY: refused by a queue
 //   that is full. ERR_TOO_LARGE. ERR_TIMEOUT: a sync event whose deadline passed before it was sent.
-//   A message that no queue takes (its queue was deleted) makes the queue anew and is sent once more.
+//   A message that no queue takes (its queue was deleted), or that its queue refuses, makes the queue anew and is sent once
+//   more before that is said.
 // Threads: the functions on the loop. Blocking: only the thread.
 // Memory: the caller bounds what it submits; the thread keeps it until it is done.
 #ifndef CORE_QUEUE_AMQP_PUBLISHER_H
