@@ -1,98 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // A record that was taken in is in exactly one place: the gate, a call or the pool (run), `rests` or `due` (its next try), or
 // with settle and the outlet. Each of them ends it by delivery_settle or delivery_release, and on_end hears of it.
-// Nothing is run inside a callback: they ask for on_pump, once at the end of the turn.
-#include "workers/intake.h"
+// Nothing is run inside a callback: they ask for intake_pump, once at the end of the turn.
+#include "workers/intake_impl.h"
 
 #include <utlist.h>
 
 #include "core/base/clock.h"
-#include "core/base/log.h"
-#include "dlq/retry.h"
-#include "workers/breaker.h"
-#include "workers/gate.h"
 
-#define CLOSE_LOOK_MS 10
-#define ESTIMATE_SLACK 1.05
-
-// A record, or a call that is to go again whole, until its next try.
-struct rest {
-    struct rest *prev, *next;
-    struct intake *intake;
-    struct delivery *d;
-    struct timer *timer;
-};
-
-struct intake {
-    struct intake_config c;
-    const struct binding *b;
-    struct queue_consumer *consumer; // NULL: closed
-    struct gate gate;
-    struct breaker breaker;
-    struct outlet *outlet;
-    struct rest *rests;
-    struct delivery *due;            // their time has come, but the breaker is not closed
-    size_t rest_count, due_count;
-    size_t open;
-    bool paused, closing, closed;
-    int64_t ready_since_ns;          // records wait in the gate since then; 0: none
-    double expansion;                // bytes that the function gets for one of ev_memory_bytes
-    uint64_t ok, failed, filtered;
-    struct defer pump;
-    struct timer *timer;             // window, probe, the look at the end
-};
-
-static int64_t now_ms(const struct intake *in) {
+int64_t intake_now_ms(const struct intake *in) {
     return loop_now_ns(in->c.loop) / NS_PER_MS;
 }
 
-static void wake(struct intake *in) {
+void intake_wake_up(struct intake *in) {
     loop_defer(in->c.loop, &in->pump);
-}
-
-// --- the breaker ----------------------------------------------------------------------------------------------------
-
-static bool is_closed(const struct intake *in) {
-    return !in->b->breaker || in->breaker.state == BREAKER_CLOSED;
-}
-
-static void tell_breaker(struct intake *in) {
-    struct str name = str_of(in->b->name);
-    bool open = in->breaker.state != BREAKER_CLOSED;
-    metrics_set(in->c.metrics, METRIC_BREAKER_OPEN, name, open);
-    if (in->breaker.state == BREAKER_OPEN) {
-        metrics_add(in->c.metrics, METRIC_BREAKER_OPENED, name, 1);
-        log_warn("breaker", "open: nothing is handed out but probes", LOG_SPAN("trigger", name), LOG_STR("why", in->breaker.why));
-    } else if (!open) {
-        log_info("breaker", "closed: records flow again", LOG_SPAN("trigger", name));
-    }
-    wake(in);
-}
-
-static struct str type_of(const struct outcome_report *r) {
-    if (r->outcome == OUTCOME_OK) return STR_NONE;
-    return r->error_type.len ? r->error_type : str_of(outcome_word(r->outcome));
-}
-
-static void lose_probe(struct intake *in, struct delivery *d) {
-    if (!d->probe) return;
-    d->probe = false;
-    breaker_probe_lost(&in->breaker);
-    wake(in);
-}
-
-// What one record's own attempt says.
-static void judge(struct intake *in, struct delivery *d, const struct outcome_report *r) {
-    bool says = r->outcome == OUTCOME_OK || retry_is_charged(r->outcome);
-    if (!says) {
-        lose_probe(in, d);
-    } else if (d->probe) {
-        d->probe = false;
-        if (breaker_probed(&in->breaker, type_of(r), now_ms(in))) tell_breaker(in);
-        wake(in);
-    } else if (d->ev->f.attempt == 0 && in->b->breaker) {
-        if (breaker_note(&in->breaker, 1, type_of(r), now_ms(in))) tell_breaker(in);
-    }
 }
 
 // --- running --------------------------------------------------------------------------------------------------------
@@ -137,7 +58,7 @@ static bool may_go_unfilled(struct intake *in) {
     return waited >= in->b->window_ms + INTAKE_PATIENCE_MS && !in->c.is_waiting(in->c.arg, in);
 }
 
-static void run_again(struct intake *in, struct delivery *d) {
+void intake_run_again(struct intake *in, struct delivery *d) {
     if (d->batch) in->c.run(in->c.arg, d);
     else run_one(in, d);
 }
@@ -152,7 +73,7 @@ static struct delivery *take_due(struct intake *in) {
 
 static void run_all(struct intake *in) {
     struct delivery *d;
-    while ((d = take_due(in))) run_again(in, d);
+    while ((d = take_due(in))) intake_run_again(in, d);
     while (gate_has_suspects(&in->gate) || is_full(in)) {
         run_next(in);
         in->ready_since_ns = 0;
@@ -163,7 +84,7 @@ static void run_all(struct intake *in) {
 
 // Records that have not failed first: they say more.
 static void run_probes(struct intake *in) {
-    while (breaker_room(&in->breaker, now_ms(in)) > 0) {
+    while (breaker_room(&in->breaker, intake_now_ms(in)) > 0) {
         struct delivery *list = gate_take_probe(&in->gate), *d = list;
         if (list) DL_DELETE(list, d);
         else d = take_due(in);
@@ -176,9 +97,9 @@ static void run_probes(struct intake *in) {
 
 static void arm_timer(struct intake *in) {
     int64_t delay_ms = 0;
-    if (!is_closed(in)) {
-        int64_t at_ms = breaker_next_ms(&in->breaker, now_ms(in));
-        if (at_ms) delay_ms = at_ms - now_ms(in) + 1;
+    if (!intake_flows(in)) {
+        int64_t at_ms = breaker_next_ms(&in->breaker, intake_now_ms(in));
+        if (at_ms) delay_ms = at_ms - intake_now_ms(in) + 1;
     } else if (in->gate.ready) {
         int64_t waited = waited_ms(in);
         delay_ms = waited < in->b->window_ms ? in->b->window_ms - waited : INTAKE_PATIENCE_MS;
@@ -186,331 +107,28 @@ static void arm_timer(struct intake *in) {
     if (delay_ms > 0) timer_start(in->timer, delay_ms);
 }
 
-static void look_at_end(struct intake *in);
-
-static void on_pump(void *arg) {
+void intake_pump(void *arg) {
     struct intake *in = arg;
     if (in->paused) {
-        look_at_end(in);
+        intake_look_at_end(in);
         return;
     }
-    if (is_closed(in)) run_all(in);
+    if (intake_flows(in)) run_all(in);
     else run_probes(in);
     arm_timer(in);
 }
 
 void intake_wake(struct intake *in) {
-    if (in->gate.ready && !in->paused) wake(in);
-}
-
-// --- back to the gate -----------------------------------------------------------------------------------------------
-
-static void back_to_gate(struct intake *in, struct delivery *d) {
-    lose_probe(in, d);
-    if (d->state != DELIVERY_WAITING) delivery_move(d, DELIVERY_WAITING);
-    gate_return(&in->gate, d);
-    wake(in);
-}
-
-// The last first, so that all stand in their order before the others of their keys.
-static void all_back_to_gate(struct intake *in, struct delivery *list, uint32_t joins) {
-    while (list) {
-        struct delivery *d = list->prev; // the last
-        DL_DELETE(list, d);
-        if (d->joins > joins) d->joins = joins;
-        back_to_gate(in, d);
-    }
-}
-
-static void take_apart(struct intake *in, struct delivery *call, uint32_t joins) {
-    struct delivery *list = call_take_all(call->batch);
-    call_free(call->batch);
-    all_back_to_gate(in, list, joins);
-}
-
-static uint32_t half(size_t count) {
-    return (uint32_t)(count + 1) / 2;
-}
-
-static void split(struct intake *in, struct delivery *call) {
-    metrics_add(in->c.metrics, METRIC_CALLS_SPLIT, str_of(in->b->name), 1);
-    take_apart(in, call, half(call->batch->count));
-}
-
-// --- before the run -------------------------------------------------------------------------------------------------
-
-// What its records become in their shape: up at once, down slowly.
-static void learn_expansion(struct intake *in, const struct batch *b) {
-    size_t before = 0;
-    const struct delivery *d;
-    DL_FOREACH(b->members, d) before += d->bytes;
-    double now = (double)b->call.ev->f.payload.len / (double)(before + 1) * ESTIMATE_SLACK;
-    in->expansion = now > in->expansion ? now : in->expansion * 0.9 + now * 0.1;
-    if (in->expansion < 0.05) in->expansion = 0.05;
-}
-
-static bool render(struct intake *in, struct delivery *call) {
-    struct batch *b = call->batch;
-    size_t most = b->count > 1 ? in->b->batch_bytes : EV_PAYLOAD_MAX;
-    struct err err = {0};
-    int rc = call_render(b, most, &err);
-    if (rc == 0) {
-        learn_expansion(in, b);
-        return true;
-    }
-    if (b->count > 1) {
-        in->expansion *= 1.2;
-        take_apart(in, call, half(b->count));
-    } else {
-        settle_refuse(in->c.settle, call, LETTER_UNDECODABLE, ERR_TOO_LARGE, "TooLarge", str_of(CALL_TOO_LARGE));
-    }
-    return false;
-}
-
-bool intake_handout(struct intake *in, struct delivery *d) {
-    if (!is_closed(in) && !d->probe) {
-        if (d->batch) take_apart(in, d, UINT32_MAX);
-        else back_to_gate(in, d);
-        return true;
-    }
-    const struct ev_fields *f = &d->ev->f;
-    if (f->attempt == 0)
-        metrics_observe(in->c.metrics, METRIC_WAIT_SECONDS, f->function, (double)(clock_unix_ms() - f->accepted_ms) / 1e3);
-    return d->batch && !render(in, d);
-}
-
-// --- after the run --------------------------------------------------------------------------------------------------
-
-// d is FINISHED: its own attempt.
-static void one_outcome(struct intake *in, struct delivery *d, const struct outcome_report *r) {
-    judge(in, d, r);
-    if (r->outcome == OUTCOME_OK) in->ok++;
-    else if (retry_is_charged(r->outcome)) in->failed++;
-    settle_outcome(in->c.settle, d, r);
-}
-
-static void take_version(struct delivery *d, struct version *v) {
-    struct version *before = d->version;
-    d->version = version_ref(v);
-    version_unref(before);
-}
-
-static void records_ok(struct intake *in, struct delivery *list, size_t count, const struct id *id, const struct outcome_report *r) {
-    struct delivery *d;
-    DL_FOREACH(list, d) delivery_move(d, DELIVERY_FINISHED);
-    in->ok += count;
-    if (list->probe) judge(in, list, r);
-    else if (in->b->breaker) breaker_note(&in->breaker, count, STR_NONE, now_ms(in));
-    metrics_observe(in->c.metrics, METRIC_RUN_SECONDS, str_of(in->b->function), (double)r->duration_us / 1e6);
-    settle_done(in->c.settle, list, count, id, r);
-}
-
-static void call_ok(struct intake *in, struct batch *b, const struct outcome_report *r) {
-    size_t count = b->count;
-    const struct id id = b->call.ev->f.id;
-    struct delivery *list = call_take_all(b);
-    call_free(b);
-    records_ok(in, list, count, &id, r);
-}
-
-// Sorts the records of a call whose result names some: what ran is done or failed; what follows a failed one of its key is
-// to run again behind it.
-static void some_failed(struct intake *in, struct batch *b, const bool *failed, const struct outcome_report *r) {
-    struct outcome_report bad = *r;
-    call_item_failed(&bad);
-    const struct id id = b->call.ev->f.id;
-    struct version *v = version_ref(b->call.version);
-    struct delivery *all = call_take_all(b), *done = NULL, *ill = NULL, *behind = NULL, *d, *next;
-    call_free(b);
-    const struct gate_key *broken = NULL; // a key's records stand together
-    size_t i = 0, done_count = 0;
-    DL_FOREACH_SAFE(all, d, next) {
-        bool is_failed = failed[i++], follows = d->key && d->key == broken;
-        DL_DELETE(all, d);
-        if (follows) {
-            DL_APPEND(behind, d);
-        } else if (is_failed) {
-            broken = d->key;
-            DL_APPEND(ill, d);
-        } else {
-            DL_APPEND(done, d);
-            done_count++;
-        }
-    }
-    all_back_to_gate(in, behind, UINT32_MAX);
-    DL_FOREACH_SAFE(ill, d, next) {
-        DL_DELETE(ill, d);
-        take_version(d, v);
-        delivery_move(d, DELIVERY_FINISHED);
-        one_outcome(in, d, &bad);
-    }
-    if (done) records_ok(in, done, done_count, &id, r);
-    version_unref(v);
-}
-
-static void call_failed(struct intake *in, struct delivery *call, const struct outcome_report *r) {
-    struct batch *b = call->batch;
-    if (b->count > 1) {
-        metrics_add(in->c.metrics, METRIC_ATTEMPTS_FAILED, str_of(in->b->function), 1);
-        if (retry_is_charged(r->outcome)) split(in, call);
-        else intake_rest(in, call, RETRY_UNCHARGED_PACE_MS);
-        return;
-    }
-    struct version *v = version_ref(call->version);
-    struct delivery *d = call_take_all(b);
-    call_free(b);
-    take_version(d, v);
-    delivery_move(d, DELIVERY_FINISHED);
-    one_outcome(in, d, r);
-    version_unref(v);
-}
-
-void intake_outcome(struct intake *in, struct delivery *d, const struct outcome_report *r) {
-    struct batch *b = d->batch;
-    if (!b) {
-        one_outcome(in, d, r);
-        return;
-    }
-    if (r->outcome != OUTCOME_OK) {
-        call_failed(in, d, r);
-        return;
-    }
-    cleanup_free bool *failed = mem_array(b->count, sizeof *failed);
-    enum verdict v = call_verdict(b, r->result, failed);
-    if (v == VERDICT_DONE) {
-        call_ok(in, b, r);
-    } else if (v == VERDICT_SOME) {
-        some_failed(in, b, failed, r);
-    } else {
-        struct outcome_report bad = *r;
-        call_item_failed(&bad);
-        bad.error_message = STR_LIT("the batchItemFailures of the function's result do not name records that it got");
-        call_failed(in, d, &bad);
-    }
-}
-
-// --- the next try ---------------------------------------------------------------------------------------------------
-
-static struct delivery *end_rest(struct rest *rest) {
-    struct intake *in = rest->intake;
-    struct delivery *d = rest->d;
-    DL_DELETE(in->rests, rest);
-    in->rest_count--;
-    timer_free(rest->timer);
-    free(rest);
-    return d;
-}
-
-static void on_rested(void *arg) {
-    struct rest *rest = arg;
-    struct intake *in = rest->intake;
-    struct delivery *d = end_rest(rest);
-    if (is_closed(in)) {
-        run_again(in, d);
-    } else if (d->batch) {
-        take_apart(in, d, UINT32_MAX);
-    } else {
-        DL_APPEND(in->due, d);
-        in->due_count++;
-        wake(in);
-    }
-}
-
-void intake_rest(struct intake *in, struct delivery *d, int64_t delay_ms) {
-    delivery_move(d, DELIVERY_WAITING);
-    d->joins = 1;
-    struct rest *rest = mem_zalloc(sizeof *rest);
-    *rest = (struct rest){.intake = in, .d = d, .timer = timer_new(in->c.loop, on_rested, rest)};
-    timer_start(rest->timer, delay_ms > 0 ? delay_ms : 0);
-    DL_APPEND(in->rests, rest);
-    in->rest_count++;
-    if (in->paused) wake(in);
-}
-
-// --- letting go -----------------------------------------------------------------------------------------------------
-
-// All that has been run and has not begun goes back to the gate.
-static void recall(struct intake *in) {
-    struct delivery *list = in->c.take_waiting(in->c.arg, in);
-    while (list) {
-        struct delivery *d = list->prev;
-        DL_DELETE(list, d);
-        if (d->batch) take_apart(in, d, UINT32_MAX);
-        else back_to_gate(in, d);
-    }
-}
-
-static void drop_tries(struct intake *in, bool all, uint32_t partition) {
-    struct rest *rest, *next;
-    DL_FOREACH_SAFE(in->rests, rest, next) {
-        struct delivery *d = rest->d;
-        if (d->batch) take_apart(in, end_rest(rest), UINT32_MAX);
-        else if (all || d->partition == partition) delivery_release(end_rest(rest));
-    }
-    struct delivery *d, *after;
-    DL_FOREACH_SAFE(in->due, d, after) {
-        if (!all && d->partition != partition) continue;
-        DL_DELETE(in->due, d);
-        in->due_count--;
-        delivery_release(d);
-    }
-}
-
-// Gives back all that does not run, or what of it is of one partition.
-static void drop_waiting(struct intake *in, bool all, uint32_t partition) {
-    recall(in);
-    drop_tries(in, all, partition);
-    struct delivery *list = gate_drop(&in->gate, all, partition), *d, *next;
-    DL_FOREACH_SAFE(list, d, next) {
-        DL_DELETE(list, d);
-        delivery_release(d);
-    }
-}
-
-static void on_lost(void *arg) {
-    drop_waiting(arg, true, 0);
-}
-
-static void on_revoked(void *arg, uint32_t partition) {
-    drop_waiting(arg, false, partition);
-}
-
-void intake_pause(struct intake *in) {
-    in->paused = true;
-    if (!in->consumer) return;
-    queue_consumer_pause(in->consumer);
-    outlet_stop(in->outlet);
-    drop_waiting(in, true, 0);
-}
-
-static void look_at_end(struct intake *in) {
-    if (in->closed) return;
-    intake_pause(in);
-    if (in->closing) settle_abandon_intake(in->c.settle, in);
-    if (!intake_is_quiet(in)) {
-        if (in->closing) timer_start(in->timer, CLOSE_LOOK_MS);
-        return;
-    }
-    if (in->consumer) queue_consumer_close(in->consumer);
-    in->consumer = NULL;
-    if (!in->closing) return;
-    in->closed = true;
-    in->c.on_closed(in->c.arg, in);
-}
-
-void intake_close(struct intake *in) {
-    in->closing = true;
-    intake_pause(in);
-    wake(in);
+    if (in->gate.ready && !in->paused) intake_wake_up(in);
 }
 
 // --- arrival --------------------------------------------------------------------------------------------------------
 
 static void on_end(struct delivery *d) {
     struct intake *in = d->intake;
-    lose_probe(in, d);
+    intake_lose_probe(in, d);
     gate_done(&in->gate, d);
-    if (in->gate.ready || in->paused) wake(in);
+    if (in->gate.ready || in->paused) intake_wake_up(in);
 }
 
 static void receive(struct intake *in, const struct queue_msg *msg) {
@@ -560,7 +178,7 @@ static void on_messages(void *arg, struct queue_msg *msgs, size_t count) {
         in->filtered += passed;
         metrics_add(in->c.metrics, METRIC_RECORDS_FILTERED, str_of(in->b->name), (double)passed);
     }
-    wake(in);
+    intake_wake_up(in);
 }
 
 // --- life -----------------------------------------------------------------------------------------------------------
@@ -572,11 +190,15 @@ static void on_refused(void *arg, struct delivery *d, const struct err *why) {
 
 static void on_idle(void *arg) {
     struct intake *in = arg;
-    if (in->paused) wake(in);
+    if (in->paused) intake_wake_up(in);
 }
 
-static void on_timer(void *arg) {
-    on_pump(arg);
+static void on_lost(void *arg) {
+    intake_drop_waiting(arg, true, 0);
+}
+
+static void on_revoked(void *arg, uint32_t partition) {
+    intake_drop_waiting(arg, false, partition);
 }
 
 struct intake *intake_new(const struct intake_config *config) {
@@ -584,8 +206,8 @@ struct intake *intake_new(const struct intake_config *config) {
     in->c = *config;
     in->b = config->binding;
     in->expansion = 1.0;
-    in->pump = (struct defer){.fn = on_pump, .arg = in};
-    in->timer = timer_new(config->loop, on_timer, in);
+    in->pump = (struct defer){.fn = intake_pump, .arg = in};
+    in->timer = timer_new(config->loop, intake_pump, in);
     gate_init(&in->gate, in->b->order, in->b->batch);
     breaker_init(&in->breaker, in->b->breaker_share);
     const struct outlet_config outlet = {
@@ -640,7 +262,7 @@ static json_t *breaker_json(const struct intake *in) {
     if (!in->b->breaker) return json_null();
     const struct breaker *k = &in->breaker;
     bool closed = k->state == BREAKER_CLOSED;
-    int64_t ago_ms = now_ms(in) - k->since_ms, left_ms = k->probe_at_ms - now_ms(in);
+    int64_t ago_ms = intake_now_ms(in) - k->since_ms, left_ms = k->probe_at_ms - intake_now_ms(in);
     json_t *o = json_pack("{ss}", "state", breaker_word(k));
     json_object_set_new(o, "why", closed ? json_null() : json_string(k->why));
     json_object_set_new(o, "sinceMs", closed ? json_null() : json_integer(clock_unix_ms() - ago_ms));
@@ -651,7 +273,7 @@ static json_t *breaker_json(const struct intake *in) {
 static json_t *why_json(const struct intake *in) {
     const char *trouble = outlet_trouble(in->outlet);
     if (in->paused) return json_string("it is being stopped");
-    if (!is_closed(in)) return json_sprintf("the circuit breaker is %s: %s", breaker_word(&in->breaker), in->breaker.why);
+    if (!intake_flows(in)) return json_sprintf("the circuit breaker is %s: %s", breaker_word(&in->breaker), in->breaker.why);
     if (trouble) return json_sprintf("a sink does not take results: %s", trouble);
     if (in->rest_count) return json_sprintf("%zu records wait for their next try, and hold their keys", in->rest_count);
     return json_null();
