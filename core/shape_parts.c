@@ -7,8 +7,7 @@
 #include "core/base/text.h"
 #include "core/digest.h"
 
-#define DEPTH_MAX 512                             // of a JSON text that is spliced; jansson and Python read about 1,000
-#define LATEST_MS INT64_C(253402300799999)        // the last millisecond of the year 9999
+#define LATEST_MS INT64_C(253402300799999) // the last millisecond of the year 9999
 
 static struct str skip(struct str s, size_t n) {
     return (struct str){s.data + n, s.len - n};
@@ -219,28 +218,4 @@ int shape_put_coordinates(struct buf *out, const struct shape_at *at) {
     rc = shape_more_escaped(out, rc, shape_integer(at->partition, &n) ? at->partition : STR_LIT("0"));
     rc = shape_more_escaped(out, rc, STR_LIT("-"));
     return shape_more_escaped(out, rc, shape_integer(at->offset, &n) ? at->offset : STR_LIT("0"));
-}
-
-static bool too_deep(struct str s) {
-    size_t depth = 0;
-    for (size_t i = 0; i < s.len; i++) {
-        char c = s.data[i];
-        if (c == '"') {
-            for (i++; i < s.len && s.data[i] != '"'; i++)
-                if (s.data[i] == '\\') i++;
-        } else if (c == '[' || c == '{') {
-            if (++depth > DEPTH_MAX) return true;
-        } else if ((c == ']' || c == '}') && depth) {
-            depth--;
-        }
-    }
-    return false;
-}
-
-bool shape_is_json(struct str bytes) {
-    bytes = skip_blanks(bytes);
-    if (bytes.len == 0 || !strchr("{[\"-0123456789tfn", *bytes.data) || too_deep(bytes)) return false;
-    json_t *j = json_loadb(bytes.data, bytes.len, JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, NULL);
-    json_decref(j);
-    return j != NULL;
 }

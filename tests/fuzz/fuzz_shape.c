@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whatever a record contains, every shape but raw is JSON, and a buffer that is too small is left as it was. The input is parts
 // between newlines: a letter (k Kafka, a AMQP), source_at, key, content type, then pairs of a header's name and value up to
-// an empty line, and the rest is the payload.
-#include "core/shape.h"
+// an empty line, and the rest is the payload. What is taken for JSON is what jansson takes for it.
+#include "core/shape_parts.h"
 
 #define HEADERS 6
 
@@ -36,6 +36,14 @@ static void check_shape(enum shape s, const struct ev *const *evs, size_t count)
     if (need > need / 2) MUST(rc == ERR_TOO_LARGE && str_is(buf_str(&tight), "x"));
     buf_done(&tight);
     buf_done(&whole);
+}
+
+static void check_same_as_jansson(struct str text) {
+    json_t *j = json_loadb(text.data, text.len, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL | JSON_DECODE_ANY, NULL);
+    bool ours = shape_is_json(text);
+    MUST(j || !ours);
+    if (text.len < 400) MUST(ours == (j != NULL)); // ours has lower limits
+    json_decref(j);
 }
 
 static void check_names(const struct ev *ev) {
@@ -74,6 +82,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (s != SHAPE_RAW) check_shape((enum shape)s, evs, 3);
     }
     check_names(ev);
+    check_same_as_jansson(rest);
     ev_free(ev);
     return 0;
 }

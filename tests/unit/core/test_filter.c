@@ -342,6 +342,7 @@ static void test_errors(void **state) {
         {"{\"headers\":{\"a\":{\"b\":[1]}}}", {"at headers.a", "alternatives stand in a list"}},
         {"{\"topic\":\"orders\"}", {"at topic:", "[\"a\",\"b\"]"}},
         {"{\"topic\":{\"prefix\":\"o\"}}", {"at topic:", "[{\"prefix\":\"a\"}]"}},
+        {"{\"key\":[\"a\"],\"partition\":[1],\"topic\":5}", {"at topic:", "here is a number"}}, // of a later member
         {"{\"body\":{\"a\":[]}}", {"at body.a:", "empty"}},
         {"{\"body\":{}}", {"at body:", "empty pattern"}},
         {"{\"body\":{\"a\":[[1]]}}", {"at body.a[0]:", "list within a list"}},

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "core/shape.h"
+#include "core/shape_parts.h"
 
 #include "tests/support/support.h"
 
@@ -383,6 +383,23 @@ static void test_json_that_is_not_spliced(void **state) {
     }
 }
 
+// What is spliced is what jansson reads.
+static void test_json_texts(void **state) {
+    (void)state;
+    static const char *const good[] = {"0", "-0", "-1.5e+3", "1E5", "\"\"", "\"\\u00e9\\ud83d\\ude00\\u0000\\/\\b\"", "[]", "{}", " [ 1 , {\"a\" : null} ] \n", "true",
+                                       "{\"a\":{\"b\":[[],false]}}", "\"\xc3\xa9\"", "1e308", "123456789012345678901234567890"};
+    static const char *const bad[] = {"", " ", "01", "-", "1.", ".5", "+1", "1e", "1e+", "0x1", "nan", "\"", "\"\n\"", "\"\\x\"", "\"\\u12g4\"", "\"\\ud800\"",
+                                      "\"\\udc00\"", "\"\\ud800\\u0041\"", "\"\xff\"", "[1,]", "[,1]", "[1 2]", "{\"a\"}", "{\"a\":}", "{a:1}", "{\"a\":1,}", "[1}", "{\"\\u0000\":1}",
+                                      "1e309", "tru", "truee", "[] []"};
+    for (size_t i = 0; i < array_len(good) + array_len(bad); i++) {
+        const char *text = i < array_len(good) ? good[i] : bad[i - array_len(good)];
+        json_t *j = json_loads(text, JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, NULL);
+        assert_int_equal(j != NULL, i < array_len(good));
+        json_decref(j);
+        if (shape_is_json(str_of(text)) != (i < array_len(good))) fail_msg("%s", text);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_words),
@@ -405,6 +422,7 @@ int main(void) {
         cmocka_unit_test(test_cloudevents_pass_through),
         cmocka_unit_test(test_cloudevents_structured),
         cmocka_unit_test(test_json_that_is_not_spliced),
+        cmocka_unit_test(test_json_texts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
