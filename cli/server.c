@@ -82,7 +82,9 @@ static int open_sandbox(struct server *s, struct err *err) {
 static void on_function_changed(void *arg, struct str name, struct function *fn) {
     struct server *s = arg;
     dispatch_function_changed(s->dispatch, name, fn);
-    if (!fn) fnlog_forget(s->log, name);
+    if (fn) return;
+    triggers_function_gone(s->triggers, name);
+    fnlog_forget(s->log, name);
 }
 
 static void check_version(void *arg, struct version *v, registry_done_fn *done, void *done_arg) {
@@ -105,6 +107,7 @@ static void make_parts(struct server *s) {
                                              .check = check_version,
                                              .check_arg = s,
                                              .on_change = on_function_changed,
+                                             .on_revision = server_on_revision,
                                              .change_arg = s};
     s->registry = registry_new(&registry);
     const struct ingest_config ingest = {.loop = s->loop,
@@ -115,7 +118,6 @@ static void make_parts(struct server *s) {
     s->ingest = ingest_new(&ingest);
     s->letters = letters_new(s->loop, s->store);
     s->due = due_new(s->loop, s->letters, s->ingest);
-    s->replay = replay_new(&(struct replay_config){.loop = s->loop, .letters = s->letters, .ingest = s->ingest, .metrics = s->metrics});
     const struct dispatch_config dispatch = {.loop = s->loop,
                                              .options = s->options,
                                              .registry = s->registry,
@@ -130,11 +132,19 @@ static void make_parts(struct server *s) {
                                              .on_due = on_due,
                                              .due_arg = s};
     s->dispatch = dispatch_new(&dispatch);
+    server_make_bindings(s);
+    const struct replay_config replay = {.loop = s->loop,
+                                         .letters = s->letters,
+                                         .ingest = s->ingest,
+                                         .metrics = s->metrics,
+                                         .to_origin = bindings_to_origin,
+                                         .to_origin_arg = s->bindings};
+    s->replay = replay_new(&replay);
     server_add_status(s);
 }
 
-// The registry is there: open the door.
-static void on_loaded(void *arg, int code, const struct err *err) {
+// The registry and the triggers are there: open the door.
+static void on_triggers_loaded(void *arg, int code, const struct err *err) {
     struct server *s = arg;
     if (s->draining) return;
     const struct gateway_config gateway = {.loop = s->loop,
@@ -142,6 +152,7 @@ static void on_loaded(void *arg, int code, const struct err *err) {
                                            .registry = s->registry,
                                            .ingest = s->ingest,
                                            .letters = s->letters,
+                                           .triggers = s->triggers,
                                            .replay = s->replay,
                                            .fnlog = s->log,
                                            .metrics = s->metrics,
@@ -156,6 +167,13 @@ static void on_loaded(void *arg, int code, const struct err *err) {
         return;
     }
     raise(SIGTERM); // the orderly way out
+}
+
+static void on_loaded(void *arg, int code, const struct err *err) {
+    struct server *s = arg;
+    if (s->draining) return;
+    if (code) on_triggers_loaded(s, code, err);
+    else triggers_load(s->triggers, on_triggers_loaded, s);
 }
 
 static int make(struct server *s, struct err *err) {
@@ -181,13 +199,18 @@ static void on_lane_closed(void *arg) {
     queue_close(s->queue, on_queue_closed, s);
 }
 
-// Consumers are closed by now; the queue tells what is still unconfirmed, then the loop ends.
+static void on_bindings_stopped(void *arg) {
+    struct server *s = arg;
+    queue_close(s->sync_lane, on_lane_closed, s);
+}
+
+// Consumers are closed by now; the sources leave their groups, the queue tells what is still unconfirmed, then the loop ends.
 static void close_queues(struct server *s) {
     gateway_close(s->gateway);
     s->gateway = NULL;
     dispatch_free(s->dispatch);
     s->dispatch = NULL;
-    queue_close(s->sync_lane, on_lane_closed, s);
+    bindings_stop(s->bindings, on_bindings_stopped, s);
 }
 
 static void on_workers_done(void *arg) {
@@ -214,6 +237,7 @@ static void on_stop_signal(void *arg, int signo) {
     s->draining = true;
     if (s->gateway) gateway_drain(s->gateway);
     due_stop(s->due);
+    bindings_drain(s->bindings);
     dispatch_drain(s->dispatch, s->options->grace_ms.number, on_workers_done, s);
     timer_start(s->drain_timer, DRAIN_LOOK_MS);
 }
@@ -222,6 +246,8 @@ static void free_parts(struct server *s) {
     replay_free(s->replay);
     due_free(s->due);
     letters_free(s->letters);
+    triggers_free(s->triggers);
+    bindings_free(s->bindings);
     ingest_free(s->ingest);
     registry_free(s->registry);
     status_free(s->status);

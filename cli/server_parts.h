@@ -8,6 +8,7 @@
 #include "dlq/due.h"
 #include "dlq/replay.h"
 #include "gateway/gateway.h"
+#include "triggers/bindings.h"
 #include "workers/dispatch.h"
 
 struct server {
@@ -20,6 +21,8 @@ struct server {
     struct runtimes runtimes;
     struct sandbox *sandbox;
     struct registry *registry;
+    struct triggers *triggers;
+    struct bindings *bindings;
     struct ingest *ingest;
     struct letters *letters;
     struct due *due;
@@ -36,6 +39,8 @@ struct server {
 };
 
 void server_add_status(struct server *s);
+void server_make_bindings(struct server *s);
+void server_on_revision(void *server);
 bool server_is_ready(void *server, const char **why);
 
 #endif
