@@ -6,13 +6,20 @@
 //   and consumed again, with back-off; tags handed out before are void (on_lost) and the broker delivers them again.
 // With `queue`: the queue must exist (it is looked for passively) unless `declare`; with `exchange`: a durable queue
 //   named weir.trigger.<trigger> is declared (quorum, or classic with ?queue_type=classic) and bound with `binding`.
-// A stream queue is refused (ERR_INVALID in amqp_check; logged and retried slowly later): it is read by offset, use the
-//   Kafka trigger or a stream client.
-// Events: properties and headers become event headers, as core/queue_amqp_message does; source_at
-//   {"queue","exchange","routingKey","redelivered","timestamp"?}; msg.delivery_count from x-delivery-count (quorum) or the
-//   redelivered flag; x-death's counts come as headers.
-// Prefetch: `prefetch` 0 is auto: follows what the consumer settles, between 1 and its credit, so that a
-//   slow pool leaves messages for other nodes and a fast one is never short.
+//   A queue that exists with other arguments than would be declared is used as it is.
+// A stream queue is refused (ERR_INVALID in amqp_check; logged and looked at again every minute later): it is read by
+//   offset, use the Kafka trigger or a stream client. RabbitMQ would let it be consumed like a queue, so it is asked what
+//   the queue is before it is consumed. One who may not declare cannot ask: a stream is then known by its first message.
+// Events: properties and headers become event headers (core/queue_amqp_message.h has their names); source_at
+//   {"queue","exchange","routingKey","redelivered","timestamp"? (ms),"vhost"? (when not "/")}; content is QUEUE_RAW whatever
+//   the content type, weir's own included; x-death is a header of JSON text. msg.delivery_count from x-delivery-count
+//   (quorum) or 1 for redelivered; RabbitMQ 3.10 counts what is given back, and what a closed consumer held, as a delivery.
+// Ids: each delivery is an event of its own id, for a message-id is the publisher's and may come twice.
+// Large messages: up to 64 MiB are handed out, over EV_PAYLOAD_MAX too (the workers make a letter of them). Larger ones stay
+//   unacknowledged in their queue, take one place of the prefetch, and are told by the log and by source_lag's "error".
+// Prefetch: `prefetch` 0 is auto: starts at 100, follows what the consumer settles (core/queue_amqp_pace.h), between 1 and
+//   its credit, so that a slow pool leaves messages for other nodes and a fast one is never short. Never more than credit,
+//   nor about credit_bytes, is out; also while it changes.
 // A consumer that sits idle while its queue has messages is replaced and logged.
 #ifndef CORE_AMQP_SOURCE_H
 #define CORE_AMQP_SOURCE_H
