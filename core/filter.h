@@ -2,8 +2,8 @@
 // Filters: which records of a topic or queue a function wants. A JSON pattern with the matching rules of EventBridge event
 // patterns (AWS EventBridge User Guide, "Comparison operators for use in event patterns").
 //
-// The record is matched as {"key":text,"headers":{name:text},"partition":n,"offset":n,"topic":…,"routing_key":…,
-//   "exchange":…,"body":JSON or text}: an object in the pattern descends, an array lists alternatives, of which one must
+// The record is matched as {"key":text,"headers":{name:text},"partition":n,"offset":n,"timestamp":n,"topic":…,"queue":…,
+//   "exchange":…,"routing_key":…,"body":JSON or text}: an object in the pattern descends, an array lists alternatives, of which one must
 //   match; all members of an object must. Alternatives: literals, null, {"prefix"}, {"suffix"}, {"anything-but"},
 //   {"numeric":[">",0,"<=",5]}, {"exists"}, {"equals-ignore-case"}, {"wildcard"}, {"cidr"}; "$or" at any object.
 //   Arrays in the body match when one of their members does.

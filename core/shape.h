@@ -4,7 +4,7 @@
 // Flow: an event of a trigger carries the word of its shape (ev.shape) and its record as it came (payload, headers,
 //   ordering_key, source_kind, source_at). When it is run, alone or in a batch, shape_append writes what the function
 //   gets. So a letter keeps the record itself, and a retry or a replay looks like the first delivery.
-// Sources: docs/kafka.md and docs/amqp.md list every field; formats of Tencent SCF (Records[].Ckafka, Records[].CMQ),
+// Sources: docs/shapes.md lists every field; formats of Tencent SCF (Records[].Ckafka, Records[].CMQ),
 //   AWS Lambda (aws:kafka, aws:rmq), Alibaba FC (array of CloudEvents strings) and CloudEvents 1.0 JSON.
 // Errors: ERR_TOO_LARGE when `out` is too small; `out` is as before then. Never fails for what a record contains: bytes
 //   that are not UTF-8 become U+FFFD where the shape has text, and are kept where it has base64.
