@@ -176,6 +176,7 @@ static int producer_new(struct kafka_sink *s, struct producer **ret, struct err 
     MUST(p->fd >= 0);
     p->queue = rd_kafka_queue_get_main(p->client);
     rd_kafka_queue_io_event_enable(p->queue, p->fd, &one, sizeof one);
+    MUST(write(p->fd, &one, sizeof one) == sizeof one); // for what came before: a queue that is not empty signals nothing
     p->io = io_new(s->loop, p->fd, on_signal, p);
     io_want(p->io, IO_READ);
     s->producers++;

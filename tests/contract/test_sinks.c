@@ -411,6 +411,50 @@ static void amqp_that_is_away_is_told(void **state) {
     assert_int_equal(amqp_sink_open(loop, "http://x", &s, &err), ERR_INVALID);
 }
 
+// A broker that dies with messages under way and comes back: each send has its answer, and what is done with ERR_OK is there.
+static void amqp_that_dies(void **state) {
+    (void)state;
+    enum { COUNT = 2000 };
+    char *parent = temp_dir_new();
+    cleanup_free char *dir = mem_printf("%s/mq", parent), *queue = unique("durable");
+    cleanup_free char *url = service_run("rabbitmq", "start", dir);
+    const char *shared = amqp_url;
+    amqp_url = url;
+    amqp_connection_state_t c = plain_open();
+    assert_non_null(amqp_queue_declare(c, 1, amqp_cstring_bytes(queue), 0, 1, 0, 0, amqp_empty_table));
+    plain_close(c);
+    struct sink *s = amqp_sink(url);
+    const struct sink_message m = {.key = str_of(queue), .payload = STR_LIT("x")};
+    struct answer *answers = mem_array(COUNT, sizeof *answers);
+    for (int i = 0; i < COUNT; i++) sink_send(s, &m, on_done, &answers[i]);
+    TURN_UNTIL(loop, answers[0].times);
+    free(service_run("rabbitmq", "kill", dir));
+    size_t good = 0;
+    for (int i = 0; i < COUNT; i++) {
+        TURN_UNTIL(loop, answers[i].times);
+        assert_true(answers[i].times == 1 && (answers[i].code == ERR_OK || answers[i].code == ERR_UNAVAILABLE));
+        good += answers[i].code == ERR_OK;
+    }
+    free(answers);
+    free(service_run("rabbitmq", "start", dir));
+    struct answer a;
+    int64_t until_ns = clock_mono_ns() + 60000 * NS_PER_MS;
+    while ((a = send_and_wait(s, &m)).code) {
+        assert_int_equal(a.code, ERR_UNAVAILABLE);
+        assert_true(clock_mono_ns() < until_ns);
+        loop_turn(loop, 20);
+    }
+    c = plain_open();
+    const amqp_queue_declare_ok_t *found = amqp_queue_declare(c, 1, amqp_cstring_bytes(queue), 1, 1, 0, 0, amqp_empty_table);
+    assert_non_null(found);
+    assert_true(found->message_count >= good + 1);
+    plain_close(c);
+    close_sink(s);
+    amqp_url = shared;
+    free(service_run("rabbitmq", "kill", dir));
+    temp_dir_remove(parent);
+}
+
 #define CASE(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
 
 int main(void) {
@@ -421,6 +465,7 @@ int main(void) {
     const struct CMUnitTest amqp[] = {
         CASE(amqp_keeps_the_message),  CASE(amqp_says_what_it_does_not_take), CASE(amqp_takes_many_at_once),
         CASE(amqp_flushes_at_the_end), CASE(amqp_that_is_away_is_told),
+        CASE(amqp_that_dies),
     };
     brokers = getenv("WEIR_TEST_KAFKA");
     amqp_url = getenv("WEIR_TEST_AMQP_URL");
