@@ -70,6 +70,7 @@ def test_version_and_help_end_well(weir):
     (["dlq", "list", "--since", "yesterday"], "2h"),
     (["dlq", "replay"], "--all"),
     (["dlq", "replay", "x", "--function", "y"], "not both"),
+    (["dlq", "replay", "x", "--to", "y", "--to-origin"], "give one of them"),
     (["dlq", "purge"], "--older-than"),
     (["fn", "rollback", "a"], "--to N"),
     (["deploy", "x.py", "--env", "A"], "NAME=VALUE"),
@@ -490,6 +491,12 @@ def test_dlq_replay_ids(weir, fake):
     fake.expect("POST", "/v1/replays", (200, {"replayed": 2, "failed": 0, "more": False, "error": None}))
     assert weir("dlq", "replay", *LETTER_IDS[:2], "--to", "orders:2").out == "2 letters replayed\n"
     assert json.loads(fake.requests[-1]["body"]) == {"ids": LETTER_IDS[:2], "to": "orders:2"}
+
+
+def test_dlq_replay_to_origin(weir, fake):
+    fake.expect("POST", "/v1/replays", (200, {"replayed": 1, "failed": 0, "more": False, "error": None}))
+    assert weir("dlq", "replay", "--function", "orders", "--to-origin").out == "1 letter replayed\n"
+    assert json.loads(fake.requests[-1]["body"]) == {"function": "orders", "limit": 1000, "toOrigin": True}
 
 
 def test_dlq_replay_loops_over_a_filter_but_not_over_what_dies_again(weir, fake):
