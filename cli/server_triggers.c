@@ -21,6 +21,7 @@ void server_make_bindings(struct server *s) {
     const struct bindings_config bindings = {.loop = s->loop,
                                              .ingest = s->ingest,
                                              .registry = s->registry,
+                                             .metrics = s->metrics,
                                              .arg = s,
                                              .bind = bind,
                                              .unbind = unbind,

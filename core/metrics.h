@@ -26,6 +26,7 @@ enum metric_type { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };
     X(METRIC_INSTANCES, METRIC_GAUGE, "weir_instances", "function", "Instances alive.")                                  \
     X(METRIC_RUN_SECONDS, METRIC_HISTOGRAM, "weir_run_seconds", "function", "Time a handler ran.")                       \
     X(METRIC_WAIT_SECONDS, METRIC_HISTOGRAM, "weir_wait_seconds", "function", "Time from acceptance to the first run.")  \
+    X(METRIC_TRIGGER_LAG, METRIC_GAUGE, "weir_trigger_lag", "trigger", "Records behind: of the partitions of this node, or in the queue.") \
     X(METRIC_RECORDS_FILTERED, METRIC_COUNTER, "weir_records_filtered_total", "trigger", "Records that a filter let pass by.") \
     X(METRIC_CALLS_SPLIT, METRIC_COUNTER, "weir_calls_split_total", "trigger", "Calls of several records that failed and were split.") \
     X(METRIC_BREAKER_OPEN, METRIC_GAUGE, "weir_breaker_open", "trigger", "1 while the circuit breaker is open or half open.") \

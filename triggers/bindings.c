@@ -10,6 +10,7 @@
 #include "triggers/later.h"
 #include "triggers/origin.h"
 
+#define LAG_EVERY_MS 15000 // the metric
 #define SEEK_WAIT_MS 60000 // for the group's members to leave
 
 struct live {
@@ -24,15 +25,21 @@ struct bindings {
     const struct triggers *triggers;
     struct live *live;
     struct origins *origins;
+    struct timer *lag_timer;
+    size_t measuring; // answers to come
     bool stopping;
     void (*on_stopped)(void *arg);
     void *arg;
 };
 
+static void measure_lags(void *arg);
+
 struct bindings *bindings_new(const struct bindings_config *config) {
     struct bindings *b = mem_zalloc(sizeof *b);
     b->c = *config;
     b->origins = origins_new(&b->c);
+    b->lag_timer = timer_new(config->loop, measure_lags, b);
+    timer_start(b->lag_timer, LAG_EVERY_MS);
     return b;
 }
 
@@ -72,6 +79,7 @@ static void on_closed(void *arg, struct active *active) {
     struct live *live = arg;
     struct bindings *b = live->all;
     HASH_DEL(b->live, live);
+    metrics_set(b->c.metrics, METRIC_TRIGGER_LAG, str_of(live->name), 0);
     const struct trigger *t = b->triggers ? triggers_find(b->triggers, str_of(live->name)) : NULL;
     if (b->stopping) end_if_stopped(b);
     else if (t && t->state == TRIGGER_ACTIVE) begin(b, t);
@@ -214,6 +222,43 @@ void bindings_lag(void *arg, const struct trigger *t, trigger_json_fn *fn, void 
     else source_lag(source ? source : call->own, on_lag, call);
 }
 
+// The metric, of what this node consumes.
+struct measure {
+    struct bindings *all;
+    char *name;
+};
+
+static void on_measured(void *arg, int code, const struct err *err, json_t *result) {
+    (void)err;
+    struct measure *m = arg;
+    struct bindings *b = m->all;
+    json_t *partition;
+    size_t i;
+    double lag = 0;
+    json_array_foreach(json_object_get(result, "partitions"), i, partition) {
+        json_t *assigned = json_object_get(partition, "assigned"), *n = json_object_get(partition, "lag");
+        if (!json_is_false(assigned) && json_integer_value(n) > 0) lag += (double)json_integer_value(n);
+    }
+    if (code == ERR_OK && find_live(b, str_of(m->name))) metrics_set(b->c.metrics, METRIC_TRIGGER_LAG, str_of(m->name), lag);
+    json_decref(result);
+    free(m->name);
+    free(m);
+    b->measuring--;
+    if (b->stopping) end_if_stopped(b);
+}
+
+static void measure_lags(void *arg) {
+    struct bindings *b = arg;
+    for (struct live *live = b->live; live && !b->stopping; live = live->hh.next) {
+        if (active_is_closing(live->active)) continue;
+        struct measure *m = mem_zalloc(sizeof *m);
+        *m = (struct measure){.all = b, .name = mem_strdup(live->name)};
+        b->measuring++;
+        source_lag(active_source(live->active), on_measured, m);
+    }
+    if (!b->stopping) timer_start(b->lag_timer, LAG_EVERY_MS);
+}
+
 // --- seeking ----------------------------------------------------------------------------------------------------------
 
 static int seek(struct bindings *b, const struct trigger *t, const char *to, trigger_checked_fn *done, void *arg, struct err *err) {
@@ -254,7 +299,7 @@ static void on_origins_stopped(void *arg) {
 }
 
 static void end_if_stopped(struct bindings *b) {
-    if (!b->live && b->on_stopped) origins_stop(b->origins, on_origins_stopped, b);
+    if (!b->live && b->measuring == 0 && b->on_stopped) origins_stop(b->origins, on_origins_stopped, b);
 }
 
 static void stop_all(void *arg, int code, const struct err *err) {
@@ -282,6 +327,7 @@ void bindings_stop(struct bindings *b, void (*on_stopped)(void *arg), void *arg)
 
 void bindings_free(struct bindings *b) {
     if (!b) return;
+    timer_free(b->lag_timer);
     origins_free(b->origins);
     free(b);
 }

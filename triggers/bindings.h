@@ -22,6 +22,7 @@ struct bindings_config {
     struct loop *loop;
     struct ingest *ingest;
     struct registry *registry;
+    struct metrics *metrics;
     void *arg; // of the callbacks: the workers
     void (*bind)(void *arg, const struct binding *b);
     void (*unbind)(void *arg, const struct binding *b, void (*unbound)(void *unbound_arg), void *unbound_arg);
