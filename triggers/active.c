@@ -51,7 +51,7 @@ struct amqp_source_config spec_amqp_config(const struct spec *s, const struct tr
     return (struct amqp_source_config){.url = s->url.text,
                                        .queue = text_or_null(&s->queue),
                                        .exchange = text_or_null(&s->exchange),
-                                       .binding = s->routing.text,
+                                       .binding = s->exchange.text[0] ? s->routing.text : NULL, // it has a default
                                        .declare = s->declare.number,
                                        .prefetch = (uint32_t)s->prefetch.number,
                                        .trigger = t->name,
