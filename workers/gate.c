@@ -216,10 +216,16 @@ void gate_done(struct gate *g, struct delivery *d) {
 
 // --- letting go -----------------------------------------------------------------------------------------------------
 
+static bool has_of(const struct gate_key *k, bool all, uint32_t partition) {
+    for (const struct delivery *d = k->first; d; d = d->behind)
+        if (all || d->partition == partition) return true;
+    return false;
+}
+
 // Key by key; records of one key may be of several partitions only when two keys have the same hash.
 static void drop_of_key(struct gate *g, struct gate_key *k, bool all, uint32_t partition, struct delivery **out) {
+    if (!has_of(k, all, partition)) return;
     struct delivery *d = k->first, *next;
-    if (!d) return;
     if (k->holders == 0) key_not_ready(g, k);
     k->first = k->last = NULL;
     for (; d; d = next) {
