@@ -42,7 +42,7 @@ const struct binding *intake_binding(const struct intake *in);
 bool intake_handout(struct intake *in, struct delivery *d);
 // d is FINISHED; taken.
 void intake_outcome(struct intake *in, struct delivery *d, const struct outcome_report *report);
-// d is FINISHED or SENT back by settle: tried again after delay_ms.
+// d is FINISHED and comes back from settle, or is a call that is to go again whole: it runs again after delay_ms.
 void intake_rest(struct intake *in, struct delivery *d, int64_t delay_ms);
 void intake_wake(struct intake *in);               // the pool may have room
 struct outlet *intake_outlet(const struct intake *in);
