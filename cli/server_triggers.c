@@ -22,6 +22,7 @@ void server_make_bindings(struct server *s) {
                                              .ingest = s->ingest,
                                              .registry = s->registry,
                                              .metrics = s->metrics,
+                                             .node = s->options->node.text,
                                              .arg = s,
                                              .bind = bind,
                                              .unbind = unbind,

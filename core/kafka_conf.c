@@ -138,7 +138,7 @@ static int check_plain(const struct kafka_config *c, struct err *err) {
     if (rc == 0) rc = check_name("topic", c->topic, err);
     if (rc == 0) rc = check_group(c->group, err);
     if (rc == 0) rc = check_from(c->from, err);
-    if (rc == 0 && c->member) rc = check_name("member", c->member, err);
+    if (rc == 0 && c->member) rc = check_name("node", c->member, err);
     if (rc == 0) rc = check_range("commit", c->commit_ms, 100, 60000, err);
     if (rc == 0) rc = check_range("revoke", c->revoke_ms, 0, 600000, err);
     return rc;
@@ -158,7 +158,7 @@ static const struct {
     {"bootstrap.servers", "use brokers=host:port"},
     {"metadata.broker.list", "use brokers=host:port"},
     {"group.id", "use group="},
-    {"group.instance.id", "use member="},
+    {"group.instance.id", "give the node a name: weir serve --node"},
     {"auto.offset.reset", "use from=earliest or from=latest"},
     {"enable.auto.commit", WEIR_COMMITS},
     {"auto.commit.enable", WEIR_COMMITS},

@@ -22,7 +22,8 @@ struct active {
 
 // --- settings to configurations ---------------------------------------------------------------------------------------
 
-struct kafka_config spec_kafka_config(const struct spec *s, const struct trigger *t, struct kafka_pair **ret_pairs) {
+struct kafka_config spec_kafka_config(const struct bindings_config *config, const struct spec *s, const struct trigger *t,
+                                      struct kafka_pair **ret_pairs) {
     struct kafka_pair *pairs = mem_array(s->extra_count + 1, sizeof *pairs);
     for (size_t i = 0; i < s->extra_count; i++) pairs[i] = (struct kafka_pair){s->extra[i].name, s->extra[i].value};
     struct kafka_config c;
@@ -31,7 +32,7 @@ struct kafka_config spec_kafka_config(const struct spec *s, const struct trigger
     c.topic = s->topic.text;
     c.group = s->group.text;
     c.from = s->from.text;
-    c.member = s->member.text[0] ? s->member.text : NULL;
+    c.member = config->node && config->node[0] ? config->node : NULL;
     c.trigger = t->name;
     c.shape = s->shape.text;
     c.epoch = t->epoch;
@@ -58,29 +59,29 @@ struct amqp_source_config spec_amqp_config(const struct spec *s, const struct tr
                                        .shape = s->shape.text};
 }
 
-int spec_source_open(struct loop *loop, const struct spec *s, const struct trigger *t, struct source **ret, struct err *err) {
+int spec_source_open(const struct bindings_config *config, const struct spec *s, const struct trigger *t, struct source **ret, struct err *err) {
     if (s->kind == SPEC_AMQP) {
         struct amqp_source_config c = spec_amqp_config(s, t);
-        return amqp_source_open(loop, &c, ret, err);
+        return amqp_source_open(config->loop, &c, ret, err);
     }
     struct kafka_pair *pairs;
-    struct kafka_config c = spec_kafka_config(s, t, &pairs);
-    int rc = kafka_source_open(loop, &c, ret, err);
+    struct kafka_config c = spec_kafka_config(config, s, t, &pairs);
+    int rc = kafka_source_open(config->loop, &c, ret, err);
     free(pairs);
     return rc;
 }
 
-static int open_kafka_sink(struct loop *loop, const struct spec *s, const struct trigger *t, const struct spec_sink *sink,
+static int open_kafka_sink(const struct bindings_config *config, const struct spec *s, const struct trigger *t, const struct spec_sink *sink,
                            struct sink **ret, struct err *err) {
     struct kafka_pair *pairs;
-    struct kafka_config c = spec_kafka_config(s, t, &pairs);
+    struct kafka_config c = spec_kafka_config(config, s, t, &pairs);
     if (sink->address) { // of another cluster, where the trigger's security settings mean nothing
         c.brokers = sink->address;
         c.extra_count = 0;
         c.group = "weir"; // only consumers have one
     }
     c.topic = sink->to;
-    int rc = kafka_sink_open(loop, &c, ret, err);
+    int rc = kafka_sink_open(config->loop, &c, ret, err);
     free(pairs);
     return rc;
 }
@@ -90,7 +91,7 @@ int spec_sink_open(const struct bindings_config *config, const struct spec *s, c
     *ret = NULL;
     switch (sink->kind) {
     case SPEC_SINK_NONE: return 0;
-    case SPEC_SINK_KAFKA: return open_kafka_sink(config->loop, s, t, sink, ret, err);
+    case SPEC_SINK_KAFKA: return open_kafka_sink(config, s, t, sink, ret, err);
     case SPEC_SINK_AMQP: return amqp_sink_open(config->loop, sink->address ? sink->address : s->url.text, ret, err);
     case SPEC_SINK_FUNCTION: *ret = function_sink_open(config->loop, config->ingest, str_of(t->name)); return 0;
     }
@@ -128,7 +129,7 @@ static int open_parts(struct active *a, const struct trigger *t, struct err *err
     if (rc == 0 && s->filter.text[0]) rc = filter_parse(str_of(s->filter.text), &b->filter, err);
     if (rc == 0) rc = spec_sink_open(a->config, s, t, &a->success, &b->on_success, err);
     if (rc == 0) rc = spec_sink_open(a->config, s, t, &a->failure, &b->on_failure, err);
-    return rc ? rc : spec_source_open(a->config->loop, s, t, &b->source, err);
+    return rc ? rc : spec_source_open(a->config, s, t, &b->source, err);
 }
 
 static void free_active(struct active *a) {

@@ -21,9 +21,10 @@ bool active_is_of(const struct active *a, const struct trigger *t);
 struct source *active_source(const struct active *a);
 
 // A trigger's settings as the sources take them; pointers into s and t. pairs: freed by the caller.
-struct kafka_config spec_kafka_config(const struct spec *s, const struct trigger *t, struct kafka_pair **ret_pairs) must_use;
+struct kafka_config spec_kafka_config(const struct bindings_config *config, const struct spec *s, const struct trigger *t,
+                                      struct kafka_pair **ret_pairs) must_use;
 struct amqp_source_config spec_amqp_config(const struct spec *s, const struct trigger *t) must_use;
-int spec_source_open(struct loop *loop, const struct spec *s, const struct trigger *t, struct source **ret, struct err *err) must_use;
+int spec_source_open(const struct bindings_config *config, const struct spec *s, const struct trigger *t, struct source **ret, struct err *err) must_use;
 // ret is NULL for SPEC_SINK_NONE.
 int spec_sink_open(const struct bindings_config *config, const struct spec *s, const struct trigger *t, const struct spec_sink *sink,
                    struct sink **ret, struct err *err) must_use;

@@ -125,7 +125,7 @@ static int check_words(const struct bindings *b, const struct spec *s, struct er
 static int check_kafka(struct bindings *b, const struct spec *s, const struct trigger *draft, trigger_checked_fn *done, void *arg,
                        struct err *err) {
     struct kafka_pair *pairs;
-    struct kafka_config c = spec_kafka_config(s, draft, &pairs);
+    struct kafka_config c = spec_kafka_config(&b->c, s, draft, &pairs);
     int rc = kafka_config_check(&c, err);
     if (rc == 0 && s->check.number) kafka_check(b->c.loop, &c, done, arg);
     free(pairs);
@@ -198,7 +198,7 @@ static int open_for_lag(struct lag_call *call, const struct trigger *t, struct e
     int rc = spec_kind_parse(str_of(t->kind), &kind, err);
     if (rc == 0) rc = spec_parse(kind, t->settings, t->function, &spec, err);
     if (rc) return rc;
-    rc = spec_source_open(call->all->c.loop, &spec, t, &call->own, err);
+    rc = spec_source_open(&call->all->c, &spec, t, &call->own, err);
     spec_done(&spec);
     return rc;
 }
@@ -272,7 +272,7 @@ static int seek(struct bindings *b, const struct trigger *t, const char *to, tri
     if (rc == 0) rc = spec_parse(kind, t->settings, t->function, &spec, err);
     if (rc) return rc;
     struct kafka_pair *pairs;
-    struct kafka_config c = spec_kafka_config(&spec, t, &pairs);
+    struct kafka_config c = spec_kafka_config(&b->c, &spec, t, &pairs);
     kafka_seek(b->c.loop, &c, place, SEEK_WAIT_MS, done, arg);
     free(pairs);
     spec_done(&spec);

@@ -23,6 +23,7 @@ struct bindings_config {
     struct ingest *ingest;
     struct registry *registry;
     struct metrics *metrics;
+    const char *node; // stable name of this node, for static membership; "" none
     void *arg; // of the callbacks: the workers
     void (*bind)(void *arg, const struct binding *b);
     void (*unbind)(void *arg, const struct binding *b, void (*unbound)(void *unbound_arg), void *unbound_arg);

@@ -21,7 +21,6 @@ enum spec_kind { SPEC_KAFKA = 1, SPEC_AMQP = 2 }; // bits, for the table
     X(topic, "topic", SPEC_TEXT, "", SPEC_KAFKA, true, 0, 0, "", "the topic")                                                   \
     X(group, "group", SPEC_TEXT, "", SPEC_KAFKA, false, 0, 0, "", "consumer group; by default weir-<function>")                 \
     X(from, "from", SPEC_WORD, "earliest", SPEC_KAFKA, false, 0, 0, "earliest|latest", "where a new group begins")              \
-    X(member, "member", SPEC_TEXT, "", SPEC_KAFKA, false, 0, 0, "", "group.instance.id: static membership, for one node only")  \
     X(commit_ms, "commit", SPEC_DURATION, "1s", SPEC_KAFKA, false, 100, 60000, "", "offsets are committed so often")            \
     X(revoke_ms, "revoke", SPEC_DURATION, "30s", SPEC_KAFKA, false, 0, 240000, "",                                              \
       "how long a partition that moves to another node waits for what runs")                                                    \

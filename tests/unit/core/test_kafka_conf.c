@@ -81,7 +81,7 @@ static void names(void **state) {
     c.group = "a \xc3\xa9";
     expect_good(&c);
     c.member = "node/1";
-    expect_bad(&c, "member: ");
+    expect_bad(&c, "node: ");
     c.member = "node-1";
     expect_good(&c);
 }
