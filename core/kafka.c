@@ -271,23 +271,32 @@ static void take_record(struct kafka_source *s, struct kafka_part *p, const rd_k
     if (s->msg_count == KAFKA_HAND_OUT) hand_out(s);
 }
 
-static void take_message(struct kafka_source *s, const rd_kafka_message_t *m, int64_t now_ms) {
-    struct kafka_part *p = kafka_part_of(s, m->partition);
-    if (!m->err) {
-        s->up = true;
-        s->error[0] = '\0';
-        if (p) take_record(s, p, m, now_ms);
-        return;
-    }
-    if (p && (m->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET || m->err == RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE)) {
-        kafka_group_reset(s, p);
-        return;
-    }
-    kafka_note_error(s, m->partition < 0 ? "the topic" : "a partition", m->err, rd_kafka_message_errstr(m));
+static bool is_out_of_range(rd_kafka_resp_err_t code) {
+    return code == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET || code == RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE;
 }
 
+static void take_message(struct kafka_source *s, const rd_kafka_message_t *m, int64_t now_ms) {
+    struct kafka_part *p = kafka_part_of(s, m->partition);
+    if (m->err) {
+        if (p && is_out_of_range(m->err)) kafka_group_reset(s, p);
+        else kafka_note_error(s, "a partition", m->err, rd_kafka_message_errstr(m));
+        return;
+    }
+    s->up = true;
+    s->error[0] = '\0';
+    if (p) take_record(s, p, m, now_ms);
+}
+
+// Of the client, of the topic, or of one partition: with ERROR events these come here, not as a message.
 static void take_error(struct kafka_source *s, rd_kafka_event_t *event) {
     rd_kafka_resp_err_t code = rd_kafka_event_error(event);
+    if (is_out_of_range(code)) {
+        rd_kafka_topic_partition_t *at = rd_kafka_event_topic_partition(event);
+        struct kafka_part *p = at ? kafka_part_of(s, at->partition) : NULL;
+        if (p) kafka_group_reset(s, p);
+        if (at) rd_kafka_topic_partition_destroy(at);
+        if (p) return;
+    }
     if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) s->up = false;
     if (rd_kafka_event_error_is_fatal(event)) code = RD_KAFKA_RESP_ERR__FATAL;
     kafka_note_error(s, "Kafka", code, rd_kafka_event_error_string(event));
