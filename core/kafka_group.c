@@ -5,6 +5,7 @@
 //   assigned -> on a thread: committed offsets and metadata, and the ends of partitions without any -> parts, assign;
 //     until then nothing of these partitions is read, nor committed. Failing, it is tried again with back-off.
 //   revoked -> no more records of them; what runs may end (at most revoke_ms) -> commit -> unassign. Lost: unassign at once.
+//     Until then librdkafka 2.0 pauses the partitions that stay, too.
 // One commit is under way at a time; its result comes to the control queue. A commit that failed is tried again with the next.
 // An offset out of range (a topic deleted and made again, records that retention took): the log is told, and reading goes on
 //   where the partition begins, or, when the offset is beyond the end, as `from` says.
@@ -17,6 +18,7 @@
 #define ASSIGN_AGAIN_MAX_MS 5000
 #define COMMIT_AGAIN_MS 200       // after a failure, when it is urgent
 #define REVOKE_COMMIT_MS 5000
+#define FORWARD_MS 10000
 
 typedef rd_kafka_topic_partition_list_t plist;
 
@@ -119,6 +121,12 @@ static void forward_records(struct kafka_source *s, int32_t number) {
     rd_kafka_queue_destroy(q);
 }
 
+// Stopping to fetch from a partition ends the forwarding of its queue, some time after unassign, so it is said more than once.
+static void forward_for_a_while(struct kafka_source *s, struct kafka_part *p) {
+    forward_records(s, p->number);
+    p->forward_until_ns = clock_mono_ns() + FORWARD_MS * NS_PER_MS;
+}
+
 static struct str metadata_of(const rd_kafka_topic_partition_t *e) {
     return (struct str){e->metadata ? e->metadata : "", e->metadata ? e->metadata_size : 0};
 }
@@ -136,7 +144,7 @@ static struct kafka_part *add_part(struct kafka_source *s, const rd_kafka_topic_
     if (!offsets_begin(&p->offsets, start, e->offset >= 0 ? metadata_of(e) : STR_LIT("")))
         log_info("kafka", "the metadata of a commit is not weir's and is ignored", LOG_STR("trigger", s->conf.trigger),
                  LOG_INT("partition", p->number));
-    forward_records(s, p->number);
+    forward_for_a_while(s, p);
     return p;
 }
 
@@ -208,10 +216,27 @@ static void start_assign(struct kafka_source *s) {
 
 // --- out of range ---------------------------------------------------------------------------------------------------
 
+// librdkafka has stopped to fetch from the partition, and a seek does not begin it anew: only another assignment does.
+static void assign_anew(struct kafka_source *s, struct kafka_part *p) {
+    forward_for_a_while(s, p);
+    plist *list = rd_kafka_topic_partition_list_new(1);
+    for (uint32_t i = 0; i < s->part_room; i++)
+        if (s->parts[i] && (s->parts[i] == p || is_eager(s)))
+            rd_kafka_topic_partition_list_add(list, s->conf.topic, (int32_t)i)->offset = s->parts[i]->offsets.position;
+    if (is_eager(s)) {
+        rd_kafka_resp_err_t code = rd_kafka_assign(s->client->rk, list);
+        if (code) kafka_note_error(s, "cannot assign", code, NULL);
+    } else {
+        failed(s, "cannot unassign", rd_kafka_incremental_unassign(s->client->rk, list));
+        failed(s, "cannot assign", rd_kafka_incremental_assign(s->client->rk, list));
+    }
+    rd_kafka_topic_partition_list_destroy(list);
+}
+
 static void reset_part(struct kafka_source *s, struct kafka_part *p, int64_t low, int64_t high) {
     int64_t was = p->offsets.position;
     if (was >= low && was <= high) { // in range by now
-        kafka_part_seek(s, p, was);
+        assign_anew(s, p);
         return;
     }
     bool at_end = was > high && strcmp(s->conf.from, "latest") == 0;
@@ -229,7 +254,8 @@ static void reset_part(struct kafka_source *s, struct kafka_part *p, int64_t low
     p->generation = s->generation;
     (void)offsets_begin(o, start, STR_LIT(""));
     p->dirty = true;
-    kafka_part_seek(s, p, start);
+    p->full = false;
+    assign_anew(s, p);
 }
 
 static void on_reset_asked(void *arg) {
@@ -462,6 +488,7 @@ static void ask_again(struct kafka_source *s, int64_t now_ns) {
     for (uint32_t i = 0; i < s->part_room; i++) {
         struct kafka_part *p = s->parts[i];
         if (p && p->reset_again_ns && now_ns >= p->reset_again_ns) kafka_group_reset(s, p);
+        if (p && now_ns < p->forward_until_ns) forward_records(s, p->number);
     }
 }
 

@@ -44,6 +44,7 @@ struct kafka_part {
     int64_t sent_offset;
     int64_t reread_ns;        // when it began to read again
     int64_t reset_again_ns;   // 0: no
+    int64_t forward_until_ns;
     int reread_tries;
     char *at;                 // how source_at begins
     size_t at_len;
