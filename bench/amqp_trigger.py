@@ -12,7 +12,7 @@ from async_embedded import RabbitMQ
 from report import aim, ratio
 from server import Weir
 
-SIDES = ["scf", "raw", "pika", "perf_test"]
+SIDES = ["scf", "scf_fixed", "raw", "pika", "perf_test"]
 
 
 class TriggerBench(Bench):
@@ -44,6 +44,9 @@ class TriggerBench(Bench):
     def drain_scf(self):
         return self.drain_trigger("records", b'{"Records":[]}', shape="scf", batch=500)
 
+    def drain_scf_fixed(self):
+        return self.drain_trigger("records", b'{"Records":[]}', shape="scf", batch=500, prefetch=PREFETCH)
+
     def drain_raw(self):
         return self.drain_trigger("echo", b"{}", shape="raw", batch=1)
 
@@ -74,6 +77,7 @@ def run(quick):
                f"trigger with `prefetch=auto`, two instances; the others have a prefetch of {PREFETCH}. Median of {rounds} rounds.",
         "columns": ["", "messages/s"],
         "rows": [["weir, `shape=scf batch=500`, json.loads of each body", figure["scf"]],
+                 [f"the same with `prefetch={PREFETCH}`", figure["scf_fixed"]],
                  ["weir, `shape=raw`, one message a call", figure["raw"]],
                  ["pika consumer (json.loads, handler, ack every 100)", figure["pika"]],
                  ["PerfTest consumer (counts only, ack every 100)", figure["perf_test"]]],
