@@ -21,6 +21,9 @@
 #define RESTART_MS 10000
 #define OUT_MAX (1u << 19)         // of one partition, released ones included: half of what a tag can name
 #define CLOSE_MS 5000
+#define HEARTBEAT_MS 1000
+#define STATISTICS_LEAST_MS 50
+#define STATISTICS_MOST_MS 250
 #define QUEUED_LEAST_BYTES ((size_t)1 << 20)
 
 // --- the client -----------------------------------------------------------------------------------------------------
@@ -71,6 +74,7 @@ static void set_sizes(rd_kafka_conf_t *conf, const struct kafka_config *c, size_
     set_number(conf, c, "fetch.error.backoff.ms", 200);
     set_number(conf, c, "socket.timeout.ms", 10000); // a broker that stalls is left for the next connection
     set_number(conf, c, "reconnect.backoff.max.ms", 2000);
+    set_number(conf, c, "heartbeat.interval.ms", HEARTBEAT_MS); // it is how a member hears of a rebalance
 }
 
 static void set_fixed(rd_kafka_conf_t *conf, const char *name, const char *value) {
@@ -78,16 +82,27 @@ static void set_fixed(rd_kafka_conf_t *conf, const char *name, const char *value
     MUST(rd_kafka_conf_set(conf, name, value, why, sizeof why) == RD_KAFKA_CONF_OK);
 }
 
+static void set_statistics(rd_kafka_conf_t *conf, const struct kafka_config *c) {
+    int64_t ms = c->commit_ms / 4;
+    if (ms < STATISTICS_LEAST_MS) ms = STATISTICS_LEAST_MS;
+    if (ms > STATISTICS_MOST_MS) ms = STATISTICS_MOST_MS;
+    char text[24];
+    MUST(text_format(text, sizeof text, "%lld", (long long)ms) == 0);
+    set_fixed(conf, "statistics.interval.ms", text);
+}
+
 static rd_kafka_t *new_rk(struct kafka_source *s, struct err *err) {
     rd_kafka_conf_t *conf = kafka_conf_make(&s->conf, true, err);
     if (!conf) return NULL;
     set_sizes(conf, &s->conf, s->config.credit_bytes);
+    set_statistics(conf, &s->conf);
     set_fixed(conf, "auto.offset.reset", "error");
     set_fixed(conf, "enable.auto.commit", "false");
     set_fixed(conf, "enable.auto.offset.store", "false");
     set_fixed(conf, "enable.partition.eof", "false");
     set_fixed(conf, "allow.auto.create.topics", "false");
-    rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_REBALANCE | RD_KAFKA_EVENT_OFFSET_COMMIT | RD_KAFKA_EVENT_ERROR);
+    rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_REBALANCE | RD_KAFKA_EVENT_OFFSET_COMMIT | RD_KAFKA_EVENT_ERROR |
+                                     RD_KAFKA_EVENT_STATS);
     char why[300] = "";
     rd_kafka_t *rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, why, sizeof why);
     if (rk) return rk;
@@ -313,6 +328,7 @@ static bool take_event(struct kafka_source *s, rd_kafka_event_t *event, int64_t 
         break;
     case RD_KAFKA_EVENT_REBALANCE:
     case RD_KAFKA_EVENT_OFFSET_COMMIT: kafka_group_event(s, event); break;
+    case RD_KAFKA_EVENT_STATS: kafka_group_statistics(s, rd_kafka_event_stats(event)); break;
     case RD_KAFKA_EVENT_ERROR:
         take_error(s, event);
         fatal = rd_kafka_event_error_is_fatal(event) != 0;
@@ -461,7 +477,12 @@ static void go_on_closing(struct kafka_source *s, int64_t now_ns) {
         end(s);
         return;
     }
-    if (s->leaving || ((s->committing || s->unsettled) && left_ms > CLOSE_MS / 2)) return;
+    if (s->leaving || ((s->committing || s->unsettled) && left_ms > CLOSE_MS / 4)) return;
+    if (s->unsettled && !s->committing && !s->last_commit) { // the group joins anew for so long: there is nothing to lose
+        s->last_commit = true;
+        kafka_group_commit_last(s);
+        return;
+    }
     s->leaving = true;
     rd_kafka_error_t *error = rd_kafka_consumer_close_queue(s->client->rk, s->client->control);
     if (error) s->close_ns = now_ns;

@@ -6,6 +6,9 @@
 //     until then nothing of these partitions is read, nor committed. Failing, it is tried again with back-off.
 //   revoked -> no more records of them; what runs may end (at most revoke_ms) -> commit -> unassign. Lost: unassign at once.
 //     Until then librdkafka 2.0 pauses the partitions that stay, too.
+// No commit while librdkafka joins anew: the broker would see it after the join, with a generation that is over, and librdkafka would
+//   take the whole assignment for lost. Only its statistics tell, so a commit goes out right when they say that it does not
+//   join, or when librdkafka waits for our answer to a revocation.
 // One commit is under way at a time; its result comes to the control queue. A commit that failed is tried again with the next.
 // An offset out of range (a topic deleted and made again, records that retention took): the log is told, and reading goes on
 //   where the partition begins, or, when the offset is beyond the end, as `from` says.
@@ -19,6 +22,8 @@
 #define COMMIT_AGAIN_MS 200       // after a failure, when it is urgent
 #define REVOKE_COMMIT_MS 5000
 #define FORWARD_MS 10000
+#define STATISTICS_FRESH_MS 50
+#define STATISTICS_LATE 10
 
 typedef rd_kafka_topic_partition_list_t plist;
 
@@ -254,6 +259,7 @@ static void reset_part(struct kafka_source *s, struct kafka_part *p, int64_t low
     p->generation = s->generation;
     (void)offsets_begin(o, start, STR_LIT(""));
     p->dirty = true;
+    if (p->full) kafka_part_pause(s, p, false);
     p->full = false;
     assign_anew(s, p);
 }
@@ -335,7 +341,7 @@ static bool wants_commit(const struct kafka_source *s) {
 }
 
 static void commit(struct kafka_source *s) {
-    if (s->committing || !s->client) return;
+    if (s->committing || !s->client || !(s->joined || s->rebalance == REBALANCE_REVOKE_COMMIT)) return;
     plist *list = rd_kafka_topic_partition_list_new(8);
     s->commit_seq++;
     for (uint32_t i = 0; i < s->part_room; i++)
@@ -386,6 +392,7 @@ static void unassign(struct kafka_source *s) {
         const rd_kafka_topic_partition_t *e = &s->rebalance_list->elems[i];
         struct kafka_part *p = kafka_part_of(s, e->partition);
         if (!p) continue;
+        if (p->full) kafka_part_pause(s, p, false); // it would be paused still when it comes back
         kafka_part_drop(s, p);
         rd_kafka_topic_partition_list_add(list, e->topic, e->partition);
     }
@@ -419,6 +426,7 @@ static struct revoked look_at_revoked(const struct kafka_source *s) {
 
 static void go_on_revoking(struct kafka_source *s, int64_t now_ns) {
     if (rd_kafka_assignment_lost(s->client->rk)) {
+        log_warn("kafka", "partitions are lost: others have them already", LOG_STR("trigger", s->conf.trigger));
         unassign(s);
         return;
     }
@@ -440,9 +448,7 @@ static void on_revoked(struct kafka_source *s) {
     s->revoke_ns = now_ns + s->conf.revoke_ms * NS_PER_MS;
     for (int i = 0; i < s->rebalance_list->cnt; i++) {
         struct kafka_part *p = kafka_part_of(s, s->rebalance_list->elems[i].partition);
-        if (!p || p->revoking) continue;
-        p->revoking = true;
-        if (!p->full) kafka_part_pause(s, p, true);
+        if (p) p->revoking = true;
     }
     go_on_revoking(s, now_ns);
 }
@@ -478,9 +484,6 @@ void kafka_group_event(struct kafka_source *s, rd_kafka_event_t *event) {
 void kafka_group_after(struct kafka_source *s) {
     int64_t now_ns = clock_mono_ns();
     if (s->rebalance >= REBALANCE_REVOKE) go_on_revoking(s, now_ns);
-    bool urgent = (s->paused || s->consumer_closed) && wants_commit(s);
-    if (urgent && !s->committing && (now_ns >= s->commit_ns || !s->urgent_sent)) commit(s);
-    s->urgent_sent = urgent;
 }
 
 static void ask_again(struct kafka_source *s, int64_t now_ns) {
@@ -495,7 +498,41 @@ static void ask_again(struct kafka_source *s, int64_t now_ns) {
 void kafka_group_tick(struct kafka_source *s, int64_t now_ns) {
     ask_again(s, now_ns);
     kafka_group_after(s);
-    if (!s->committing && now_ns >= s->commit_ns && wants_commit(s)) commit(s);
+}
+
+static bool is_joined(const char *statistics) {
+    static const char *const states[] = {"steady", "wait-assign-call", "wait-unassign-call", "wait-incr-unassign-to-complete"};
+    static const char key[] = "\"join_state\":";
+    const char *at = strstr(statistics, key);
+    if (!at) return false;
+    at += sizeof key - 1 + strspn(at + sizeof key - 1, " \"");
+    for (size_t i = 0; i < array_len(states); i++)
+        if (strncmp(at, states[i], strlen(states[i])) == 0 && at[strlen(states[i])] == '"') return true;
+    return false;
+}
+
+// Whether they are so new that no join can have begun since; on a loop that is always late they have to do.
+static bool is_new(struct kafka_source *s, const char *statistics) {
+    const char *at = strstr(statistics, "\"ts\":");
+    long long us = at ? strtoll(at + 5, NULL, 10) : 0; // of the monotonic clock
+    bool fresh = clock_mono_ns() / 1000 - us < STATISTICS_FRESH_MS * 1000;
+    s->late_statistics = fresh ? 0 : s->late_statistics + 1;
+    return fresh || s->late_statistics >= STATISTICS_LATE;
+}
+
+void kafka_group_statistics(struct kafka_source *s, const char *statistics) {
+    int64_t now_ns = clock_mono_ns();
+    bool urgent = s->paused || s->consumer_closed;
+    if (s->committing || (now_ns < s->commit_ns && !urgent) || !wants_commit(s)) return;
+    s->joined = is_joined(statistics) && is_new(s, statistics);
+    commit(s);
+    s->joined = false;
+}
+
+void kafka_group_commit_last(struct kafka_source *s) {
+    s->joined = true;
+    commit(s);
+    s->joined = false;
 }
 
 void kafka_group_drop(struct kafka_source *s) {

@@ -63,7 +63,7 @@ struct kafka_source {
     struct io *io;
     struct timer *tick, *again;
     struct defer after;
-    bool consumed, paused, consumer_closed, closing, leaving, up;
+    bool consumed, paused, consumer_closed, closing, last_commit, leaving, up;
     bool stalled;                // no credit: `records` may have more
     int64_t restart_ns, close_ns; // deadlines
     void (*on_closed)(void *arg);
@@ -83,7 +83,8 @@ struct kafka_source {
     int64_t revoke_ns, assign_again_ns, assign_wait_ms;
     struct assign_work *assign_work; // the one that counts
 
-    bool committing, urgent_sent;
+    bool committing, joined;     // joined: librdkafka has just said so
+    int late_statistics;
     uint64_t commit_seq;
     int64_t commit_ns;           // not before; and when the one under way was sent
     struct log_repeat commit_log, error_log, record_log, assign_log;
@@ -111,6 +112,8 @@ uint64_t kafka_id_seed(const struct kafka_config *c);
 
 // kafka_group.c
 void kafka_group_event(struct kafka_source *s, rd_kafka_event_t *event); // REBALANCE and OFFSET_COMMIT
+void kafka_group_statistics(struct kafka_source *s, const char *statistics);
+void kafka_group_commit_last(struct kafka_source *s); // whatever the state
 void kafka_group_tick(struct kafka_source *s, int64_t now_ns);
 void kafka_group_after(struct kafka_source *s); // an ack came, or an end nears: revokes and commits go on
 void kafka_group_reset(struct kafka_source *s, struct kafka_part *p); // out of range
