@@ -448,7 +448,9 @@ static void on_revoked(struct kafka_source *s) {
     s->revoke_ns = now_ns + s->conf.revoke_ms * NS_PER_MS;
     for (int i = 0; i < s->rebalance_list->cnt; i++) {
         struct kafka_part *p = kafka_part_of(s, s->rebalance_list->elems[i].partition);
-        if (p) p->revoking = true;
+        if (!p || p->revoking) continue;
+        p->revoking = true;
+        if (!s->consumer_closed && s->config.on_revoked) s->config.on_revoked(s->config.arg, (uint32_t)p->number); // what waits is released here
     }
     go_on_revoking(s, now_ns);
 }
