@@ -5,7 +5,8 @@
 //   is in_flight; no record of a partition is handed out before its committed offset is known, nor after it is revoked.
 // Positions are this module's, not librdkafka's: auto.offset.reset is "error", so that a start at another offset never happens
 //   behind the back of core/offsets, where a jump ahead would look like a gap, that is like finished records.
-#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -43,12 +44,32 @@ static void on_client_destroyed(void *arg) {
     free(c);
 }
 
+static void *destroy_alone(void *arg) {
+    destroy_client(arg);
+    on_client_destroyed(arg);
+    return NULL;
+}
+
+// A client that did not get out of its group may wait for its coordinator for minutes. Nobody waits for it, not even the
+// process at its end.
+static bool abandon_client(struct kafka_client *c) {
+    sigset_t all, before;
+    pthread_t thread;
+    sigfillset(&all); // signals are the loop's
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int rc = pthread_create(&thread, NULL, destroy_alone, c);
+    if (rc == 0) pthread_detach(thread);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return rc == 0;
+}
+
 void kafka_client_ref(struct kafka_client *c) {
     c->refs++;
 }
 
 void kafka_client_unref(struct kafka_client *c) {
-    if (--c->refs == 0) offload_run(c->loop, destroy_client, on_client_destroyed, c);
+    if (--c->refs > 0 || (!c->left && abandon_client(c))) return;
+    offload_run(c->loop, destroy_client, on_client_destroyed, c);
 }
 
 static bool is_users(const struct kafka_config *c, const char *name) {
@@ -137,6 +158,7 @@ static void start_client(struct kafka_source *s) {
     uint64_t one = 1;
     rd_kafka_queue_io_event_enable(c->control, c->wake_fd, &one, sizeof one);
     rd_kafka_queue_io_event_enable(c->records, c->wake_fd, &one, sizeof one);
+    wake(s); // for what came before: a queue that is not empty signals nothing
     s->io = io_new(s->loop, c->wake_fd, on_ready, s);
     io_want(s->io, IO_READ);
     rd_kafka_topic_partition_list_t *topics = rd_kafka_topic_partition_list_new(1);
@@ -458,6 +480,7 @@ static const struct queue_consumer_ops consumer_ops = {
 static void end(struct kafka_source *s) {
     void (*on_closed)(void *arg) = s->on_closed;
     void *arg = s->closed_arg;
+    if (s->client) s->client->left = rd_kafka_consumer_closed(s->client->rk) != 0;
     give_up_client(s);
     timer_free(s->tick);
     timer_free(s->again);
