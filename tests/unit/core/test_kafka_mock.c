@@ -26,8 +26,8 @@ static int set_up(void **state) {
     m->config.trigger = "tr";
     m->config.shape = "raw";
     m->config.commit_ms = 100;
-    // The mock keeps a member that has left until its session is over.
-    static const struct kafka_pair extra[] = {{"session.timeout.ms", "2000"}, {"heartbeat.interval.ms", "500"}};
+    // The mock keeps a member that has left until its session is over, and lets the first one wait for 3 s.
+    static const struct kafka_pair extra[] = {{"session.timeout.ms", "6000"}, {"heartbeat.interval.ms", "500"}};
     m->config.extra = extra;
     m->config.extra_count = array_len(extra);
     *state = m;
