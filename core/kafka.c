@@ -493,6 +493,12 @@ static void end(struct kafka_source *s) {
     if (on_closed) on_closed(arg);
 }
 
+static bool has_parts(const struct kafka_source *s) {
+    for (uint32_t i = 0; i < s->part_room; i++)
+        if (s->parts[i]) return true;
+    return false;
+}
+
 // First the last commit, then the group is left, then the end; whatever does not come in time is not waited for.
 static void go_on_closing(struct kafka_source *s, int64_t now_ns) {
     int64_t left_ms = (s->close_ns - now_ns) / NS_PER_MS;
@@ -507,6 +513,8 @@ static void go_on_closing(struct kafka_source *s, int64_t now_ns) {
         return;
     }
     s->leaving = true;
+    // With nothing to be revoked a close tells the group nothing, and the others wait until the session ends.
+    if (!has_parts(s)) rd_kafka_unsubscribe(s->client->rk);
     rd_kafka_error_t *error = rd_kafka_consumer_close_queue(s->client->rk, s->client->control);
     if (error) s->close_ns = now_ns;
     rd_kafka_error_destroy(error);
