@@ -8,7 +8,9 @@
 #define ASK_MS 5000
 
 struct lag_work {
-    struct kafka_client *client;
+    struct kafka_client *client; // NULL: the source is not consumed from
+    rd_kafka_conf_t *conf;       // then of a client for this question only
+    rd_kafka_t *rk;
     char *topic;
     rd_kafka_topic_partition_list_t *committed, *ends;
     rd_kafka_resp_err_t code;
@@ -17,10 +19,10 @@ struct lag_work {
 };
 
 static rd_kafka_resp_err_t ask_partitions(struct lag_work *w) {
-    rd_kafka_topic_t *topic = rd_kafka_topic_new(w->client->rk, w->topic, NULL);
+    rd_kafka_topic_t *topic = rd_kafka_topic_new(w->rk, w->topic, NULL);
     if (!topic) return rd_kafka_last_error();
     const struct rd_kafka_metadata *md = NULL;
-    rd_kafka_resp_err_t code = rd_kafka_metadata(w->client->rk, 0, topic, &md, ASK_MS);
+    rd_kafka_resp_err_t code = rd_kafka_metadata(w->rk, 0, topic, &md, ASK_MS);
     if (!code && md->topic_cnt == 1) {
         code = md->topics[0].err;
         for (int i = 0; i < md->topics[0].partition_cnt && !code; i++)
@@ -31,15 +33,34 @@ static rd_kafka_resp_err_t ask_partitions(struct lag_work *w) {
     return code;
 }
 
-static void work_lag(void *arg) { // on a thread
-    struct lag_work *w = arg;
+static void ask(struct lag_work *w) {
     w->code = ask_partitions(w);
     if (w->code || w->committed->cnt == 0) return;
     rd_kafka_topic_partition_list_sort(w->committed, NULL, NULL);
     for (int i = 0; i < w->committed->cnt; i++)
         rd_kafka_topic_partition_list_add(w->ends, w->topic, w->committed->elems[i].partition)->offset = RD_KAFKA_OFFSET_END;
-    w->code = rd_kafka_committed(w->client->rk, w->committed, ASK_MS);
-    if (!w->code) w->code = rd_kafka_offsets_for_times(w->client->rk, w->ends, ASK_MS);
+    w->code = rd_kafka_committed(w->rk, w->committed, ASK_MS);
+    if (!w->code) w->code = rd_kafka_offsets_for_times(w->rk, w->ends, ASK_MS);
+}
+
+static void work_lag(void *arg) { // on a thread
+    struct lag_work *w = arg;
+    w->rk = w->client->rk;
+    ask(w);
+}
+
+// A trigger that rests is behind too.
+static void work_alone(void *arg) { // on a thread
+    struct lag_work *w = arg;
+    char why[300];
+    w->rk = w->conf ? rd_kafka_new(RD_KAFKA_CONSUMER, w->conf, why, sizeof why) : NULL;
+    if (!w->rk) {
+        if (w->conf) rd_kafka_conf_destroy(w->conf);
+        w->code = RD_KAFKA_RESP_ERR__INVALID_ARG;
+        return;
+    }
+    ask(w);
+    rd_kafka_destroy_flags(w->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
 }
 
 static json_t *why_paused(const struct kafka_source *s, const struct kafka_part *p) {
@@ -92,7 +113,7 @@ static void answer(const struct kafka_source *s, const struct lag_work *w) {
     const char *error = w->code ? rd_kafka_err2str(w->code) : s && s->error[0] ? s->error : NULL;
     if (w->code == RD_KAFKA_RESP_ERR_NO_ERROR && w->committed) add_asked(partitions, s, w);
     else if (s) add_known(partitions, s);
-    json_t *result = json_pack("{s:b, s:s?, s:o}", "up", s && s->up && !w->code ? 1 : 0, "error", error, "partitions", partitions);
+    json_t *result = json_pack("{s:b, s:s?, s:o}", "up", (!s || s->up) && !w->code ? 1 : 0, "error", error, "partitions", partitions);
     w->fn(w->arg, ERR_OK, &none, result);
 }
 
@@ -106,21 +127,18 @@ static void on_asked(void *arg) {
     free(w);
 }
 
-static void work_nothing(void *arg) {
-    (void)arg;
-}
-
 void kafka_lag(struct source *base, source_lag_fn *fn, void *arg) {
     struct kafka_source *s = container_of(base, struct kafka_source, base);
     struct lag_work *w = mem_zalloc(sizeof *w);
     *w = (struct lag_work){.client = s->client, .topic = mem_strdup(s->conf.topic), .fn = fn, .arg = arg};
-    if (!s->client) {
-        w->code = RD_KAFKA_RESP_ERR__STATE;
-        offload_run(s->loop, work_nothing, on_asked, w);
-        return;
-    }
     w->committed = rd_kafka_topic_partition_list_new(8);
     w->ends = rd_kafka_topic_partition_list_new(8);
-    kafka_client_ref(s->client);
-    offload_run(s->loop, work_lag, on_asked, w);
+    if (s->client) {
+        kafka_client_ref(s->client);
+        offload_run(s->loop, work_lag, on_asked, w);
+    } else {
+        struct err err;
+        w->conf = kafka_conf_make(&s->conf, true, &err); // NULL: a file that it names has gone since the trigger was added
+        offload_run(s->loop, work_alone, on_asked, w);
+    }
 }
