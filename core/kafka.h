@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A Kafka topic as a source (core/source.h): a member of a consumer group, on librdkafka.
 //
-// Files: kafka.c this source's life and its consumer; kafka_group.c rebalances, commits; kafka_conf.c settings of librdkafka
+// Files: kafka.c this source's life and its consumer; kafka_client.c its client; kafka_group.c rebalances, commits;
+//   kafka_record.c the event of a record; kafka_lag.c source_lag; kafka_conf.c settings of librdkafka
 //   and the check; kafka_tools.c offsets of a group (seek) and topic metadata; kafka_sink.c producing; core/offsets the
 //   arithmetic of what is finished. Only files core/kafka*.c include librdkafka.
 // Flow: librdkafka signals the loop (rd_kafka_queue_io_event_enable) -> drained until empty -> events -> acks -> offsets ->
@@ -9,8 +10,9 @@
 // Assignment: no commit of a partition before its committed offset and metadata were fetched; records that
 //   the metadata says are finished are skipped. Revoked: no new deliveries from it, wait for what runs (at most
 //   revoke_ms), commit, hand over. Lost: no commit.
-// Back-pressure: a partition is paused (rd_kafka_pause_partitions) while credit, bytes, or the metadata's room is used up;
-//   polling goes on, so max.poll.interval.ms is never tripped however long handlers run.
+// Back-pressure: without credit nothing is taken from librdkafka, whose fetch queue fills up to its cap; a partition is paused
+//   (rd_kafka_pause_partitions) while the metadata's room is used up; polling goes on, so max.poll.interval.ms is never tripped
+//   however long handlers run.
 // Memory: fetched and not delivered: queued.max.messages.kbytes is a quarter of the consumer's credit_bytes, at least 1 MiB.
 #ifndef CORE_KAFKA_H
 #define CORE_KAFKA_H
