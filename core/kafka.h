@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A Kafka topic as a source (core/source.h): a member of a consumer group, on librdkafka.
 //
-// Files: kafka.c this source's life and its consumer; kafka_client.c its client; kafka_group.c rebalances, commits;
+// Files: kafka.c this source's life and its consumer; kafka_group.c rebalances, commits;
 //   kafka_record.c the event of a record; kafka_lag.c source_lag; kafka_conf.c settings of librdkafka
 //   and the check; kafka_tools.c offsets of a group (seek) and topic metadata; kafka_sink.c producing; core/offsets the
 //   arithmetic of what is finished. Only files core/kafka*.c include librdkafka.
