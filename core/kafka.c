@@ -90,6 +90,7 @@ static void set_number(rd_kafka_conf_t *conf, const struct kafka_config *c, cons
 static void set_sizes(rd_kafka_conf_t *conf, const struct kafka_config *c, size_t credit_bytes) {
     size_t queued = credit_bytes / 4 < QUEUED_LEAST_BYTES ? QUEUED_LEAST_BYTES : credit_bytes / 4;
     set_number(conf, c, "queued.max.messages.kbytes", queued >> 10);
+    set_number(conf, c, "queued.min.messages", KAFKA_QUEUED_RECORDS);
     set_number(conf, c, "fetch.max.bytes", queued);
     set_number(conf, c, "fetch.message.max.bytes", queued < ((size_t)4 << 20) ? queued / 4 : QUEUED_LEAST_BYTES);
     set_number(conf, c, "fetch.error.backoff.ms", 200);
@@ -347,6 +348,7 @@ static bool take_event(struct kafka_source *s, rd_kafka_event_t *event, int64_t 
     switch (rd_kafka_event_type(event)) {
     case RD_KAFKA_EVENT_FETCH:
         while ((m = rd_kafka_event_message_next(event))) take_message(s, m, now_ms);
+        kafka_stir_soon(s);
         break;
     case RD_KAFKA_EVENT_REBALANCE:
     case RD_KAFKA_EVENT_OFFSET_COMMIT: kafka_group_event(s, event); break;
@@ -484,6 +486,7 @@ static void end(struct kafka_source *s) {
     give_up_client(s);
     timer_free(s->tick);
     timer_free(s->again);
+    timer_free(s->stir);
     loop_defer_cancel(s->loop, &s->after);
     kafka_config_done(&s->conf);
     free(s->parts);
@@ -572,6 +575,7 @@ int kafka_source_open(struct loop *loop, const struct kafka_config *c, struct so
     s->headers = mem_array(EV_HEADERS_MAX, sizeof *s->headers);
     s->tick = timer_new(loop, on_tick, s);
     s->again = timer_new(loop, on_again, s);
+    s->stir = timer_new(loop, kafka_on_stir, s);
     s->after = (struct defer){.fn = on_after, .arg = s};
     *ret = &s->base;
     return 0;

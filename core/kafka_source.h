@@ -61,7 +61,9 @@ struct kafka_source {
     char *function;
     struct kafka_client *client; // NULL: not consumed from, closed, or to be started again
     struct io *io;
-    struct timer *tick, *again;
+    struct timer *tick, *again, *stir;
+    bool stirring;               // `stir` runs
+    uint32_t stir_at;            // the partition that was asked for last
     struct defer after;
     bool consumed, paused, consumer_closed, closing, last_commit, leaving, up;
     bool stalled;                // no credit: `records` may have more
@@ -95,6 +97,11 @@ static inline struct kafka_part *kafka_part_of(const struct kafka_source *s, int
 }
 
 // kafka.c
+// Fetched ahead; each costs librdkafka about half a kilobyte that it does not count as bytes.
+#define KAFKA_QUEUED_RECORDS 10000
+// Records flow: see to it that they go on (kafka_stir.c).
+void kafka_stir_soon(struct kafka_source *s);
+void kafka_on_stir(void *source);
 void kafka_client_ref(struct kafka_client *c);
 void kafka_client_unref(struct kafka_client *c);
 void kafka_source_restart(struct kafka_source *s, const char *why); // the client is beyond help: a new one, in a while
