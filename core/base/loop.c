@@ -22,7 +22,7 @@ struct signal_slot {
 
 struct loop {
     struct event_base *base;
-    int64_t now_ns;
+    int64_t now_ns, unix_ms;
     bool stop;
     struct defer *defer_first, **defer_last;
     pthread_mutex_t post_lock;
@@ -47,6 +47,11 @@ struct timer {
     timer_fn *fn;
     void *arg;
 };
+
+static void read_clocks(struct loop *loop) {
+    loop->now_ns = clock_mono_ns();
+    loop->unix_ms = clock_unix_ms();
+}
 
 static void run_posts(struct loop *loop) {
     pthread_mutex_lock(&loop->post_lock);
@@ -82,7 +87,7 @@ struct loop *loop_new(void) {
     MUST(loop->wake_fd >= 0);
     loop->wake_io = io_new(loop, loop->wake_fd, on_wake, loop);
     io_want(loop->wake_io, IO_READ);
-    loop->now_ns = clock_mono_ns();
+    read_clocks(loop);
     return loop;
 }
 
@@ -113,12 +118,12 @@ static void run_deferred(struct loop *loop) {
 static void turn(struct loop *loop, int flags) {
     run_deferred(loop);
     event_base_loop(loop->base, flags);
-    loop->now_ns = clock_mono_ns();
+    read_clocks(loop);
     run_deferred(loop);
 }
 
 void loop_run(struct loop *loop) {
-    loop->now_ns = clock_mono_ns();
+    read_clocks(loop);
     while (!loop->stop) turn(loop, EVLOOP_ONCE | EVLOOP_NO_EXIT_ON_EMPTY);
     loop->stop = false;
 }
@@ -142,10 +147,14 @@ int64_t loop_now_ns(const struct loop *loop) {
     return loop->now_ns;
 }
 
+int64_t loop_unix_ms(const struct loop *loop) {
+    return loop->unix_ms;
+}
+
 static void on_fd(evutil_socket_t fd, short what, void *arg) {
     (void)fd;
     struct io *io = arg;
-    io->loop->now_ns = clock_mono_ns();
+    read_clocks(io->loop);
     io->fn(io->arg, what & EV_READ ? IO_READ : IO_WRITE);
 }
 
@@ -180,7 +189,7 @@ void io_free(struct io *io) {
 static void on_timer(evutil_socket_t fd, short what, void *arg) {
     (void)fd, (void)what;
     struct timer *t = arg;
-    t->loop->now_ns = clock_mono_ns();
+    read_clocks(t->loop);
     t->fn(t->arg);
 }
 

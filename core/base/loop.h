@@ -5,7 +5,8 @@
 //   deferred calls once (where small writes are joined into one writev and small publishes into one batch).
 // Threads: everything belongs to the thread in loop_run, except loop_post. Blocking: callbacks must not.
 // Memory: io and timer objects may be freed inside any callback, their own too.
-// Units: timers in milliseconds; loop_now_ns is monotonic nanoseconds, read once a turn.
+// Units: timers in milliseconds; loop_now_ns is monotonic nanoseconds, loop_unix_ms Unix milliseconds: both are read before a callback
+//   of a descriptor or timer and before the deferred calls, so they stand still within one.
 #ifndef CORE_BASE_LOOP_H
 #define CORE_BASE_LOOP_H
 
@@ -25,6 +26,7 @@ void loop_stop(struct loop *loop);
 // One turn that waits at most wait_ms; for tests.
 void loop_turn(struct loop *loop, int wait_ms);
 int64_t loop_now_ns(const struct loop *loop);
+int64_t loop_unix_ms(const struct loop *loop);
 
 enum io_want { IO_READ = 1, IO_WRITE = 2 };
 typedef void io_fn(void *arg, int ready); // ready: bits of enum io_want; errors and hang-ups show as ready

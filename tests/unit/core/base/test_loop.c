@@ -14,6 +14,7 @@ struct count {
     struct io *io;
     struct defer defer;
     int calls, again;
+    int64_t seen_ms;
     int fd, ready;
 };
 
@@ -41,6 +42,32 @@ static void test_timers(void **state) {
     timer_free(tb);
     timer_free(tc);
     timer_free(NULL);
+}
+
+static void on_look_at_clock(void *arg) {
+    struct count *c = arg;
+    int64_t before = loop_unix_ms(c->loop), now = clock_unix_ms();
+    while (clock_unix_ms() == now) {
+        // a millisecond passes
+    }
+    c->again = loop_unix_ms(c->loop) == before && before <= now;
+    c->seen_ms = before;
+    c->calls++;
+}
+
+// It stands still within a callback, and each callback has its own.
+static void test_unix_time(void **state) {
+    struct loop *loop = *state;
+    struct count c = {.loop = loop};
+    struct timer *t = timer_new(loop, on_look_at_clock, &c);
+    for (int i = 1; i <= 2; i++) {
+        int64_t before_ms = clock_unix_ms();
+        timer_start(t, 0);
+        TURN_UNTIL(loop, c.calls == i);
+        assert_true(c.again);
+        assert_true(c.seen_ms >= before_ms);
+    }
+    timer_free(t);
 }
 
 static void on_free_own_timer(void *arg) {
@@ -209,7 +236,7 @@ static int tear_down(void **state) {
 int main(void) {
 #define CASE(name) cmocka_unit_test_setup_teardown(test_##name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        CASE(timers), CASE(timer_freed_inside), CASE(defer), CASE(io), CASE(posts), CASE(run_until_stopped),
+        CASE(timers), CASE(unix_time), CASE(timer_freed_inside), CASE(defer), CASE(io), CASE(posts), CASE(run_until_stopped),
     };
     return cmocka_run_group_tests_name("loop", tests, NULL, NULL);
 }
