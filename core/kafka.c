@@ -468,6 +468,12 @@ static void consumer_close(struct queue_consumer *c) {
     loop_defer(s->loop, &s->after);
 }
 
+static void set_credit(struct queue_consumer *c, size_t credit) {
+    struct kafka_source *s = source_of(c);
+    s->config.credit = credit < KAFKA_CREDIT_MAX ? credit : KAFKA_CREDIT_MAX;
+    if (s->stalled) loop_defer(s->loop, &s->after);
+}
+
 static size_t unsettled(const struct queue_consumer *c) {
     const struct kafka_source *s =
         (const struct kafka_source *)(const void *)((const char *)c - offsetof(struct kafka_source, consumer));
@@ -475,7 +481,7 @@ static size_t unsettled(const struct queue_consumer *c) {
 }
 
 static const struct queue_consumer_ops consumer_ops = {
-    .pause = consumer_pause, .close = consumer_close, .ack = ack, .release = release, .unsettled = unsettled};
+    .pause = consumer_pause, .close = consumer_close, .ack = ack, .release = release, .unsettled = unsettled, .set_credit = set_credit};
 
 // --- life -----------------------------------------------------------------------------------------------------------
 

@@ -77,6 +77,13 @@ void queue_release(struct queue_consumer *c, uint64_t tag) {
     c->ops->release(c, tag);
 }
 
+bool queue_set_credit(struct queue_consumer *c, size_t credit) {
+    MUST(credit >= 1 && credit <= 65535);
+    if (!c->ops->set_credit) return false;
+    c->ops->set_credit(c, credit);
+    return true;
+}
+
 size_t queue_unsettled(const struct queue_consumer *c) {
     return c->ops->unsettled(c);
 }

@@ -77,6 +77,8 @@ void queue_consumer_close(struct queue_consumer *c);
 void queue_ack(struct queue_consumer *c, uint64_t tag);
 // Gives it back, to be delivered again soon, here or elsewhere.
 void queue_release(struct queue_consumer *c, uint64_t tag);
+// Another credit from now on; what is out beyond it stays out. False: this consumer's is fixed.
+bool queue_set_credit(struct queue_consumer *c, size_t credit);
 // How many acks and releases are not yet known to the backend; 0 when a drain may end.
 size_t queue_unsettled(const struct queue_consumer *c);
 
@@ -107,6 +109,7 @@ struct queue_consumer_ops {
     void (*ack)(struct queue_consumer *c, uint64_t tag);
     void (*release)(struct queue_consumer *c, uint64_t tag);
     size_t (*unsettled)(const struct queue_consumer *c);
+    void (*set_credit)(struct queue_consumer *c, size_t credit); // NULL: it has a fixed one
 };
 struct queue_consumer {
     const struct queue_consumer_ops *ops;

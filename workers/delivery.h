@@ -60,6 +60,7 @@ struct delivery {
     uint32_t partition;
     uint32_t joins;                    // the most records of a call that it may be in
     bool in_place;                     // it is tried again here, and holds its key meanwhile
+    bool handed;                       // to an instance, and not back in the gate or at rest since
     bool probe;                        // lets the breaker know how it went
 };
 
@@ -71,6 +72,12 @@ void delivery_move(struct delivery *d, enum delivery_state to);
 // Settled: acknowledges. Released: gives back. Then frees it, the event included.
 void delivery_settle(struct delivery *d);
 void delivery_release(struct delivery *d);
+
+// Since it was accepted; 0 when the clock was set back, or the turn began before.
+static inline double delivery_waited_s(const struct delivery *d, int64_t unix_ms) {
+    int64_t ms = unix_ms - d->ev->f.accepted_ms;
+    return ms > 0 ? (double)ms / 1e3 : 0;
+}
 
 static inline bool delivery_is_sync(const struct delivery *d) {
     return d->ev->f.invocation == EV_SYNC;

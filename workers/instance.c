@@ -62,7 +62,7 @@ static struct outcome_report report_base(const struct instance *inst, enum outco
     int64_t ran_ns = now_ns > began_ns ? now_ns - began_ns : 0;
     return (struct outcome_report){
         .outcome = outcome,
-        .start_unix_ms = clock_unix_ms() - ran_ns / NS_PER_MS,
+        .start_unix_ms = loop_unix_ms(inst->loop) - ran_ns / NS_PER_MS,
         .duration_us = ran_ns / 1000,
         .instance_pid = inst->child.pid,
         .version = inst->version ? inst->version->number : 0,
@@ -406,7 +406,7 @@ void instance_invoke(struct instance *inst, struct delivery *d) {
     MUST(inst->state == INSTANCE_READY);
     delivery_move(d, DELIVERY_SENT);
     buf_clear(&inst->scratch);
-    invoke_meta_append(&inst->scratch, d->ev, &inst->version->settings, clock_unix_ms());
+    invoke_meta_append(&inst->scratch, d->ev, &inst->version->settings, loop_unix_ms(inst->loop));
     uint8_t head[FRAME_INVOKE_HEAD_BYTES];
     MUST(frame_invoke_fill(inst->next_seq, buf_len(&inst->scratch), d->ev->f.payload.len, head, NULL) == 0);
     inst->next_seq = seq_after(inst->next_seq);

@@ -122,11 +122,34 @@ void intake_wake(struct intake *in) {
     if (in->gate.ready && !in->paused) intake_wake_up(in);
 }
 
+// --- credit ---------------------------------------------------------------------------------------------------------
+
+// So that neither a window full of retries nor a slow sink stops the flow, what cannot be handed out now does not count.
+static size_t credit_wanted(const struct intake *in) {
+    size_t calls = INTAKE_FRESH_CALLS * in->b->batch, fresh = calls > INTAKE_FRESH_LEAST ? calls : INTAKE_FRESH_LEAST;
+    size_t parked = in->gate.waiting - in->gate.ready;
+    size_t wanted = fresh + in->handed + parked + in->rest_records + in->due_count;
+    return wanted < in->b->credit ? wanted : in->b->credit;
+}
+
+void intake_tell_credit(struct intake *in) {
+    size_t wanted = credit_wanted(in), change = wanted > in->credit ? wanted - in->credit : in->credit - wanted;
+    if (!in->consumer || change == 0) return;
+    if (change <= INTAKE_FRESH_LEAST / 8 && wanted < in->b->credit) return;
+    if (queue_set_credit(in->consumer, wanted)) in->credit = wanted;
+}
+
+void intake_unhand(struct intake *in, struct delivery *d) {
+    in->handed -= d->handed;
+    d->handed = false;
+}
+
 // --- arrival --------------------------------------------------------------------------------------------------------
 
 static void on_end(struct delivery *d) {
     struct intake *in = d->intake;
     intake_lose_probe(in, d);
+    intake_unhand(in, d);
     gate_done(&in->gate, d);
     if (in->gate.ready || in->paused) intake_wake_up(in);
 }
@@ -178,6 +201,7 @@ static void on_messages(void *arg, struct queue_msg *msgs, size_t count) {
         in->filtered += passed;
         metrics_add(in->c.metrics, METRIC_RECORDS_FILTERED, str_of(in->b->name), (double)passed);
     }
+    intake_tell_credit(in);
     intake_wake_up(in);
 }
 
@@ -220,7 +244,9 @@ struct intake *intake_new(const struct intake_config *config) {
                                                    .on_lost = on_lost,
                                                    .on_revoked = on_revoked,
                                                    .arg = in};
+    in->credit = in->b->credit;
     in->consumer = source_consume(in->b->source, &consumer);
+    intake_tell_credit(in);
     return in;
 }
 

@@ -11,7 +11,8 @@
 // Retries: order none: a due letter, and back by the function's own queue. Else in place: the record rests here, unacknowledged,
 //   its key held; then it runs alone.
 // Delivery: a record is settled or released exactly once. on_lost: what does not run is dropped, the broker delivers it again.
-// Threads: the loop's. Memory: bounded by the consumer's credit, credit_bytes.
+// Threads: the loop's. Memory: bounded by the consumer's credit, credit_bytes. A source that lets its credit be set (core/queue.h) gets
+//   one that follows what can be handed out, up to the binding's.
 #ifndef WORKERS_INTAKE_H
 #define WORKERS_INTAKE_H
 
@@ -19,6 +20,10 @@
 #include "workers/settle.h"
 
 #define INTAKE_PATIENCE_MS 100
+// Records that have not been handed out and could be: so many are asked of the source, and no more, as what lies in memory for
+// long is out of the processor's caches when its turn comes.
+#define INTAKE_FRESH_LEAST 2000
+#define INTAKE_FRESH_CALLS 4
 
 struct intake_config {
     struct loop *loop;

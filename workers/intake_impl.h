@@ -13,6 +13,7 @@ struct rest {
     struct rest *prev, *next;
     struct intake *intake;
     struct delivery *d;
+    size_t records;
     struct timer *timer;
 };
 
@@ -26,7 +27,10 @@ struct intake {
     struct rest *rests;
     struct delivery *due;            // their time has come, but the breaker is not closed
     size_t rest_count, due_count;
+    size_t rest_records;             // of rests; a call has several
+    size_t handed;                   // records with d->handed
     size_t open;
+    size_t credit;                   // as the consumer knows it
     bool paused, closing, closed;
     int64_t ready_since_ns;          // records wait in the gate since then; 0: none
     double expansion;                // bytes that the function gets for one of ev_memory_bytes
@@ -39,6 +43,9 @@ int64_t intake_now_ms(const struct intake *in);
 void intake_wake_up(struct intake *in);                 // intake_pump at the end of the turn
 void intake_pump(void *arg);
 void intake_run_again(struct intake *in, struct delivery *d); // a record alone, or a call whole
+// Before more are handed out, or after they went elsewhere: the consumer hears how many may be out now. Cheap.
+void intake_tell_credit(struct intake *in);
+void intake_unhand(struct intake *in, struct delivery *d);
 // The breaker lets all through.
 bool intake_flows(const struct intake *in);
 void intake_lose_probe(struct intake *in, struct delivery *d); // it was not run after all; fine when it is none

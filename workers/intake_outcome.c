@@ -5,7 +5,6 @@
 
 #include <utlist.h>
 
-#include "core/base/clock.h"
 #include "core/base/log.h"
 #include "dlq/retry.h"
 
@@ -95,6 +94,18 @@ static bool render(struct intake *in, struct delivery *call) {
     return false;
 }
 
+static void hand(struct intake *in, struct delivery *d) {
+    in->handed += !d->handed;
+    d->handed = true;
+}
+
+static void hand_all(struct intake *in, struct delivery *d) {
+    struct delivery *m;
+    if (d->batch) DL_FOREACH(d->batch->members, m) hand(in, m);
+    else hand(in, d);
+    intake_tell_credit(in);
+}
+
 bool intake_handout(struct intake *in, struct delivery *d) {
     if (!intake_flows(in) && !d->probe) {
         if (d->batch) intake_take_apart(in, d, UINT32_MAX);
@@ -103,8 +114,10 @@ bool intake_handout(struct intake *in, struct delivery *d) {
     }
     const struct ev_fields *f = &d->ev->f;
     if (f->attempt == 0)
-        metrics_observe(in->c.metrics, METRIC_WAIT_SECONDS, f->function, (double)(clock_unix_ms() - f->accepted_ms) / 1e3);
-    return d->batch && !render(in, d);
+        metrics_observe(in->c.metrics, METRIC_WAIT_SECONDS, f->function, delivery_waited_s(d, loop_unix_ms(in->c.loop)));
+    if (d->batch && !render(in, d)) return true;
+    hand_all(in, d);
+    return false;
 }
 
 // --- after the run --------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@
 
 void intake_back_to_gate(struct intake *in, struct delivery *d) {
     intake_lose_probe(in, d);
+    intake_unhand(in, d);
     if (d->state != DELIVERY_WAITING) delivery_move(d, DELIVERY_WAITING);
     gate_return(&in->gate, d);
     intake_wake_up(in);
@@ -38,6 +39,7 @@ static struct delivery *end_rest(struct rest *rest) {
     struct delivery *d = rest->d;
     DL_DELETE(in->rests, rest);
     in->rest_count--;
+    in->rest_records -= rest->records;
     timer_free(rest->timer);
     free(rest);
     return d;
@@ -58,14 +60,22 @@ static void on_rested(void *arg) {
     }
 }
 
+static void unhand_all(struct intake *in, struct delivery *d) {
+    struct delivery *m;
+    if (d->batch) DL_FOREACH(d->batch->members, m) intake_unhand(in, m);
+    else intake_unhand(in, d);
+}
+
 void intake_rest(struct intake *in, struct delivery *d, int64_t delay_ms) {
     delivery_move(d, DELIVERY_WAITING);
     d->joins = 1;
+    unhand_all(in, d);
     struct rest *rest = mem_zalloc(sizeof *rest);
-    *rest = (struct rest){.intake = in, .d = d, .timer = timer_new(in->c.loop, on_rested, rest)};
+    *rest = (struct rest){.intake = in, .d = d, .records = d->batch ? d->batch->count : 1, .timer = timer_new(in->c.loop, on_rested, rest)};
     timer_start(rest->timer, delay_ms > 0 ? delay_ms : 0);
     DL_APPEND(in->rests, rest);
     in->rest_count++;
+    in->rest_records += rest->records;
     if (in->paused) intake_wake_up(in);
 }
 

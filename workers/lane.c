@@ -4,8 +4,6 @@
 #include <unistd.h>
 #include <utlist.h>
 
-#include "core/base/clock.h"
-
 // --- pools ----------------------------------------------------------------------------------------------------------
 
 // A call of one record that came by the function's own queue: a due retry, or a replay.
@@ -62,9 +60,9 @@ static void on_pool_change(void *arg, struct pool *pool) {
     free_empty_pools(arg);
 }
 
-static bool is_expired(const struct delivery *d, const struct version *v) {
+static bool is_expired(const struct lane *lane, const struct delivery *d, const struct version *v) {
     const struct ev_fields *f = &d->ev->f;
-    return f->invocation == EV_ASYNC && clock_unix_ms() - f->accepted_ms > v->settings.max_age_ms;
+    return f->invocation == EV_ASYNC && loop_unix_ms(lane->c->loop) - f->accepted_ms > v->settings.max_age_ms;
 }
 
 static void refuse_expired(struct lane *lane, struct delivery *d) {
@@ -78,7 +76,7 @@ static bool drop_unwanted(struct lane *lane, struct delivery *d, const struct ve
         delivery_settle(d); // its caller went away
         return true;
     }
-    if (!is_expired(d, v)) return false;
+    if (!is_expired(lane, d, v)) return false;
     refuse_expired(lane, d);
     return true;
 }
@@ -88,7 +86,7 @@ static bool drop_expired_records(struct lane *lane, struct delivery *call) {
     struct batch *b = call->batch;
     struct delivery *d, *next;
     DL_FOREACH_SAFE(b->members, d, next) {
-        if (!is_expired(d, call->version)) continue;
+        if (!is_expired(lane, d, call->version)) continue;
         call_take(b, d);
         refuse_expired(lane, d);
     }
@@ -176,8 +174,7 @@ static void receive(struct lane *lane, struct queue_consumer *consumer, const st
                       STR_LIT("the server died each time it had this event; see --max-deliveries"));
     } else {
         if (f->attempt == 0)
-            metrics_observe(lane->c->metrics, METRIC_WAIT_SECONDS, str_of(lane->name),
-                            (double)(clock_unix_ms() - f->accepted_ms) / 1e3);
+            metrics_observe(lane->c->metrics, METRIC_WAIT_SECONDS, str_of(lane->name), delivery_waited_s(d, loop_unix_ms(lane->c->loop)));
         if (is_shaped(f->shape)) d = call_of_one(d); // a due retry, or a replay, of a binding's record
         lane_route(lane, d);
     }

@@ -179,7 +179,7 @@ static struct retry_decision decide(struct settle *s, const struct delivery *d, 
                                  .sync = delivery_is_sync(d),
                                  .accepted_ms = d->ev->f.accepted_ms,
                                  .deadline_ms = d->ev->f.deadline_ms,
-                                 .now_ms = clock_unix_ms(),
+                                 .now_ms = loop_unix_ms(s->c.loop),
                                  .random = draw(s)};
     return retry_decide(&policy, &c);
 }
@@ -224,11 +224,11 @@ void settle_outcome(struct settle *s, struct delivery *d, const struct outcome_r
     struct retry_decision decision = decide(s, d, report);
     if (!sync && d->in_place && decision.again) {
         replace_event(d, report, retry_is_charged(report->outcome));
-        s->c.on_rest(s->c.arg, d, decision.at_ms - clock_unix_ms());
+        s->c.on_rest(s->c.arg, d, decision.at_ms - loop_unix_ms(s->c.loop));
     } else if (!sync) {
         write_letter(s, d, report, &decision);
     } else if (decision.again && ingest_is_awaited(s->c.ingest, &d->ev->f.id)) {
-        again_in_memory(s, d, report, decision.at_ms - clock_unix_ms());
+        again_in_memory(s, d, report, decision.at_ms - loop_unix_ms(s->c.loop));
     } else {
         answer(s, d, report);
         delivery_settle(d);

@@ -7,7 +7,7 @@
 
 #include "tests/support/support.h"
 
-#define RECORDS_MAX 2000
+#define RECORDS_MAX 6000
 #define RETRIES 2u
 
 struct record {
@@ -34,7 +34,7 @@ struct world {
     struct queue_consumer_config config;
     bool paused, consumer_closed;
     struct record records[RECORDS_MAX];
-    size_t record_count, unacked;
+    size_t record_count, unacked, credit;
     uint64_t next_tag;
     // the pool
     struct delivery *waiting, *running;
@@ -95,13 +95,22 @@ static size_t src_unsettled(const struct queue_consumer *c) {
     return 0;
 }
 
-static const struct queue_consumer_ops consumer_ops = {
-    .ack = src_ack, .release = src_release, .pause = src_pause, .close = src_close, .unsettled = src_unsettled};
+static void src_set_credit(struct queue_consumer *c, size_t credit) {
+    of_consumer(c)->credit = credit;
+}
+
+static const struct queue_consumer_ops consumer_ops = {.ack = src_ack,
+                                                       .release = src_release,
+                                                       .pause = src_pause,
+                                                       .close = src_close,
+                                                       .unsettled = src_unsettled,
+                                                       .set_credit = src_set_credit};
 
 static struct queue_consumer *src_consume(struct source *s, const struct queue_consumer_config *config) {
     struct world *w = container_of(s, struct world, source);
     w->consumer.ops = &consumer_ops;
     w->config = *config;
+    w->credit = config->credit;
     return &w->consumer;
 }
 
@@ -134,7 +143,7 @@ static void deliver(struct world *w, size_t most) {
     struct queue_msg msgs[64];
     size_t n = 0;
     if (w->paused) return;
-    for (size_t i = 0; i < w->record_count && n < most && n < array_len(msgs) && w->unacked < w->binding.credit; i++) {
+    for (size_t i = 0; i < w->record_count && n < most && n < array_len(msgs) && w->unacked < w->credit; i++) {
         struct record *r = &w->records[i];
         if (!r->waiting) continue;
         r->waiting = false;
@@ -641,6 +650,56 @@ static void a_call_that_is_not_full_does_not_wait_for_ever(void **state) {
     PLAY_UNTIL(w, all_acked(w));
 }
 
+// A source brings only what may be handed out soon, as more would only lie in memory.
+static void what_nobody_can_take_yet_stays_at_the_source(void **state) {
+    struct world *w = *state;
+    w->binding.credit = 20000;
+    w->instances = 0;
+    start(w);
+    add_records(w, 5000, 0, 2, 0);
+    for (int i = 0; i < 100; i++) deliver(w, 64);
+    assert_int_equal(w->unacked, INTAKE_FRESH_LEAST);
+    w->instances = 3;
+    run_until_acked(w);
+}
+
+// Neither what waits for its next try, nor what waits behind that for its key, takes the place of others.
+static void a_window_full_of_retries_does_not_stop_the_flow(void **state) {
+    struct world *w = *state;
+    w->binding.shape = SHAPE_RAW;
+    w->binding.batch = 1;
+    w->binding.credit = 20000;
+    w->version->settings.backoff_ms[0] = 3600000;
+    start(w);
+    add_records(w, 5500, 0, 1, 0);
+    for (size_t i = 0; i < 5500; i++) w->records[i].transient = false;
+    for (size_t i = 0; i < 5000; i++) {
+        w->records[i].poison = i % 2 == 0;
+        w->records[i].key = (unsigned)(i / 2 % 60) + 1;
+    }
+    size_t left = 500;
+    int64_t until_ns = clock_mono_ns() + 60000 * NS_PER_MS;
+    while (left) {
+        assert_true(clock_mono_ns() < until_ns);
+        turn(w);
+        left = 0;
+        for (size_t i = 5000; i < 5500; i++) left += !w->records[i].acks;
+    }
+    assert_true(w->unacked > 2 * INTAKE_FRESH_LEAST);
+    assert_true(w->credit > w->unacked);
+}
+
+static void a_credit_never_passes_the_binding_s(void **state) {
+    struct world *w = *state;
+    w->binding.credit = 100;
+    w->version->settings.backoff_ms[0] = 3600000;
+    start(w);
+    add_records(w, 300, 0, 1, 100);
+    for (int i = 0; i < 2000; i++) turn(w);
+    assert_int_equal(w->credit, 100);
+    assert_int_equal(w->unacked, 100);
+}
+
 static void a_filter_lets_records_pass_by(void **state) {
     struct world *w = *state;
     struct err err = {0};
@@ -851,6 +910,9 @@ int main(void) {
         TEST(other_keys_go_on_while_one_is_tried_again),
         TEST(a_call_that_is_not_full_waits_for_its_window),
         TEST(a_call_that_is_not_full_does_not_wait_for_ever),
+        TEST(what_nobody_can_take_yet_stays_at_the_source),
+        TEST(a_window_full_of_retries_does_not_stop_the_flow),
+        TEST(a_credit_never_passes_the_binding_s),
         TEST(a_filter_lets_records_pass_by),
         TEST(a_revoked_partition_is_given_back_and_others_stay),
         TEST(an_identifier_of_no_record_fails_the_whole_call),
