@@ -103,10 +103,14 @@ int call_render(struct batch *b, size_t max_bytes, struct err *err) {
 
 // --- what it says about them ----------------------------------------------------------------------------------------
 
-// The place of the record that is meant, looked for from `from` on, as they are mostly named in order; count: none.
-static size_t find_named(const struct batch *b, const struct delivery *const *members, const json_t *name, size_t from) {
-    for (size_t i = 0; i < b->count; i++) {
-        size_t at = (from + i) % b->count;
+#define LOOKS_A_RECORD 100 // most names of one call are compared with so many records each, on the average
+
+// The place of the record that is meant, looked for around `from`, as they are mostly named in order, up or down; count:
+// none, or the call has used up its looks.
+static size_t find_named(const struct batch *b, const struct delivery *const *members, const json_t *name, size_t from, size_t *looks) {
+    for (size_t i = 0; i < b->count && *looks; i++) {
+        size_t step = (i + 1) / 2, at = (i % 2 ? from + step : from + b->count - step) % b->count;
+        --*looks;
         if (shape_names_event(name, members[at]->ev)) return at;
     }
     return b->count;
@@ -116,15 +120,15 @@ static enum verdict read_failures(const struct batch *b, const json_t *list, boo
     if (!list || json_is_null(list)) return VERDICT_DONE;
     if (!json_is_array(list)) return VERDICT_FAILED;
     cleanup_free const struct delivery **members = mem_array(b->count, sizeof *members);
-    size_t n = 0, from = 0, i;
+    size_t n = 0, from = 0, i, looks = LOOKS_A_RECORD * (b->count + 10);
     const struct delivery *d;
     DL_FOREACH(b->members, d) members[n++] = d;
     const json_t *item;
     json_array_foreach(list, i, item) {
-        size_t at = find_named(b, members, json_object_get(item, "itemIdentifier"), from);
+        size_t at = find_named(b, members, json_object_get(item, "itemIdentifier"), from, &looks);
         if (at == b->count) return VERDICT_FAILED;
         failed[at] = true;
-        from = at + 1;
+        from = at;
     }
     return json_array_size(list) ? VERDICT_SOME : VERDICT_DONE;
 }
