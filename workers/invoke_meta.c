@@ -7,6 +7,36 @@
 #include "core/base/text.h"
 #include "workers/frames.h"
 
+#define HEAD_BYTES 192 // of the members that every event has: their names, an id, three numbers
+
+static char *put_number(char *at, int64_t n) {
+    char digits[20];
+    int count = 0;
+    uint64_t v = n < 0 ? 0 - (uint64_t)n : (uint64_t)n;
+    do digits[count++] = (char)('0' + v % 10);
+    while (v /= 10);
+    if (n < 0) *at++ = '-';
+    while (count) *at++ = digits[--count];
+    return at;
+}
+
+#define PUT(at, literal) ((char *)memcpy(at, literal, sizeof(literal) - 1) + sizeof(literal) - 1)
+
+static int put_head(struct buf *out, const struct ev_fields *f, int64_t deadline_ms, int64_t now_ms) {
+    char *head = buf_reserve(out, HEAD_BYTES), *at = head;
+    if (!head) return ERR_TOO_LARGE;
+    at = PUT(at, "{\"request_id\":\"");
+    id_format(&f->id, at);
+    at = PUT(at + ID_TEXT_BYTES - 1, "\",\"attempt\":");
+    at = put_number(at, (int64_t)f->attempt + 1);
+    at = PUT(at, ",\"deadline_ms\":");
+    at = put_number(at, deadline_ms);
+    at = PUT(at, ",\"time_limit_in_ms\":");
+    at = put_number(at, deadline_ms - now_ms);
+    buf_added(out, (size_t)(at - head));
+    return 0;
+}
+
 static int put_headers(struct buf *out, const struct ev_fields *f) {
     int rc = buf_append(out, STR_LIT(",\"headers\":{"));
     for (size_t i = 0; i < f->header_count && rc == 0; i++) {
@@ -40,11 +70,7 @@ enum parts { PARTS_ALL, PARTS_NO_HEADERS, PARTS_OURS };
 
 static int put_meta(struct buf *out, const struct ev *ev, const struct settings *settings, int64_t now_ms, enum parts parts) {
     const struct ev_fields *f = &ev->f;
-    char id[ID_TEXT_BYTES];
-    id_format(&f->id, id);
-    int64_t deadline_ms = deadline_of(f, settings, now_ms);
-    int rc = buf_printf(out, "{\"request_id\":\"%s\",\"attempt\":%u,\"deadline_ms\":%lld,\"time_limit_in_ms\":%lld", id,
-                        f->attempt + 1, (long long)deadline_ms, (long long)(deadline_ms - now_ms));
+    int rc = put_head(out, f, deadline_of(f, settings, now_ms), now_ms);
     if (parts == PARTS_ALL && f->header_count) rc |= put_headers(out, f);
     if (parts != PARTS_OURS && f->source_kind.len) rc |= put_source(out, f);
     return rc | buf_append(out, STR_LIT("}"));

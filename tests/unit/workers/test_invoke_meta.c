@@ -78,6 +78,20 @@ static void the_earlier_of_timeout_and_caller_counts(void **state) {
     json_decref(meta);
 }
 
+// Whatever a caller claims.
+static void numbers_of_any_size_are_right(void **state) {
+    (void)state;
+    const int64_t deadlines[] = {INT64_MIN + NOW, -1, 1, NOW - 1, NOW, NOW + 9, NOW + 10};
+    for (size_t i = 0; i < array_len(deadlines); i++) {
+        const struct ev_fields f = {.function = STR_LIT("f"), .deadline_ms = deadlines[i], .attempt = UINT32_MAX - 1};
+        json_t *meta = meta_of(&f);
+        assert_int_equal(number(meta, "deadline_ms"), deadlines[i]);
+        assert_int_equal(number(meta, "time_limit_in_ms"), deadlines[i] - NOW);
+        assert_int_equal(number(meta, "attempt"), UINT32_MAX);
+        json_decref(meta);
+    }
+}
+
 static void headers_and_source_arrive(void **state) {
     (void)state;
     const struct ev_header headers[] = {{STR_LIT("a"), STR_LIT("1")},
@@ -181,6 +195,7 @@ int main(void) {
         cmocka_unit_test(the_least_there_is),
         cmocka_unit_test(the_attempt_is_the_one_that_begins),
         cmocka_unit_test(the_earlier_of_timeout_and_caller_counts),
+        cmocka_unit_test(numbers_of_any_size_are_right),
         cmocka_unit_test(headers_and_source_arrive),
         cmocka_unit_test(broken_bytes_still_make_json),
         cmocka_unit_test(too_many_headers_are_left_out),
