@@ -57,7 +57,46 @@ bool shape_at_next(struct str *rest, struct str *ret_name, struct str *ret_value
     return true;
 }
 
+// --- source_at of a Kafka record ------------------------------------------------------------------------------------
+
+static inline bool take_literal(struct str *s, const char *literal, size_t len) {
+    if (s->len < len || memcmp(s->data, literal, len) != 0) return false;
+    *s = skip(*s, len);
+    return true;
+}
+#define TAKE(s, literal) take_literal(s, literal, sizeof(literal) - 1)
+
+static inline struct str take_digits(struct str *s) {
+    size_t n = 0;
+    while (n < s->len && s->data[n] >= '0' && s->data[n] <= '9') n++;
+    struct str digits = {s->data, n};
+    *s = skip(*s, n);
+    return digits;
+}
+
+// The text as core/kafka_record.c writes it, up to its end; false: it is otherwise, and nothing is known of it.
+static bool read_own(struct str s, struct shape_at *ret) {
+    struct shape_at at = {0};
+    if (!TAKE(&s, "{\"topic\":\"")) return false;
+    const char *quote = memchr(s.data, '"', s.len);
+    if (!quote) return false;
+    at.topic = (struct str){s.data, (size_t)(quote - s.data)};
+    if (memchr(at.topic.data, '\\', at.topic.len)) return false;
+    s = skip(s, at.topic.len);
+    if (!TAKE(&s, "\",\"partition\":") || !(at.partition = take_digits(&s)).len) return false;
+    if (!TAKE(&s, ",\"offset\":") || !(at.offset = take_digits(&s)).len) return false;
+    if (!TAKE(&s, ",\"timestamp\":") || !(at.timestamp = take_digits(&s)).len) return false;
+    if (TAKE(&s, ",\"timestampType\":\"CREATE_TIME\"")) at.timestamp_type = STR_LIT("CREATE_TIME");
+    else if (TAKE(&s, ",\"timestampType\":\"LOG_APPEND_TIME\"")) at.timestamp_type = STR_LIT("LOG_APPEND_TIME");
+    else return false;
+    at.tombstone = TAKE(&s, ",\"tombstone\":true");
+    if (!TAKE(&s, "}") || s.len) return false;
+    *ret = at;
+    return true;
+}
+
 void shape_at_read(const struct ev *ev, struct shape_at *ret) {
+    if (str_is(ev->f.source_kind, "kafka") && read_own(ev->f.source_at, ret)) return;
     *ret = (struct shape_at){.amqp = str_is(ev->f.source_kind, "amqp")};
     struct str rest = ev->f.source_at, name, value;
     while (shape_at_next(&rest, &name, &value)) {

@@ -113,6 +113,50 @@ static void test_odd_coordinates(void **state) {
            "{\"Records\":[{\"Ckafka\":{\"topic\":\"\",\"partition\":0,\"offset\":0,\"msgKey\":\"None\",\"msgBody\":\"\"}}]}");
 }
 
+static void read_at(const char *text, struct shape_at *ret, struct ev **ret_ev) {
+    const struct ev_fields f = {.function = STR_LIT("f"), .source_kind = STR_LIT("kafka"), .source_at = str_of(text)};
+    *ret_ev = ev_new(&f);
+    shape_at_read(*ret_ev, ret);
+}
+
+// Text in our own order is read by a shorter way; a blank at its beginning makes it go the long one.
+static void test_both_ways_of_reading_agree(void **state) {
+    (void)state;
+    static const char *const texts[] = {
+        "{\"topic\":\"t\",\"partition\":3,\"offset\":7,\"timestamp\":1767225600000,\"timestampType\":\"CREATE_TIME\"}",
+        "{\"topic\":\"t.-_9\",\"partition\":0,\"offset\":9223372036854775807,\"timestamp\":0,\"timestampType\":\"LOG_APPEND_TIME\"}",
+        "{\"topic\":\"t\",\"partition\":3,\"offset\":7,\"timestamp\":-1,\"timestampType\":\"NO_TIMESTAMP_TYPE\"}",
+        "{\"topic\":\"t\",\"partition\":3,\"offset\":7,\"timestamp\":5,\"timestampType\":\"CREATE_TIME\",\"tombstone\":true}",
+        "{\"topic\":\"t\",\"partition\":3,\"offset\":7,\"timestamp\":5,\"timestampType\":\"CREATE_TIME\",\"tombstone\":false}",
+        "{\"topic\":\"t\",\"partition\":3,\"offset\":7,\"timestamp\":5,\"timestampType\":\"CREATE_TIME\",\"offset\":8}",
+        "{\"topic\":\"a\\\"b\\\\\",\"partition\":3,\"offset\":7,\"timestamp\":5,\"timestampType\":\"CREATE_TIME\"}",
+        "{\"topic\":\"\",\"partition\":3,\"offset\":7,\"timestamp\":5,\"timestampType\":\"CREATE_TIME\"}",
+        "{\"topic\":\"t\",\"partition\":3,\"offset\":7e2,\"timestamp\":5,\"timestampType\":\"CREATE_TIME\"}",
+        "{\"topic\":\"t\",\"partition\":\"3\",\"offset\":7,\"timestamp\":5,\"timestampType\":\"CREATE_TIME\"}",
+        "{\"topic\":\"t\",\"partition\":,\"offset\":7}",
+        "{\"topic\":\"t\",\"partition\":3,\"offset\":7}",
+        "{\"topic\":\"t\",\"partition\":3",
+        "{\"topic\":\"t",
+        "{\"topic\":\"",
+        "{",
+        "",
+    };
+    for (size_t i = 0; i < array_len(texts); i++) {
+        struct shape_at a, b;
+        struct ev *one, *other;
+        char blank[200];
+        assert_int_equal(text_format(blank, sizeof blank, " %s", texts[i]), 0);
+        read_at(texts[i], &a, &one);
+        read_at(blank, &b, &other);
+        assert_true(a.amqp == b.amqp && a.redelivered == b.redelivered && a.tombstone == b.tombstone);
+        assert_true(str_eq(a.topic, b.topic) && str_eq(a.partition, b.partition) && str_eq(a.offset, b.offset));
+        assert_true(str_eq(a.timestamp, b.timestamp) && str_eq(a.timestamp_type, b.timestamp_type));
+        assert_true(str_eq(a.queue, b.queue) && str_eq(a.exchange, b.exchange) && str_eq(a.routing_key, b.routing_key));
+        ev_free(one);
+        ev_free(other);
+    }
+}
+
 static void test_too_large(void **state) {
     (void)state;
     for (int s = SHAPE_RAW; s <= SHAPE_CLOUDEVENTS; s++) {
@@ -407,6 +451,7 @@ int main(void) {
         cmocka_unit_test(test_scf_kafka),
         cmocka_unit_test(test_scf_amqp),
         cmocka_unit_test(test_odd_coordinates),
+        cmocka_unit_test(test_both_ways_of_reading_agree),
         cmocka_unit_test(test_too_large),
         cmocka_unit_test(test_source_at_member),
         cmocka_unit_test(test_names_of_kafka),
