@@ -18,8 +18,8 @@
 // Large messages: up to 64 MiB are handed out, over EV_PAYLOAD_MAX too (the workers make a letter of them). Larger ones stay
 //   unacknowledged in their queue, take one place of the prefetch, and are told by the log and by source_lag's "error".
 // Prefetch: `prefetch` 0 is auto: starts at 100, follows what the consumer settles (core/queue_amqp_pace.h), between 1 and
-//   its credit, so that a slow pool leaves messages for other nodes and a fast one is never short. Never more than credit,
-//   nor about credit_bytes, is out; also while it changes.
+//   4000 and its credit: a slow pool leaves messages for other nodes, a fast one has all it can use within a second. Never more
+//   than credit, nor about credit_bytes, is out; also while it changes.
 // A consumer that sits idle while its queue has messages is replaced and logged.
 #ifndef CORE_AMQP_SOURCE_H
 #define CORE_AMQP_SOURCE_H

@@ -14,7 +14,7 @@
 #define QUIET_CHECK_MS 15000
 #define SUSPECT_CHECK_MS 2000
 #define REPLACED_MAX 4 // doublings of the quiet time
-#define RETUNE_MS 1000
+#define RETUNE_MS 250
 #define OPEN_MS 20000 // for an answer
 #define ACK_SHARE 16     // of the prefetch: acks that may be held back
 #define ACK_BATCH_MAX 100
