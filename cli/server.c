@@ -18,6 +18,7 @@
 #include "core/offload.h"
 
 #define DRAIN_LOOK_MS 10
+#define KAFKA_LAST_MS 3000
 #define GATEWAY_LAST_MS 2000 // for answers to go out, after the workers are done
 
 // --- folders --------------------------------------------------------------------------------------------------------
@@ -293,5 +294,7 @@ int server_run(const struct options *options, struct err *err) {
         }
     }
     free_parts(&s);
-    return rc;
+    if (kafka_ended(KAFKA_LAST_MS) || rc) return rc;
+    log_warn("server", "clients of Kafka are still waiting for their broker; nothing depends on them");
+    _exit(0); // all that is ours is closed; the ordinary way out would pull the ground from under their threads
 }

@@ -5,14 +5,11 @@
 //   is in_flight; no record of a partition is handed out before its committed offset is known, nor after it is revoked.
 // Positions are this module's, not librdkafka's: auto.offset.reset is "error", so that a start at another offset never happens
 //   behind the back of core/offsets, where a jump ahead would look like a gap, that is like finished records.
-#include <pthread.h>
-#include <signal.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "core/base/clock.h"
 #include "core/kafka_source.h"
-#include "core/offload.h"
 
 #define TICK_MS 100
 #define AGAIN_MS 20              // a released record is read again after it, with others that are released meanwhile
@@ -36,31 +33,8 @@ static void destroy_client(void *arg) { // on a thread
     rd_kafka_queue_destroy(c->control);
     rd_kafka_queue_destroy(c->records);
     rd_kafka_destroy_flags(c->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
-}
-
-static void on_client_destroyed(void *arg) {
-    struct kafka_client *c = arg;
     close(c->wake_fd);
     free(c);
-}
-
-static void *destroy_alone(void *arg) {
-    destroy_client(arg);
-    on_client_destroyed(arg);
-    return NULL;
-}
-
-// A client that did not get out of its group may wait for its coordinator for minutes. Nobody waits for it, not even the
-// process at its end.
-static bool abandon_client(struct kafka_client *c) {
-    sigset_t all, before;
-    pthread_t thread;
-    sigfillset(&all); // signals are the loop's
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = pthread_create(&thread, NULL, destroy_alone, c);
-    if (rc == 0) pthread_detach(thread);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return rc == 0;
 }
 
 void kafka_client_ref(struct kafka_client *c) {
@@ -68,8 +42,7 @@ void kafka_client_ref(struct kafka_client *c) {
 }
 
 void kafka_client_unref(struct kafka_client *c) {
-    if (--c->refs > 0 || (!c->left && abandon_client(c))) return;
-    offload_run(c->loop, destroy_client, on_client_destroyed, c);
+    if (--c->refs == 0) kafka_end(destroy_client, c);
 }
 
 static bool is_users(const struct kafka_config *c, const char *name) {
@@ -488,7 +461,6 @@ static const struct queue_consumer_ops consumer_ops = {
 static void end(struct kafka_source *s) {
     void (*on_closed)(void *arg) = s->on_closed;
     void *arg = s->closed_arg;
-    if (s->client) s->client->left = rd_kafka_consumer_closed(s->client->rk) != 0;
     give_up_client(s);
     timer_free(s->tick);
     timer_free(s->again);

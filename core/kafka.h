@@ -55,6 +55,9 @@ int kafka_source_open(struct loop *loop, const struct kafka_config *c, struct so
 // ERR_CONFLICT: it still has members; ERR_INVALID; ERR_UNAVAILABLE. fn runs later, once.
 void kafka_seek(struct loop *loop, const struct kafka_config *c, const char *to, int64_t wait_ms, kafka_done_fn *fn, void *arg);
 
+// True when no client is being destroyed any more. Blocks, at most wait_ms: for the end of the process.
+bool kafka_ended(int64_t wait_ms) must_use;
+
 // For sinks and replays to the origin: a producer with acks=all and idempotence for the brokers (and extra) of c.
 // A message's `to` is the topic.
 int kafka_sink_open(struct loop *loop, const struct kafka_config *c, struct sink **ret, struct err *err) must_use;

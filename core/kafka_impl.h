@@ -14,6 +14,9 @@
 // The caller owns it; rd_kafka_new takes it over on success.
 rd_kafka_conf_t *kafka_conf_make(const struct kafka_config *c, bool consumer, struct err *err) must_use;
 
+// Runs work, which destroys a client, on a thread of its own that nobody waits for.
+void kafka_end(void (*work)(void *arg), void *arg);
+
 // An owning copy of everything that c points to, and its end.
 void kafka_config_copy(struct kafka_config *to, const struct kafka_config *c);
 void kafka_config_done(struct kafka_config *c);

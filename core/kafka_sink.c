@@ -6,7 +6,7 @@
 // nothing any more: it is retired, which reports what it has as failed, and the next send makes another, at most one a second.
 // A message over the broker's limit would take its batch with it if it shared one: batch.size (1,000,000) is below the default
 // limit of brokers, and what is larger goes alone. Who lowers max.message.bytes of a topic lowers kafka.batch.size too.
-// Destroying a client joins its threads and may wait for the network, so it is done on a thread (core/offload).
+// Destroying a client joins its threads and may wait for the network, so it is done on a thread of its own (kafka_end).
 #include <librdkafka/rdkafka.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -14,7 +14,6 @@
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/kafka_impl.h"
-#include "core/offload.h"
 #include "core/sink_room.h"
 
 #define TIMEOUT_TEXT_MS "28000"      // librdkafka looks once a second: done before SINK_TIMEOUT_MS
@@ -187,18 +186,11 @@ static int producer_new(struct kafka_sink *s, struct producer **ret, struct err 
 static void destroy_client(void *arg) { // on a thread
     struct producer *p = arg;
     rd_kafka_destroy(p->client);
+    close(p->fd);
+    free(p);
 }
 
 static void check_closed(struct kafka_sink *s);
-
-static void on_destroyed(void *arg) {
-    struct producer *p = arg;
-    struct kafka_sink *s = p->sink;
-    close(p->fd);
-    free(p);
-    s->producers--;
-    check_closed(s);
-}
 
 static void check_ended(struct producer *p) {
     if (!p->retired || p->messages || p->ending) return;
@@ -206,7 +198,10 @@ static void check_ended(struct producer *p) {
     rd_kafka_queue_io_event_enable(p->queue, -1, NULL, 0);
     rd_kafka_queue_destroy(p->queue);
     io_free(p->io);
-    offload_run(p->sink->loop, destroy_client, on_destroyed, p);
+    struct kafka_sink *s = p->sink;
+    kafka_end(destroy_client, p);
+    s->producers--;
+    check_closed(s);
 }
 
 // Its messages have their reports soon; then it goes.
@@ -310,8 +305,8 @@ static void check_closed(struct kafka_sink *s) {
 static void on_empty(void *arg) {
     struct kafka_sink *s = arg;
     s->empty = true;
-    if (s->now) retire(TAKE_PTR(s->now));
-    check_closed(s);
+    if (s->now) retire(TAKE_PTR(s->now)); // it may be the last, and then s is gone
+    else check_closed(s);
 }
 
 static void kafka_close(struct sink *sink, void (*on_closed)(void *arg), void *arg) {

@@ -26,7 +26,6 @@ struct kafka_client {
     struct kafka_source *source; // NULL: given up
     int wake_fd;                 // an eventfd
     int refs;                    // the source, and works on threads; the loop's thread only
-    bool left;                   // the group: nothing to be closed when it is destroyed
 };
 
 struct kafka_part {
