@@ -251,13 +251,14 @@ static rd_kafka_vu_t vu_bytes(rd_kafka_vtype_t type, struct str s) {
 
 static int produce(struct producer *p, const struct sink_message *m, struct flight *flight, struct err *err) {
     cleanup_free char *topic = mem_strndup(m->to);
-    rd_kafka_vu_t vus[6];
+    rd_kafka_vu_t vus[7];
     size_t count = 0;
     rd_kafka_headers_t *headers = headers_of(m);
     vus[count++] = (rd_kafka_vu_t){.vtype = RD_KAFKA_VTYPE_TOPIC, .u.cstr = topic};
     vus[count++] = (rd_kafka_vu_t){.vtype = RD_KAFKA_VTYPE_MSGFLAGS, .u.i = RD_KAFKA_MSG_F_COPY};
     vus[count++] = (rd_kafka_vu_t){.vtype = RD_KAFKA_VTYPE_OPAQUE, .u.ptr = flight};
     vus[count++] = (rd_kafka_vu_t){.vtype = RD_KAFKA_VTYPE_HEADERS, .u.headers = headers};
+    if (m->to_partition) vus[count++] = (rd_kafka_vu_t){.vtype = RD_KAFKA_VTYPE_PARTITION, .u.i32 = (int32_t)m->partition};
     if (m->key.len) vus[count++] = vu_bytes(RD_KAFKA_VTYPE_KEY, m->key);
     if (!m->null_payload) vus[count++] = vu_bytes(RD_KAFKA_VTYPE_VALUE, m->payload);
     rd_kafka_error_t *e = rd_kafka_produceva(p->client, vus, count);

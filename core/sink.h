@@ -24,6 +24,8 @@ struct sink_message {            // borrowed for the call
     size_t header_count;
     struct str payload;
     bool null_payload;           // Kafka: a tombstone
+    bool to_partition;           // Kafka: into `partition`; else where the key leads
+    uint32_t partition;
 };
 typedef void sink_done_fn(void *arg, int code, const struct err *err);
 

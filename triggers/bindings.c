@@ -122,12 +122,36 @@ static int check_words(const struct bindings *b, const struct spec *s, struct er
     return rc ? rc : check_sink(b, s, "on_failure", s->on_failure.text, err);
 }
 
+// A login that the broker refuses is the draft's fault, not that of the client's token.
+struct check {
+    trigger_checked_fn *done;
+    void *arg;
+};
+
+static void on_network_checked(void *arg, int code, const struct err *err) {
+    struct check c = *(struct check *)arg;
+    free(arg);
+    if (code != ERR_DENIED) {
+        c.done(c.arg, code, err);
+        return;
+    }
+    struct err said = *err;
+    said.code = ERR_INVALID;
+    c.done(c.arg, ERR_INVALID, &said);
+}
+
+static struct check *check_new(trigger_checked_fn *done, void *arg) {
+    struct check *c = mem_alloc(sizeof *c);
+    *c = (struct check){done, arg};
+    return c;
+}
+
 static int check_kafka(struct bindings *b, const struct spec *s, const struct trigger *draft, trigger_checked_fn *done, void *arg,
                        struct err *err) {
     struct kafka_pair *pairs;
     struct kafka_config c = spec_kafka_config(&b->c, s, draft, &pairs);
     int rc = kafka_config_check(&c, err);
-    if (rc == 0 && s->check.number) kafka_check(b->c.loop, &c, done, arg);
+    if (rc == 0 && s->check.number) kafka_check(b->c.loop, &c, on_network_checked, check_new(done, arg));
     free(pairs);
     return rc;
 }
@@ -145,7 +169,7 @@ void bindings_check(void *arg, const struct trigger *draft, trigger_checked_fn *
         rc = check_kafka(b, &spec, draft, done, done_arg, &err);
     } else if (rc == 0 && spec.check.number) {
         struct amqp_source_config c = spec_amqp_config(&spec, draft);
-        amqp_check(b->c.loop, &c, done, done_arg);
+        amqp_check(b->c.loop, &c, on_network_checked, check_new(done, done_arg));
     }
     if (rc || !spec.check.number) later(b->c.loop, done, done_arg, rc, &err);
     spec_done(&spec);

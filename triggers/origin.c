@@ -80,8 +80,10 @@ void origins_send(struct origins *o, const struct triggers *triggers, const stru
         return;
     }
     bool kafka = origin->kind == SPEC_KAFKA;
-    char id[ID_TEXT_BYTES];
+    char id[ID_TEXT_BYTES], partition[12];
     id_format(&ev->f.id, id);
+    struct str number = source_at_member(ev->f.source_at, "partition");
+    bool known = kafka && number.len && text_format(partition, sizeof partition, "%.*s", STR_ARG(number)) == 0;
     const struct sink_message m = {.to = str_of(origin->to),
                                    .key = kafka ? ev->f.ordering_key : str_of(origin->key),
                                    .content_type = kafka ? STR_NONE : ev->f.content_type, // Kafka: it is among the headers
@@ -89,6 +91,8 @@ void origins_send(struct origins *o, const struct triggers *triggers, const stru
                                    .headers = ev->f.headers,
                                    .header_count = ev->f.header_count,
                                    .payload = ev->f.payload,
+                                   .to_partition = known, // whoever wrote it may have another rule from key to partition
+                                   .partition = known ? (uint32_t)strtoul(partition, NULL, 10) : 0,
                                    .null_payload = str_is(source_at_member(ev->f.source_at, "tombstone"), "true")};
     sink_send(origin->sink, &m, done, arg);
 }

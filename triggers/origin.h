@@ -2,7 +2,7 @@
 // Back to the origin: sends a letter's record to the topic or queue that it was read from, by its trigger's settings.
 //
 // Flow: origins_send -> a sink of that trigger, opened at the first use and kept -> done.
-// Kafka: the record's topic, key, headers and value; the partition follows from the key. AMQP: straight to the queue (the default
+// Kafka: the record's topic, partition, key, headers and value. AMQP: straight to the queue (the default
 //   exchange), so that other queues of its exchange do not get it a second time.
 // Errors: those of the sink; ERR_NOT_FOUND when the trigger is gone; ERR_INVALID when the letter came from no topic or queue.
 // Threads: the loop's. Memory: one sink a trigger.

@@ -65,7 +65,7 @@ def test_wrong_settings_are_explained(kafka, server, line):
         ({"kafka.no.such.thing": "1"}, 400, "no.such.thing", ""),
         ({"kafka.session.timeout.ms": "soon"}, 400, "session.timeout.ms", ""),
         ({"kafka.security.protocol": "SASL_PLAINTEXT", "kafka.sasl.mechanism": "PLAIN", "kafka.sasl.username": "u",
-          "kafka.sasl.password": "secret"}, (401, 403), "SASL", "a login where there is none"),
+          "kafka.sasl.password": "secret"}, 400, "SASL", "a login where there is none"),
     ]
     for settings, statuses, text, why in wrong:
         status, body = try_add(server, "kafka", **{**right, **settings})
@@ -401,3 +401,14 @@ def test_replay_to_the_function(server, line, journal):
     assert server.replay(function=FUNCTION) == {"replayed": 3, "failed": 0}
     journal.wait_ok(places)
     check_once(journal, places)
+
+
+def test_a_replay_to_an_origin_that_is_gone(kafka, server, line, journal):
+    deploy(server, retries=0)
+    stream = line(1).add()
+    places = stream.produce([record(b"bad", n=0, poison=True)])
+    wait_letters(server, places)
+    kafka.delete_topic(stream.topic)
+    status, _, body = server.http("POST", "/v1/replays", {"function": FUNCTION, "toOrigin": True})
+    assert (status, body.get("failed")) == (200, 1) or status in (404, 503), f"{status} {body}"
+    wait_letters(server, places)
