@@ -22,7 +22,7 @@
 #define INTAKE_PATIENCE_MS 100
 // Records that have not been handed out and could be: so many are asked of the source, and no more, as what lies in memory for
 // long is out of the processor's caches when its turn comes.
-#define INTAKE_FRESH_LEAST 2000
+#define INTAKE_FRESH_LEAST 1000
 #define INTAKE_FRESH_CALLS 4
 
 struct intake_config {
