@@ -71,14 +71,21 @@ static struct ev_fields fields_of(const struct batch *b) {
     return f;
 }
 
+#define RECORD_BYTES 256 // about what a shape puts around a payload
+
 static int append_records(const struct batch *b, struct buf *out, struct err *err) {
     enum shape shape;
     int rc = shape_parse(b->members->ev->f.shape, &shape, err);
     if (rc) return rc;
     cleanup_free const struct ev **evs = mem_array(b->count, sizeof *evs);
-    size_t n = 0;
+    size_t n = 0, about = 0;
     const struct delivery *d;
-    DL_FOREACH(b->members, d) evs[n++] = d->ev;
+    DL_FOREACH(b->members, d) {
+        evs[n++] = d->ev;
+        about += d->ev->f.payload.len + RECORD_BYTES;
+    }
+    char *room = buf_reserve(out, about); // at once, as far as it is allowed: growing step by step copies
+    (void)room;
     return shape_append(out, shape, evs, n, err);
 }
 
