@@ -130,6 +130,7 @@ static void test_both_ways_of_reading_agree(void **state) {
         "{\"topic\":\"t\",\"partition\":3,\"offset\":7,\"timestamp\":5,\"timestampType\":\"CREATE_TIME\",\"tombstone\":false}",
         "{\"topic\":\"t\",\"partition\":3,\"offset\":7,\"timestamp\":5,\"timestampType\":\"CREATE_TIME\",\"offset\":8}",
         "{\"topic\":\"a\\\"b\\\\\",\"partition\":3,\"offset\":7,\"timestamp\":5,\"timestampType\":\"CREATE_TIME\"}",
+        "{\"topic\":\"x\\\",\"partition\":3,\"offset\":7,\"timestamp\":5,\"timestampType\":\"CREATE_TIME\"}",
         "{\"topic\":\"\",\"partition\":3,\"offset\":7,\"timestamp\":5,\"timestampType\":\"CREATE_TIME\"}",
         "{\"topic\":\"t\",\"partition\":3,\"offset\":7e2,\"timestamp\":5,\"timestampType\":\"CREATE_TIME\"}",
         "{\"topic\":\"t\",\"partition\":\"3\",\"offset\":7,\"timestamp\":5,\"timestampType\":\"CREATE_TIME\"}",
