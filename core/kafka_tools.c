@@ -209,7 +209,7 @@ static int to_time(struct work *w, rd_kafka_topic_partition_list_t *list, const 
 static int take_offset(struct work *w, rd_kafka_topic_partition_list_t *list, const char **at) {
     char *end;
     const char *text = *at;
-    long long partition = strtoll(text, &end, 10), offset;
+    long long partition = strtoll(text, &end, 10), offset = 0;
     bool good = end > text && *end == '=' && *text != '-';
     if (good) {
         text = end + 1;

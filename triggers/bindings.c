@@ -27,7 +27,7 @@ struct bindings {
     struct origins *origins;
     struct timer *lag_timer;
     size_t measuring; // answers to come
-    bool stopping;
+    bool stopping, ended;
     void (*on_stopped)(void *arg);
     void *arg;
 };
@@ -323,7 +323,9 @@ static void on_origins_stopped(void *arg) {
 }
 
 static void end_if_stopped(struct bindings *b) {
-    if (!b->live && b->measuring == 0 && b->on_stopped) origins_stop(b->origins, on_origins_stopped, b);
+    if (b->live || b->measuring || !b->on_stopped || b->ended) return;
+    b->ended = true;
+    origins_stop(b->origins, on_origins_stopped, b);
 }
 
 static void stop_all(void *arg, int code, const struct err *err) {

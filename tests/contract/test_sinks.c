@@ -440,7 +440,8 @@ static void amqp_that_dies(void **state) {
     struct answer a;
     int64_t until_ns = clock_mono_ns() + 60000 * NS_PER_MS;
     while ((a = send_and_wait(s, &m)).code) {
-        assert_int_equal(a.code, ERR_UNAVAILABLE);
+        // A RabbitMQ that is still coming back may not know its queue for a moment; whoever sends tries again.
+        assert_true(a.code == ERR_UNAVAILABLE || a.code == ERR_NOT_FOUND);
         assert_true(clock_mono_ns() < until_ns);
         loop_turn(loop, 20);
     }
