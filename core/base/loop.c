@@ -44,6 +44,7 @@ struct io {
 struct timer {
     struct loop *loop;
     struct event *ev;
+    int64_t due_ns;
     timer_fn *fn;
     void *arg;
 };
@@ -186,11 +187,19 @@ void io_free(struct io *io) {
     free(io);
 }
 
+static void add_timer(struct timer *t, int64_t delay_ns) {
+    int64_t us = (delay_ns + 999) / 1000;
+    struct timeval tv = {.tv_sec = us / 1000000, .tv_usec = us % 1000000};
+    MUST(event_add(t->ev, &tv) == 0);
+}
+
 static void on_timer(evutil_socket_t fd, short what, void *arg) {
     (void)fd, (void)what;
     struct timer *t = arg;
     read_clocks(t->loop);
-    t->fn(t->arg);
+    int64_t left_ns = t->due_ns - t->loop->now_ns;
+    if (left_ns > 0) add_timer(t, left_ns); // libevent reads a coarse clock and may be some milliseconds early
+    else t->fn(t->arg);
 }
 
 struct timer *timer_new(struct loop *loop, timer_fn *fn, void *arg) {
@@ -203,8 +212,8 @@ struct timer *timer_new(struct loop *loop, timer_fn *fn, void *arg) {
 
 void timer_start(struct timer *t, int64_t delay_ms) {
     if (delay_ms < 0) delay_ms = 0;
-    struct timeval tv = {.tv_sec = delay_ms / 1000, .tv_usec = (delay_ms % 1000) * 1000};
-    MUST(event_add(t->ev, &tv) == 0);
+    t->due_ns = clock_mono_ns() + delay_ms * NS_PER_MS;
+    add_timer(t, delay_ms * NS_PER_MS);
 }
 
 void timer_stop(struct timer *t) {

@@ -36,7 +36,7 @@ void io_free(struct io *io);              // does not close the fd
 
 typedef void timer_fn(void *arg);
 struct timer *timer_new(struct loop *loop, timer_fn *fn, void *arg) must_use;
-void timer_start(struct timer *t, int64_t delay_ms); // one shot; a running timer is set anew
+void timer_start(struct timer *t, int64_t delay_ms); // one shot, never early; a running timer is set anew
 void timer_stop(struct timer *t);
 void timer_free(struct timer *t);
 
