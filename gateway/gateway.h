@@ -18,9 +18,10 @@
 #include "dlq/letters.h"
 #include "dlq/replay.h"
 
+struct fires; // dlq/fires.h
 struct gateway;
 
-struct gateway_config {         // everything but `triggers` and `ready` is needed and outlives the gateway
+struct gateway_config {         // everything but `triggers`, `timer_*`, `fires` and `ready` is needed and outlives the gateway
     struct loop *loop;
     const struct options *options;
     struct registry *registry;
@@ -31,6 +32,11 @@ struct gateway_config {         // everything but `triggers` and `ready` is need
     struct metrics *metrics;
     struct status *status;
     struct triggers *triggers;  // NULL: /v1/triggers answers 503
+    // Timers (triggers/timers, joined in cli/); NULL: their paths answer 503. What they give, and when, is told there.
+    int (*timer_next)(void *arg, struct str name, int64_t after_ms, int64_t until_ms, size_t count, json_t **ret, struct err *err);
+    void (*timer_fire)(void *arg, struct str name, int64_t scheduled_ms, struct str data, trigger_json_fn *fn, void *fn_arg);
+    void *timer_arg;
+    struct fires *fires;        // NULL: no history
     bool (*ready)(void *arg, const char **why); // false: why not, for /readyz; may be NULL
     void *ready_arg;
 };
