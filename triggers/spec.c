@@ -26,7 +26,7 @@ static const struct setting settings_table[] = {
 static const struct {
     const char *word;
     enum spec_kind kind;
-} kinds[] = {{"kafka", SPEC_KAFKA}, {"amqp", SPEC_AMQP}};
+} kinds[] = {{"kafka", SPEC_KAFKA}, {"amqp", SPEC_AMQP}, {"timer", SPEC_TIMER}};
 
 int spec_kind_parse(struct str word, enum spec_kind *ret, struct err *err) {
     for (size_t i = 0; i < array_len(kinds); i++) {
@@ -34,11 +34,13 @@ int spec_kind_parse(struct str word, enum spec_kind *ret, struct err *err) {
         *ret = kinds[i].kind;
         return 0;
     }
-    return err_set(err, ERR_INVALID, "no trigger kind \"%.*s\"; there are kafka and amqp", STR_ARG(word));
+    return err_set(err, ERR_INVALID, "no trigger kind \"%.*s\"; there are kafka, amqp and timer", STR_ARG(word));
 }
 
-static const char *kind_word(enum spec_kind kind) {
-    return kind == SPEC_KAFKA ? "kafka" : "amqp";
+const char *spec_kind_word(enum spec_kind kind) {
+    for (size_t i = 0; i < array_len(kinds); i++)
+        if (kinds[i].kind == kind) return kinds[i].word;
+    return "?";
 }
 
 static struct spec_value *value_of(struct spec *s, const struct setting *setting) {
@@ -139,6 +141,10 @@ static size_t distance(const char *a, const char *b) {
     return row[n];
 }
 
+static const char *kinds_words(int set) {
+    return set == (SPEC_KAFKA | SPEC_AMQP) ? "kafka and amqp" : spec_kind_word((enum spec_kind)set);
+}
+
 static int refuse_unknown(enum spec_kind kind, const char *name, struct err *err) {
     const struct setting *nearest = NULL;
     size_t least = 3;
@@ -147,8 +153,8 @@ static int refuse_unknown(enum spec_kind kind, const char *name, struct err *err
         const struct setting *s = &settings_table[i];
         bool elsewhere = !(s->kinds & kind);
         if (elsewhere && strcmp(s->name, name) == 0)
-            return err_set(err, ERR_INVALID, "%s is a setting of %s triggers, not of %s ones", name,
-                           kind == SPEC_KAFKA ? "amqp" : "kafka", kind_word(kind));
+            return err_set(err, ERR_INVALID, "%s is a setting of %s triggers, not of %s ones", name, kinds_words(s->kinds),
+                           spec_kind_word(kind));
         if (elsewhere) continue;
         size_t used = strlen(known);
         if (used + strlen(s->name) + 3 < sizeof known) snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", s->name);
@@ -159,8 +165,8 @@ static int refuse_unknown(enum spec_kind kind, const char *name, struct err *err
         }
     }
     if (nearest)
-        return err_set(err, ERR_INVALID, "a %s trigger has no setting \"%.60s\"; did you mean %s?", kind_word(kind), name, nearest->name);
-    return err_set(err, ERR_INVALID, "a %s trigger has no setting \"%.60s\"; it takes %s%s", kind_word(kind), name, known,
+        return err_set(err, ERR_INVALID, "a %s trigger has no setting \"%.60s\"; did you mean %s?", spec_kind_word(kind), name, nearest->name);
+    return err_set(err, ERR_INVALID, "a %s trigger has no setting \"%.60s\"; it takes %s%s", spec_kind_word(kind), name, known,
                    kind == SPEC_KAFKA ? " and kafka.* for librdkafka" : "");
 }
 
@@ -212,8 +218,10 @@ static int check_values(struct spec *s, struct err *err) {
         const struct setting *setting = &settings_table[i];
         struct spec_value *v = value_of(s, setting);
         if (!(setting->kinds & s->kind)) continue;
-        if (setting->required && v->text[0] == '\0')
-            return err_set(err, ERR_INVALID, "a %s trigger needs %s=…", kind_word(s->kind), setting->name);
+        bool empty = v->text[0] == '\0';
+        if (empty && !setting->required && setting->type == SPEC_DURATION && !v->given) continue; // none is the default
+        if (setting->required && empty)
+            return err_set(err, ERR_INVALID, "a %s trigger needs %s=…", spec_kind_word(s->kind), setting->name);
         int rc = parse_value(setting, v, err);
         if (rc) return rc;
     }
@@ -249,7 +257,20 @@ static int check_amqp_source(const struct spec *s, struct err *err) {
     return 0;
 }
 
+static int check_timer(const struct spec *s, struct err *err) {
+    if (!s->cron.text[0] == !s->every.text[0])
+        return err_set(err, ERR_INVALID, "a timer trigger needs %s: cron='0 30 2 * * * *' or every=5m",
+                       s->cron.text[0] ? "only one of cron and every" : "cron or every");
+    if (s->catchup_max.given && strcmp(s->catchup.text, "all") != 0)
+        return err_set(err, ERR_INVALID, "max goes with catchup=all; catchup=%s runs %s", s->catchup.text,
+                       strcmp(s->catchup.text, "none") == 0 ? "none" : "one");
+    if (strlen(s->message.text) > SPEC_MESSAGE_MAX)
+        return err_set(err, ERR_INVALID, "message is at most %d bytes", SPEC_MESSAGE_MAX);
+    return 0;
+}
+
 static int check_together(const struct spec *s, struct err *err) {
+    if (s->kind == SPEC_TIMER) return check_timer(s, err);
     int rc = s->kind == SPEC_AMQP ? check_amqp_source(s, err) : 0;
     if (rc == 0 && shape_is_single(spec_shape(s)) && s->batch.number > 1)
         rc = err_set(err, ERR_INVALID, "shape=%s is one record a call: batch must be 1, not %lld; other shapes carry batches",

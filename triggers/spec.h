@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the settings of a trigger mean: one table that makes the parser, its errors, the defaults and the check of
-// docs/kafka.md and docs/amqp.md.
+// docs/kafka.md, docs/amqp.md and docs/timers.md.
 //
 // Flow: settings (an object of strings, as `weir trigger add … name=value` gives them) -> spec_parse -> struct spec.
 // Errors: ERR_INVALID names the setting and says what it may be; an unknown one is answered with the nearest that exists.
@@ -13,7 +13,7 @@
 
 #include "core/binding.h"
 
-enum spec_kind { SPEC_KAFKA = 1, SPEC_AMQP = 2 }; // bits, for the table
+enum spec_kind { SPEC_KAFKA = 1, SPEC_AMQP = 2, SPEC_TIMER = 4 }; // bits, for the table
 
 // X(member, "name", type, "default", kinds, required, least, most, "words", "help"). Numbers are in the unit of their type.
 #define SPEC_SETTINGS(X)                                                                                                        \
@@ -31,7 +31,20 @@ enum spec_kind { SPEC_KAFKA = 1, SPEC_AMQP = 2 }; // bits, for the table
     X(routing, "binding", SPEC_TEXT, "#", SPEC_AMQP, false, 0, 0, "", "binding key to the exchange")                            \
     X(declare, "declare", SPEC_FLAG, "no", SPEC_AMQP, false, 0, 0, "", "make the queue when it is not there")                   \
     X(prefetch, "prefetch", SPEC_AUTO, "auto", SPEC_AMQP, false, 1, 65535, "", "most messages taken ahead; auto follows the pool") \
-    X(shape, "shape", SPEC_WORD, "scf", SPEC_KAFKA | SPEC_AMQP, false, 0, 0, "scf|lambda|fc|cloudevents|raw",                   \
+    X(cron, "cron", SPEC_TEXT, "", SPEC_TIMER, false, 0, 0, "", "expression of 5, 6 or 7 fields, or @daily and the like; or say every")  \
+    X(every, "every", SPEC_TEXT, "", SPEC_TIMER, false, 0, 0, "", "a period, such as 90s, 5m or 1h30m, counted from start or when it was added") \
+    X(tz, "tz", SPEC_TEXT, "UTC", SPEC_TIMER, false, 0, 0, "", "time zone of cron, start and end, such as Europe/Berlin")        \
+    X(dst, "dst", SPEC_WORD, "cron", SPEC_TIMER, false, 0, 0, "cron|skip|once|both", "times that daylight saving leaves out or repeats") \
+    X(catchup, "catchup", SPEC_WORD, "last", SPEC_TIMER, false, 0, 0, "none|last|all", "fires whose time passed while nothing ran") \
+    X(catchup_max, "max", SPEC_COUNT, "1000", SPEC_TIMER, false, 1, 100000, "", "most fires of catchup=all, the newest")           \
+    X(catchup_window_ms, "catchup_window", SPEC_DURATION, "", SPEC_TIMER, false, 1000, 31622400000, "",                         \
+      "older ones are not caught up; by default there is no limit")                                                            \
+    X(overlap, "overlap", SPEC_WORD, "allow", SPEC_TIMER, false, 0, 0, "allow|skip|queue|cancel", "when the fire before is not over") \
+    X(jitter_ms, "jitter", SPEC_DURATION, "0ms", SPEC_TIMER, false, 0, 86400000, "", "each fire is delayed by up to so much")    \
+    X(start, "start", SPEC_TEXT, "", SPEC_TIMER, false, 0, 0, "", "no fire before: 2026-12-01 or 2026-12-01T08:00")             \
+    X(end, "end", SPEC_TEXT, "", SPEC_TIMER, false, 0, 0, "", "no fire from then on")                                           \
+    X(message, "message", SPEC_TEXT, "", SPEC_TIMER, false, 0, 0, "", "what the function gets: text or JSON")                   \
+    X(shape, "shape", SPEC_WORD, "scf", SPEC_KAFKA | SPEC_AMQP | SPEC_TIMER, false, 0, 0, "scf|lambda|fc|cloudevents|raw",                   \
       "what the function sees")                                                                                                 \
     X(batch, "batch", SPEC_COUNT, "", SPEC_KAFKA | SPEC_AMQP, false, 1, BINDING_BATCH_MAX, "",                                  \
       "most records of one call; by default 100, with shape=raw 1")                                                             \
@@ -50,6 +63,8 @@ enum spec_kind { SPEC_KAFKA = 1, SPEC_AMQP = 2 }; // bits, for the table
     X(relay, "relay", SPEC_FLAG, "no", SPEC_KAFKA | SPEC_AMQP, false, 0, 0, "",                                                 \
       "copy into the function's own queue instead of running in place; needs order=none")                                       \
     X(check, "check", SPEC_FLAG, "yes", SPEC_KAFKA | SPEC_AMQP, false, 0, 0, "", "ask the broker before the trigger is added")
+
+#define SPEC_MESSAGE_MAX 49152 // bytes of a timer's message
 
 enum spec_type { SPEC_TEXT, SPEC_WORD, SPEC_FLAG, SPEC_COUNT, SPEC_BYTES, SPEC_DURATION, SPEC_AUTO, SPEC_SHARE };
 
@@ -72,6 +87,7 @@ struct spec {
     size_t extra_count;
 };
 
+const char *spec_kind_word(enum spec_kind kind);
 int spec_kind_parse(struct str word, enum spec_kind *ret, struct err *err) must_use;
 // Everything but the network and what librdkafka says of kafka.* settings. function fills the default of `group`.
 int spec_parse(enum spec_kind kind, const json_t *settings, const char *function, struct spec *ret, struct err *err) must_use;
