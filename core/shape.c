@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The words of the shapes, the way to the file that writes each, and which record a function means when it names one.
+#include "core/fire.h"
 #include "core/shape_parts.h"
 
 static const char *const words[] = {
@@ -18,6 +19,13 @@ static shape_render_fn *const renderers[] = {
     [SHAPE_SCF] = shape_put_scf,
     [SHAPE_LAMBDA] = shape_put_lambda,
     [SHAPE_FC] = shape_put_fc,
+    [SHAPE_CLOUDEVENTS] = shape_put_cloudevents,
+};
+static shape_render_fn *const timer_renderers[] = {
+    [SHAPE_RAW] = put_raw,
+    [SHAPE_SCF] = shape_put_timer_scf,
+    [SHAPE_LAMBDA] = shape_put_timer_lambda,
+    [SHAPE_FC] = shape_put_timer_fc,
     [SHAPE_CLOUDEVENTS] = shape_put_cloudevents,
 };
 
@@ -53,7 +61,8 @@ bool shape_is_single(enum shape s) {
 int shape_append(struct buf *out, enum shape s, const struct ev *const *evs, size_t count, struct err *err) {
     MUST(count >= 1);
     size_t before = buf_len(out);
-    if (renderers[s](out, evs, count) == 0) return 0;
+    bool timer = str_is(evs[0]->f.source_kind, FIRE_SOURCE);
+    if ((timer ? timer_renderers : renderers)[s](out, evs, count) == 0) return 0;
     out->end = out->start + before;
     return err_set(err, ERR_TOO_LARGE, "%zu record(s) in the shape %s, in a message with %zu bytes before, pass %zu bytes", count,
                    words[s], before, out->cap);

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Shapes: the JSON in which a function sees records, as the vendors' platforms write it.
+// Shapes: the JSON in which a function sees records and the fires of timers, as the vendors' platforms write it.
 //
 // Flow: an event of a trigger carries the word of its shape (ev.shape) and its record as it came (payload, headers,
 //   ordering_key, source_kind, source_at). When it is run, alone or in a batch, shape_append writes what the function
 //   gets. So a letter keeps the record itself, and a retry or a replay looks like the first delivery.
 // Sources: docs/shapes.md lists every field; formats of Tencent SCF (Records[].Ckafka, Records[].CMQ),
-//   AWS Lambda (aws:kafka, aws:rmq), Alibaba FC (array of CloudEvents strings) and CloudEvents 1.0 JSON.
+//   AWS Lambda (aws:kafka, aws:rmq), Alibaba FC (array of CloudEvents strings) and CloudEvents 1.0 JSON; the timer events of
+//   SCF and FC, EventBridge's scheduled event.
 // Errors: ERR_TOO_LARGE when `out` is too small; `out` is as before then. Never fails for what a record contains: bytes
 //   that are not UTF-8 become U+FFFD where the shape has text, and are kept where it has base64.
 // Threads: any. Memory: nothing is kept.
@@ -33,7 +34,7 @@ const char *shape_word(enum shape s);
 int shape_parse(struct str word, enum shape *ret, struct err *err) must_use; // "" is raw; ERR_INVALID lists the words
 bool shape_is_single(enum shape s);
 
-// Appends what the function sees. The events are of one trigger and one shape, count >= 1 (raw: exactly 1).
+// Appends what the function sees. The events are of one trigger and one shape, count >= 1 (raw, and timers: exactly 1).
 int shape_append(struct buf *out, enum shape s, const struct ev *const *evs, size_t count, struct err *err) must_use;
 
 // Which record a member of {"batchItemFailures":[{"itemIdentifier":…}]} names. Kafka: "topic-partition-offset", or AWS's

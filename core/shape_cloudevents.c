@@ -3,10 +3,11 @@
 //
 // A record that is a cloud event itself keeps its attributes: in the binary mode they are its headers (ce_… of the Kafka
 // binding; cloudEvents:… and cloudEvents_… of the AMQP binding), in the structured mode it is the JSON object as it came.
-// Any other record becomes one, with its coordinates as attributes.
+// Any other record becomes one, with its coordinates as attributes; so does the fire of a timer.
 #include <strings.h>
 
 #include "core/base/text.h"
+#include "core/fire.h"
 #include "core/shape_parts.h"
 
 #define ATTRIBUTES_MAX 64 // of a record's own
@@ -160,7 +161,18 @@ static int put_new(struct buf *out, const struct ev *ev, const struct shape_at *
     return rc | shape_put_time(out, shape_unix_ms(ev, at));
 }
 
+static int put_timer(struct buf *out, const struct ev *ev) {
+    int rc = buf_append(out, STR_LIT("{\"specversion\":\"1.0\",\"id\":"));
+    rc |= shape_put_id(out, ev);
+    rc |= buf_append(out, STR_LIT(",\"type\":\"dev.weir.timer.fire\",\"source\":\"/triggers/\""));
+    rc = shape_more_text(out, rc, ev->f.source_name);
+    rc |= shape_put_scheduled(out, STR_LIT(",\"time\":"), ev);
+    rc |= put_data(out, ev, false);
+    return rc | buf_append(out, STR_LIT("}"));
+}
+
 static int put_one(struct buf *out, const struct ev *ev) {
+    if (str_is(ev->f.source_kind, FIRE_SOURCE)) return put_timer(out, ev);
     struct shape_at at;
     shape_at_read(ev, &at);
     json_t *j = structured(ev);

@@ -42,6 +42,9 @@ bool shape_is_json(struct str bytes);
 // The renderers; count >= 1.
 typedef int shape_render_fn(struct buf *out, const struct ev *const *evs, size_t count);
 shape_render_fn shape_put_scf, shape_put_lambda, shape_put_fc, shape_put_cloudevents;
+shape_render_fn shape_put_timer_scf, shape_put_timer_lambda, shape_put_timer_fc; // of a fire: count == 1
+// The opening, and a fire's scheduled time with quotes; when it was accepted, where an event from outside has none.
+int shape_put_scheduled(struct buf *out, struct str opening, const struct ev *ev) must_use;
 // True when the text is the id that a cloud event has of its own.
 bool shape_cloudevents_names(struct str text, const struct ev *ev);
 

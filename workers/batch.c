@@ -3,6 +3,8 @@
 
 #include <utlist.h>
 
+#include "core/fire.h"
+
 struct delivery *call_new(struct delivery *members) {
     struct batch *b = mem_zalloc(sizeof *b);
     struct delivery *d;
@@ -142,6 +144,7 @@ static enum verdict read_failures(const struct batch *b, const json_t *list, boo
 
 enum verdict call_verdict(const struct batch *b, struct str result, bool *failed) {
     static const char word[] = "batchItemFailures";
+    if (str_is(b->members->ev->f.source_kind, FIRE_SOURCE)) return VERDICT_DONE;
     if (!result.len || !memmem(result.data, result.len, word, sizeof word - 1)) return VERDICT_DONE;
     json_t *o = json_loadb(result.data, result.len, JSON_ALLOW_NUL, NULL);
     enum verdict v = read_failures(b, json_object_get(o, word), failed);

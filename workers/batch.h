@@ -39,7 +39,7 @@ void call_release(struct delivery *d);
 
 // What {"batchItemFailures":[{"itemIdentifier":…}…]} in a result says (AWS Lambda Developer Guide, "Reporting batch item
 // failures"): no such thing or an empty list: all are done; named ones have failed, and are marked in failed[count]; an
-// identifier that is empty, null or names no record: all failed.
+// identifier that is empty, null or names no record: all failed. A fire of a timer is no batch: done, whatever it says.
 enum verdict { VERDICT_DONE, VERDICT_SOME, VERDICT_FAILED };
 // Makes the report on a call the one on a record that it named.
 void call_item_failed(struct outcome_report *r);

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "core/fire.h"
 #include "core/shape_parts.h"
 
 #include "tests/support/support.h"
@@ -158,10 +159,8 @@ static void test_both_ways_of_reading_agree(void **state) {
     }
 }
 
-static void test_too_large(void **state) {
-    (void)state;
+static void check_too_large(struct ev *ev) {
     for (int s = SHAPE_RAW; s <= SHAPE_CLOUDEVENTS; s++) {
-        struct ev *ev = kafka(KAFKA_AT(7), "key", STR_LIT("{\"a\":\"0123456789\"}"));
         cleanup_free char *whole = NULL;
         struct buf out;
         buf_init(&out, 1u << 20);
@@ -179,8 +178,15 @@ static void test_too_large(void **state) {
             else assert_memory_equal(buf_str(&out).data + 3, whole, need);
             buf_done(&out);
         }
-        ev_free(ev);
     }
+    ev_free(ev);
+}
+
+static void test_too_large(void **state) {
+    (void)state;
+    const struct ev_fields timer = fields(FIRE_SOURCE, "{\"time\":\"2026-01-01T00:05:00Z\"}", STR_LIT("{\"a\":\"0123456789\"}"));
+    check_too_large(kafka(KAFKA_AT(7), "key", STR_LIT("{\"a\":\"0123456789\"}")));
+    check_too_large(ev_new(&timer));
 }
 
 static void test_source_at_member(void **state) {
@@ -415,6 +421,74 @@ static void test_cloudevents_structured(void **state) {
 }
 
 // A text that is deeper than readers go, or that only some take, is not spliced.
+// --- timers: the scheduled time, whenever it is accepted or run ---------------------------------------------------------
+
+#define FIRE_AT "{\"time\":\"2026-01-01T00:05:00Z\"}"
+#define FIRE_TIME "2026-01-01T00:05:00Z"
+
+static struct ev *fire(struct str message) {
+    struct ev_fields f = fields(FIRE_SOURCE, FIRE_AT, message);
+    f.source_name = STR_LIT("every5");
+    return ev_new(&f);
+}
+
+static void test_timer_scf(void **state) {
+    (void)state;
+    expect(SHAPE_SCF, fire(STR_LIT("go")), "{\"Type\":\"Timer\",\"TriggerName\":\"every5\",\"Time\":\"" FIRE_TIME "\",\"Message\":\"go\"}");
+    expect(SHAPE_SCF, fire(STR_LIT("{\"a\":1}")),
+           "{\"Type\":\"Timer\",\"TriggerName\":\"every5\",\"Time\":\"" FIRE_TIME "\",\"Message\":\"{\\\"a\\\":1}\"}");
+    expect(SHAPE_SCF, fire(STR_LIT("\xffx")),
+           "{\"Type\":\"Timer\",\"TriggerName\":\"every5\",\"Time\":\"" FIRE_TIME "\",\"Message\":\"\xef\xbf\xbdx\"}");
+}
+
+static void test_timer_fc(void **state) {
+    (void)state;
+    expect(SHAPE_FC, fire(STR_LIT("go")), "{\"triggerTime\":\"" FIRE_TIME "\",\"triggerName\":\"every5\",\"payload\":\"go\"}");
+    expect(SHAPE_FC, fire(STR_LIT("")), "{\"triggerTime\":\"" FIRE_TIME "\",\"triggerName\":\"every5\",\"payload\":\"\"}");
+}
+
+#define SCHEDULED(detail)                                                                                                  \
+    "{\"version\":\"0\",\"id\":\"" ID_TEXT "\",\"detail-type\":\"Scheduled Event\",\"source\":\"aws.events\",\"account\":\"\","     \
+    "\"time\":\"" FIRE_TIME "\",\"region\":\"\",\"resources\":[\"arn:weir:events:::rule/every5\"],\"detail\":" detail "}"
+
+static void test_timer_lambda(void **state) {
+    (void)state;
+    expect(SHAPE_LAMBDA, fire(STR_LIT("")), SCHEDULED("{}"));
+    expect(SHAPE_LAMBDA, fire(STR_LIT(" {\"kind\": \"daily\"}")), SCHEDULED(" {\"kind\": \"daily\"}"));
+    expect(SHAPE_LAMBDA, fire(STR_LIT("go")), SCHEDULED("{\"message\":\"go\"}"));
+    expect(SHAPE_LAMBDA, fire(STR_LIT("[1]")), SCHEDULED("{\"message\":\"[1]\"}"));
+    expect(SHAPE_LAMBDA, fire(STR_LIT("{1}")), SCHEDULED("{\"message\":\"{1}\"}"));
+    expect(SHAPE_LAMBDA, fire(STR_LIT("\xff")), SCHEDULED("{\"message\":\"\xef\xbf\xbd\"}"));
+}
+
+#define CE_FIRE(tail)                                                                                                   \
+    "{\"specversion\":\"1.0\",\"id\":\"" ID_TEXT "\",\"type\":\"dev.weir.timer.fire\",\"source\":\"/triggers/every5\",\"time\":"         \
+    "\"" FIRE_TIME "\"" tail "}"
+
+static void test_timer_cloudevents(void **state) {
+    (void)state;
+    expect(SHAPE_CLOUDEVENTS, fire(STR_LIT("{\"a\":1}")), CE_FIRE(",\"datacontenttype\":\"application/json\",\"data\":{\"a\":1}"));
+    expect(SHAPE_CLOUDEVENTS, fire(STR_LIT("go")), CE_FIRE(",\"datacontenttype\":\"text/plain\",\"data\":\"go\""));
+    expect(SHAPE_CLOUDEVENTS, fire(STR_LIT("\xff")), CE_FIRE(",\"datacontenttype\":\"application/octet-stream\",\"data_base64\":\"/w==\""));
+    expect(SHAPE_CLOUDEVENTS, fire(STR_LIT("")), CE_FIRE(""));
+}
+
+static void test_timer_raw(void **state) {
+    (void)state;
+    expect(SHAPE_RAW, fire(STR_LIT("go \xff")), "go \xff");
+}
+
+// A name of any text, and coordinates that are none: from outside.
+static void test_timer_odd(void **state) {
+    (void)state;
+    struct ev_fields f = fields(FIRE_SOURCE, "{\"time\":\"\\q\"}", STR_LIT("m"));
+    f.source_name = STR_LIT("a\"b\xff");
+    expect(SHAPE_SCF, ev_new(&f), "{\"Type\":\"Timer\",\"TriggerName\":\"a\\\"b\xef\xbf\xbd\",\"Time\":\"\\\\q\",\"Message\":\"m\"}");
+    f.source_at = STR_LIT("nothing");
+    expect(SHAPE_FC, ev_new(&f),
+           "{\"triggerTime\":\"2026-01-01T00:00:01.000Z\",\"triggerName\":\"a\\\"b\xef\xbf\xbd\",\"payload\":\"m\"}");
+}
+
 static void test_json_that_is_not_spliced(void **state) {
     (void)state;
     char deep[1300] = {0};
@@ -467,6 +541,12 @@ int main(void) {
         cmocka_unit_test(test_cloudevents_amqp),
         cmocka_unit_test(test_cloudevents_pass_through),
         cmocka_unit_test(test_cloudevents_structured),
+        cmocka_unit_test(test_timer_scf),
+        cmocka_unit_test(test_timer_fc),
+        cmocka_unit_test(test_timer_lambda),
+        cmocka_unit_test(test_timer_cloudevents),
+        cmocka_unit_test(test_timer_raw),
+        cmocka_unit_test(test_timer_odd),
         cmocka_unit_test(test_json_that_is_not_spliced),
         cmocka_unit_test(test_json_texts),
     };
