@@ -128,6 +128,8 @@ class Kafka(services.Kafka):
             "isolation.level": isolation, "enable.partition.eof": True, "fetch.wait.max.ms": 10, "fetch.message.max.bytes": MAX_BYTES})
 
     def _watermarks(self, topic):
+        # A broker that was silent for a while is fenced, and its partitions have no leader until the controller hears of it again.
+        wait_until(lambda: all(leader >= 0 for leader in self._leaders(topic)), SECONDS, f"{topic} has leaders")
         consumer = self._consumer("read_uncommitted")
         try:
             return {number: consumer.get_watermark_offsets(confluent_kafka.TopicPartition(topic, number), timeout=SECONDS)
