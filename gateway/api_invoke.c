@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// POST /v1/functions/{name}/invocations: a request becomes an event.
+// POST /v1/functions/{name}/invocations: a request becomes an event, now or at a given time.
 //
 // A sync call waits in the memory lane and is cancelled when its client goes away. An async one is answered when the
 // queue has it durably; when its client goes away before, it is accepted all the same.
@@ -12,6 +12,7 @@
 #define HEADER_PREFIX "x-weir-header-"
 #define DEADLINE_MAX_MS INT64_C(3600000)
 #define LINES_MAX 10000
+#define LATER_MAX_MS INT64_C(31622400000) // 366 days
 
 struct sync_wait {
     struct call *call;
@@ -213,9 +214,55 @@ static void invoke_lines(struct call *call, struct ev_fields *f) {
     if (--all->open == 0) reply_lines(all);
 }
 
+// --- later --------------------------------------------------------------------------------------------------------
+
+struct delayed {
+    struct call *call;
+    struct ev *ev;
+    int64_t due_ms;
+};
+
+static void on_later_accepted(void *arg, int code, const struct err *err) {
+    struct delayed *d = arg;
+    if (code) reply_err(d->call, err);
+    else reply_json(d->call, 202, json_pack("{s:s, s:I}", "requestId", d->call->id_text, "dueMs", (json_int_t)d->due_ms));
+    ev_free(d->ev);
+    free(d);
+}
+
+// core/ingest looks at it again when it is due; what can be seen to be wrong now is said now.
+static int check_later(struct call *call, const struct ev_fields *f, int64_t due_ms, int64_t now_ms, struct err *err) {
+    struct version *v;
+    if (due_ms > now_ms + LATER_MAX_MS)
+        return err_set(err, ERR_INVALID, "runAt is more than a year ahead; a timer with start= can wait longer");
+    if (f->payload.len > EV_PAYLOAD_MAX)
+        return err_set(err, ERR_TOO_LARGE, "the payload has %zu bytes; the limit is %u", f->payload.len, EV_PAYLOAD_MAX);
+    return registry_resolve(call->gw->c.registry, f->function, f->qualifier, &v, err);
+}
+
+// Waits as a due letter; its age counts from when it is due. One that is due already runs at once.
+static void invoke_later(struct call *call, struct ev_fields *f, int64_t due_ms) {
+    struct err err;
+    int64_t now_ms = clock_unix_ms();
+    if (check_later(call, f, due_ms, now_ms, &err) < 0) {
+        reply_err(call, &err);
+        return;
+    }
+    struct delayed *d = mem_zalloc(sizeof *d);
+    *d = (struct delayed){.call = call, .due_ms = due_ms};
+    if (due_ms <= now_ms) {
+        ingest_async(call->gw->c.ingest, ev_new(f), on_later_accepted, d);
+        return;
+    }
+    f->accepted_ms = due_ms;
+    d->ev = ev_new(f);
+    const struct letter_draft draft = {.ev = d->ev, .state = LETTER_DUE, .kind = LETTER_DELAYED, .due_ms = due_ms};
+    letters_put(call->gw->c.letters, &draft, on_later_accepted, d);
+}
+
 void api_invoke(struct call *call) {
     struct err err;
-    int64_t wait_ms = 0;
+    int64_t wait_ms = 0, due_ms = -1;
     struct ev_header headers[HTTP_HEADERS_MAX];
     struct ev_fields f = fields_of(call);
     struct str type = call_text(call, "invokeType"), each = call_text(call, "each");
@@ -226,8 +273,13 @@ void api_invoke(struct call *call) {
         reply_fail(call, ERR_INVALID, "invokeType must be RequestResponse or Event");
     } else if (each.len && (sync || !str_is(each, "line"))) {
         reply_fail(call, ERR_INVALID, "each takes only the value line, together with invokeType=Event");
-    } else if (call_number(call, "deadlineMs", 1, DEADLINE_MAX_MS, &wait_ms, &err) < 0) {
+    } else if (call_number(call, "deadlineMs", 1, DEADLINE_MAX_MS, &wait_ms, &err) < 0 ||
+               call_time(call, "runAt", &due_ms, &err) < 0) {
         reply_err(call, &err);
+    } else if (due_ms >= 0 && (sync || each.len)) {
+        reply_fail(call, ERR_INVALID, "runAt is for one event that nobody waits for: give it invokeType=Event, and no each");
+    } else if (due_ms >= 0) {
+        invoke_later(call, &f, due_ms);
     } else if (sync) {
         invoke_sync(call, &f, wait_ms);
     } else if (each.len) {

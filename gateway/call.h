@@ -40,6 +40,8 @@ void call_end(struct call *call); // for reply.c
 
 // A whole number from the query: 0 with *ret unchanged when it is missing, ERR_INVALID outside least..most.
 int call_number(struct call *call, const char *name, int64_t least, int64_t most, int64_t *ret, struct err *err) must_use;
+// The same for a time: Unix milliseconds, or RFC 3339.
+int call_time(struct call *call, const char *name, int64_t *ret, struct err *err) must_use; // call_time.c
 struct str call_text(struct call *call, const char *name); // empty when missing
 // The body, which must be a JSON object with no other members than `members` (ended by NULL); NULL: it was replied to.
 json_t *call_body(struct call *call, const char *const members[]) must_use;
@@ -50,6 +52,7 @@ call_fn api_functions, api_function, api_deploy, api_delete, api_set_current, ap
 call_fn api_letters, api_letter, api_discard, api_purge, api_replay;                    // api_letters.c
 call_fn api_triggers, api_trigger, api_trigger_add, api_trigger_change, api_trigger_pause, api_trigger_resume, api_trigger_seek,
     api_trigger_lag, api_trigger_remove;                                                // api_triggers.c
+call_fn api_timer_next, api_timer_fires, api_timer_fire;                                // api_timers.c
 call_fn api_status, api_config, api_metrics, api_health, api_ready;                     // api_server.c
 
 #endif

@@ -9,6 +9,8 @@
 
 #include <cmocka.h>
 
+#include "core/base/clock.h"
+#include "dlq/fires.h"
 #include "gateway/gateway.h"
 #include "tests/support/http_client.h"
 
@@ -56,6 +58,13 @@ struct function *registry_first(struct registry *r) {
 
 struct version *function_version(const struct function *fn, uint32_t number) {
     return number == 3 ? fn->versions[0] : NULL;
+}
+
+int registry_resolve(struct registry *r, struct str name, struct str qualifier, struct version **ret, struct err *err) {
+    (void)r;
+    if (!str_is(name, "hello") || (qualifier.len && !str_is(qualifier, "3"))) return err_set(err, ERR_NOT_FOUND, "no such version");
+    *ret = &version_3;
+    return 0;
 }
 
 int function_name_check(struct str name, struct err *err) {
@@ -122,6 +131,29 @@ void ingest_sync_cancel(struct sync_call *call) {
 static void note_filter(const struct letter_filter *f) {
     note("%.*s|%.*s|%.*s|%.*s|%lld|%lld|%zu|%zu", STR_ARG(f->function), STR_ARG(f->error_type), STR_ARG(f->state), STR_ARG(f->after),
          (long long)f->since_ms, (long long)f->until_ms, f->limit, f->id_count);
+}
+
+void letters_put(struct letters *l, const struct letter_draft *draft, letter_done_fn *done, void *arg) {
+    (void)l;
+    struct err err = {0};
+    note_event(draft->ev);
+    note("%s %s due in %lld s, %lld ms old then", letter_state_word(draft->state), letter_kind_word(draft->kind),
+         (long long)(draft->due_ms - clock_unix_ms() + 500) / 1000, (long long)(draft->due_ms - draft->ev->f.accepted_ms));
+    if (seen.accepts-- > 0) done(arg, 0, NULL);
+    else done(arg, err_set(&err, ERR_FULL, "the disk is full"), &err);
+}
+
+const char *letter_state_word(enum letter_state s) {
+    return s == LETTER_DUE ? "due" : "dead";
+}
+
+const char *letter_kind_word(enum letter_kind k) {
+    return k == LETTER_DELAYED ? "delayed" : "other";
+}
+
+void fires_history(struct fires *f, struct str trigger, int64_t before_ms, size_t limit, letters_json_fn *fn, void *arg) {
+    (void)f, (void)trigger, (void)before_ms, (void)limit, (void)fn, (void)arg;
+    fail(); // there are no triggers here
 }
 
 void letters_list(struct letters *l, const struct letter_filter *f, letters_json_fn *fn, void *arg) {
@@ -385,6 +417,63 @@ static void accepts_events(void **state) {
     expect("POST", "/v1/functions/hello/invocations?each=line", "p", 400, "each");
 }
 
+#define LATER "/v1/functions/hello/invocations?invokeType=Event&runAt="
+
+static void keeps_an_event_until_it_is_due(void **state) {
+    (void)state;
+    int64_t hour_ms = 3600000, due_ms = clock_unix_ms() + hour_ms;
+    char at[CLOCK_TEXT_BYTES];
+    start(NULL, NULL);
+    seen.accepts = 3;
+    cleanup_free char *path = mem_printf(LATER "%lld&qualifier=3", (long long)due_ms);
+    cleanup_free char *answer = mem_printf("\",\"dueMs\":%lld}", (long long)due_ms);
+    expect("POST", path, "p", 202, answer);
+    expect_seen("[hello|3|||p]due delayed due in 3600 s, 0 ms old then");
+    clock_format_utc(due_ms, at);
+    cleanup_free char *as_utc = mem_printf(LATER "%s", at); // in RFC 3339
+    expect("POST", as_utc, "p", 202, answer);
+    clock_format_utc(due_ms + 2 * hour_ms, at);
+    cleanup_free char *as_local = mem_printf(LATER "%.19s.5+02:00", at);
+    cleanup_free char *half_a_second = mem_printf("\"dueMs\":%lld}", (long long)(due_ms / 1000 * 1000 + 500));
+    expect("POST", as_local, "p", 202, half_a_second);
+    seen.text[0] = '\0';
+    expect("POST", path, "p", 507, "the disk is full");
+}
+
+static void runs_at_once_what_is_due(void **state) {
+    (void)state;
+    start(NULL, NULL);
+    seen.accepts = 2;
+    expect("POST", LATER "2020-02-29T12:00:00Z", "p", 202, "\"dueMs\":1582977600000}");
+    expect_seen("[hello||||p]");
+    expect("POST", LATER "0", "p", 202, "\"dueMs\":0}");
+    expect("POST", LATER "0", "p", 429, "the queue is full");
+}
+
+static void refuses_a_time_that_is_none(void **state) {
+    (void)state;
+    static const char *const bad[] = {"", "tomorrow", "-1", "2026-12-24", "2026-12-24T18:00:00", "2026-13-01T00:00:00Z", "2026-02-29T00:00:00Z",
+                                      "2026-12-24T24:00:00Z", "2026-12-24T18:00:00%2B24:00", "2026-12-24T18:00:00Zx", "1960-01-01T00:00:00Z"};
+    start(NULL, NULL);
+    seen.accepts = 99;
+    for (size_t i = 0; i < array_len(bad); i++) {
+        cleanup_free char *path = mem_printf(LATER "%s", bad[i]);
+        expect("POST", path, "p", 400, "runAt must be Unix milliseconds, or a time like");
+    }
+    cleanup_free char *far = mem_printf(LATER "%lld", (long long)clock_unix_ms() + INT64_C(367) * 86400000);
+    expect("POST", far, "p", 400, "more than a year ahead");
+    cleanup_free char *soon = mem_printf("runAt=%lld", (long long)clock_unix_ms() + 60000);
+    cleanup_free char *sync = mem_printf("/v1/functions/hello/invocations?%s", soon);
+    expect("POST", sync, "p", 400, "invokeType=Event");
+    cleanup_free char *each = mem_printf("/v1/functions/hello/invocations?invokeType=Event&each=line&%s", soon);
+    expect("POST", each, "p", 400, "no each");
+    cleanup_free char *nobody = mem_printf("/v1/functions/nobody/invocations?invokeType=Event&%s", soon);
+    expect("POST", nobody, "p", 404, "no such version");
+    cleanup_free char *version = mem_printf("/v1/functions/hello/invocations?invokeType=Event&qualifier=4&%s", soon);
+    expect("POST", version, "p", 404, "no such version");
+    expect_seen("");
+}
+
 static void makes_an_event_of_each_line(void **state) {
     (void)state;
     start(NULL, NULL);
@@ -523,6 +612,9 @@ int main(void) {
         test(cancels_at_close),
         test(drains),
         test(accepts_events),
+        test(keeps_an_event_until_it_is_due),
+        test(runs_at_once_what_is_due),
+        test(refuses_a_time_that_is_none),
         test(makes_an_event_of_each_line),
         test(serves_functions),
         test(deploys),
