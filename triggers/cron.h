@@ -4,12 +4,13 @@
 // Forms (docs/timers.md has the rules): 7 fields `second minute hour day month weekday year` (Tencent SCF), 6 without the year (Alibaba FC,
 //   robfig/cron with seconds), 5 without the second (crontab(5)); @yearly @annually @monthly @weekly @daily @midnight @hourly; `@every 5m`;
 //   in front of any `CRON_TZ=Zone ` or `TZ=Zone `. Fields: * ? a a-b a-b/n */n a/n lists, names of months and weekdays; day: L L-n LW nW;
-//   weekday: 0..7 (0 and 7 Sunday), nL (last), n#k (k-th). ? only as a whole day or weekday.
+//   weekday: 0..7 (0 and 7 Sunday), nL (last), n#k (k-th). ? only as a whole day or weekday. a/n ends with the field; a step is no larger
+//   than the field's last value, as it would not do what it says.
 //   Day and weekday both restricted: either matches. Restricted is what is not * or ?; in the form with 5 fields also what begins with *
 //   is not (crontab(5)), so that there `*/2` and a weekday must both match.
 // Daylight saving (Debian's cron, crontab(5); enum cron_dst): an expression is *fixed* unless its second, minute or hour field begins with *
 //   (a second that is not written is 0).
-// Units: Unix seconds. Range: 1970-01-01T00:00:00Z to 2099-12-31T23:59:59 local. Threads: any. Memory: none is kept.
+// Units: Unix seconds. Range: 1970-01-01T00:00:00 to 2099-12-31T23:59:59 local, and nothing before 0 Unix. Threads: any. Memory: none is kept.
 // Errors: ERR_INVALID: "field 3 (hour): 24 is above 23", and cron_error says where.
 #ifndef TRIGGERS_CRON_H
 #define TRIGGERS_CRON_H
@@ -51,7 +52,7 @@ struct cron {
     uint8_t fields;         // 5, 6, 7; 0: an @word
 };
 
-struct cron_error {         // where the expression is wrong
+struct cron_error {         // where the expression is wrong; a caller may give NULL
     int field;              // 1..7 in the order of the form; 0: the expression as a whole
     size_t begin, end;      // bytes of the text
 };
