@@ -31,6 +31,7 @@ enum metric_type { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };
     X(METRIC_CALLS_SPLIT, METRIC_COUNTER, "weir_calls_split_total", "trigger", "Calls of several records that failed and were split.") \
     X(METRIC_BREAKER_OPEN, METRIC_GAUGE, "weir_breaker_open", "trigger", "1 while the circuit breaker is open or half open.") \
     X(METRIC_BREAKER_OPENED, METRIC_COUNTER, "weir_breaker_opened_total", "trigger", "Times that the circuit breaker opened.") \
+    X(METRIC_FIRE_LAG_SECONDS, METRIC_HISTOGRAM, "weir_timer_fire_lag_seconds", "function", "How late fires are decided, after their jitter.") \
     X(METRIC_HTTP_REQUESTS, METRIC_COUNTER, "weir_http_requests_total", "status", "HTTP requests answered.")             \
     X(METRIC_HTTP_CONNECTIONS, METRIC_GAUGE, "weir_http_connections", "", "HTTP connections open.")
 
