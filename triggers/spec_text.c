@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The two small languages inside settings: where a sink is, and where a seek goes.
 #include <ctype.h>
-#include <time.h>
 
 #include "core/registry.h"
 #include "triggers/spec.h"
+#include "triggers/when.h"
 
 // --- sinks ------------------------------------------------------------------------------------------------------------
 
@@ -101,65 +101,10 @@ void spec_sink_done(struct spec_sink *s) {
 
 // --- seeking ----------------------------------------------------------------------------------------------------------
 
-static bool take_digits(const char **at, int digits, int *ret) {
-    *ret = 0;
-    for (int i = 0; i < digits; i++, (*at)++) {
-        if (!isdigit((unsigned char)**at)) return false;
-        *ret = *ret * 10 + (**at - '0');
-    }
-    return true;
-}
-
-static bool take_char(const char **at, char c) {
-    if (**at != c) return false;
-    ++*at;
-    return true;
-}
-
-// "Z", "+hh:mm" or nothing, in minutes east of UTC.
-static bool take_zone(const char **at, int *ret_minutes) {
-    int hours, minutes, sign = **at == '-' ? -1 : 1;
-    *ret_minutes = 0;
-    if (!**at || take_char(at, 'Z') || take_char(at, 'z')) return true;
-    if (!take_char(at, '+') && !take_char(at, '-')) return false;
-    if (!take_digits(at, 2, &hours) || hours > 23) return false;
-    take_char(at, ':');
-    if (!take_digits(at, 2, &minutes) || minutes > 59) return false;
-    *ret_minutes = sign * (hours * 60 + minutes);
-    return true;
-}
-
-static bool take_clock(const char **at, struct tm *tm, int *ret_ms) {
-    if (!take_digits(at, 2, &tm->tm_hour) || !take_char(at, ':') || !take_digits(at, 2, &tm->tm_min)) return false;
-    if (take_char(at, ':') && !take_digits(at, 2, &tm->tm_sec)) return false;
-    int weight = 100;
-    if (take_char(at, '.'))
-        for (; isdigit((unsigned char)**at); ++*at, weight /= 10) *ret_ms += (**at - '0') * weight;
-    return tm->tm_hour < 24 && tm->tm_min < 60 && tm->tm_sec < 61;
-}
-
-static bool parse_time(const char *text, int64_t *ret_ms) {
-    struct tm tm = {0};
-    int ms = 0, zone = 0, year;
-    const char *at = text;
-    if (!take_digits(&at, 4, &year) || !take_char(&at, '-') || !take_digits(&at, 2, &tm.tm_mon) || !take_char(&at, '-') ||
-        !take_digits(&at, 2, &tm.tm_mday))
-        return false;
-    tm.tm_year = year - 1900;
-    tm.tm_mon--;
-    int day = tm.tm_mday, month = tm.tm_mon;
-    if ((take_char(&at, 'T') || take_char(&at, 't') || take_char(&at, ' ')) && !take_clock(&at, &tm, &ms)) return false;
-    if (!take_zone(&at, &zone) || *at) return false;
-    int64_t seconds = timegm(&tm);
-    if (tm.tm_mday != day || tm.tm_mon != month || year < 1970) return false; // no such day
-    *ret_ms = (seconds - zone * 60) * 1000 + ms;
-    return true;
-}
-
 int spec_seek_parse(const char *to, char **ret, struct err *err) {
     int64_t ms;
     if (strcmp(to, "earliest") == 0 || strcmp(to, "latest") == 0 || strncmp(to, "offset:", 7) == 0) *ret = mem_strdup(to);
-    else if (parse_time(to, &ms)) *ret = mem_printf("time:%lld", (long long)ms);
+    else if (isdigit((unsigned char)to[0]) && when_parse(str_of(to), NULL, 0, &ms, NULL) == 0) *ret = mem_printf("time:%lld", (long long)ms);
     else
         return err_set(err, ERR_INVALID,
                        "to must be earliest, latest, a time such as 2026-11-20T00:00Z, or offset:PARTITION=OFFSET[,…], not \"%.80s\"", to);

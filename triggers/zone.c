@@ -92,20 +92,26 @@ static const char *skip_abbreviation(const char *at) {
 }
 
 // GLib (2.74) takes a daylight offset that a footer gives as 0 for one that is not given, and so for an hour more than standard time. This is
-// the Irish winter, "IST-1GMT0,…". Such spans are told by that hour; they get their offset back, and so the end that was reckoned with it.
+// the Irish winter, "IST-1GMT0,…". Such spans are told by that hour; they get their offset back, and so the end that was reckoned with it. The
+// change before the first of them is the file's, and right, or the rule's: the rule's are all at one time of day.
 static void mend_zero_daylight(struct zone *z, const char *footer) {
     const char *name = skip_abbreviation(footer);
     name += strspn(name, "+-:0123456789");
     const char *offset = skip_abbreviation(name);
-    size_t name_len = (size_t)(offset - name), zeros = strspn(offset, "+-:0");
+    struct str daylight = {name, (size_t)(offset - name)};
+    size_t zeros = strspn(offset, "+-:0"), first = 0;
+    int32_t wrong = 0;
     if (!zeros || offset[zeros] != ',') return;
     for (size_t i = 1; i < z->count; i++) {
         struct zone_span *s = &z->spans[i];
-        bool mistaken = s->dst && s->offset == s[-1].offset + 3600 && str_eq(str_of(s->abbreviation), (struct str){name, name_len});
-        if (!mistaken) continue;
-        if (i + 1 < z->count) s[1].begin += s->offset;
+        if (!s->dst || s->offset != s[-1].offset + 3600 || !str_eq(str_of(s->abbreviation), daylight)) continue;
+        if (!first) first = i;
+        wrong = s->offset;
         s->offset = 0;
+        if (i + 1 < z->count) s[1].begin += wrong;
     }
+    struct zone_span *s = &z->spans[first];
+    if (first && first + 1 < z->count && (s[1].begin - s[-1].begin) % DAY_S) s[-1].begin += wrong;
 }
 
 static int fill_table(struct zone *z, const char *path, const char *footer, struct err *err) {
