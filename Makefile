@@ -48,11 +48,13 @@ BIN       := $(BUILD)/weir
 
 UNIT_SRCS     := $(sort $(shell find tests/unit -name 'test_*.c' 2>/dev/null))
 CONTRACT_SRCS := $(sort $(wildcard tests/contract/test_*.c))
-SUPPORT_SRCS  := $(sort $(shell find tests -name '*.c' ! -name 'test_*.c' ! -path 'tests/fuzz/*' 2>/dev/null))
+SUPPORT_SRCS  := $(sort $(shell find tests -name '*.c' ! -name 'test_*.c' ! -name '*_driver.c' ! -path 'tests/fuzz/*' 2>/dev/null))
 FUZZ_SRCS     := $(sort $(wildcard tests/fuzz/fuzz_*.c))
+DRIVER_SRCS   := $(sort $(wildcard tests/support/*_driver.c))
 UNIT_BINS     := $(UNIT_SRCS:%.c=$(BUILD)/%)
 CONTRACT_BINS := $(CONTRACT_SRCS:%.c=$(BUILD)/%)
 FUZZ_BINS     := $(FUZZ_SRCS:%.c=$(BUILD)/%)
+DRIVER_BINS   := $(DRIVER_SRCS:%.c=$(BUILD)/%)
 SUPPORT_LIB   := $(BUILD)/tests/libsupport.a
 SUPPORT_OBJS  := $(SUPPORT_SRCS:%.c=$(BUILD)/%.o)
 
@@ -152,7 +154,7 @@ help: ## this list
 # ---- tests and checks ------------------------------------------------------------------------------------------------------
 
 .PHONY: tests
-tests: $(UNIT_BINS) $(CONTRACT_BINS)
+tests: $(UNIT_BINS) $(CONTRACT_BINS) $(DRIVER_BINS)
 
 .PHONY: check
 check: all tests ## unit tests and the contract tests of the memory and embedded backends: fast, no server
@@ -269,11 +271,14 @@ $(BIN): $(MAIN_OBJ) $(LIB)
 $(UNIT_BINS) $(CONTRACT_BINS): $(BUILD)/%: $(BUILD)/%.o $(SUPPORT_LIB) $(LIB)
 	$(link) -o $@ $< $(SUPPORT_LIB) $(LIB) $(TEST_LIBS) $(LIBS)
 
+$(DRIVER_BINS): $(BUILD)/%: $(BUILD)/%.o $(LIB)
+	$(link) -o $@ $< $(LIB) $(LIBS)
+
 $(FUZZ_BINS): $(BUILD)/%: $(BUILD)/%.o $(LIB)
 	$(link) -fsanitize=fuzzer -o $@ $< $(LIB) $(LIBS)
 
 .SECONDARY:
 
--include $(patsubst %.o,%.d,$(LIB_OBJS) $(MAIN_OBJ) $(SUPPORT_OBJS) $(UNIT_BINS:%=%.o) $(CONTRACT_BINS:%=%.o) $(FUZZ_BINS:%=%.o))
+-include $(patsubst %.o,%.d,$(LIB_OBJS) $(MAIN_OBJ) $(SUPPORT_OBJS) $(UNIT_BINS:%=%.o) $(CONTRACT_BINS:%=%.o) $(FUZZ_BINS:%=%.o) $(DRIVER_BINS:%=%.o))
 
 endif
