@@ -55,7 +55,7 @@ static void test_changes(void **state) {
         {"Europe/Dublin", 2550704400, "2050-10-30T01:59:59+01:00", "2050-10-30T01:00:00+00:00"},
         {"Europe/Dublin", 2563405200, "2051-03-26T00:59:59+00:00", "2051-03-26T02:00:00+01:00"},
         {"Asia/Kathmandu", 504901800, "1985-12-31T23:59:59+05:30", "1986-01-01T00:15:00+05:45"},
-        {"Africa/Monrovia", 63593070, "1972-01-06T23:59:30-00:44", "1972-01-07T00:44:30+00:00"}, // from -00:44:30
+        {"Africa/Monrovia", 63593070, "1972-01-07T00:00:29-00:44", "1972-01-07T00:44:30+00:00"}, // -00:44:30 cannot be said
         {"UTC", 0, "1969-12-31T23:59:59+00:00", "1970-01-01T00:00:00+00:00"},
     };
     for (size_t i = 0; i < array_len(changes); i++) {
@@ -241,7 +241,7 @@ static void test_what_is_no_zone_file(void **state) {
     cleanup_free char *path = mem_printf("%s/Here", dir);
     assert_int_equal(setenv("TZDIR", dir, 1), 0);
     refused(STR_LIT("Here"), "there is no time zone Here");
-    const struct str files[] = {STR_NONE, STR_LIT("TZif2\n\n"), STR_LIT("root:x:0:0\n\nCET-1\n"), {head, sizeof head}};
+    const struct str files[] = {STR_LIT(""), STR_LIT("TZif2\n\n"), STR_LIT("root:x:0:0\n\nCET-1\n"), {head, sizeof head}};
     for (size_t i = 0; i < array_len(files); i++) {
         put_file(path, files[i]);
         refused(STR_LIT("Here"), "there is no time zone Here");
