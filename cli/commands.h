@@ -14,6 +14,8 @@ extern const struct command deploy_command;
 extern const struct command invoke_command;
 extern const struct command fn_command;
 extern const struct command trigger_command;
+extern const struct command cron_command;
+extern const struct command run_at_command;
 extern const struct command dlq_command;
 extern const struct command logs_command;
 extern const struct command status_command;

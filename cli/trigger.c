@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// weir trigger: what binds a topic or a queue to a function. lag is in cli/trigger_lag.c, the list of settings in
-// cli/trigger_settings.c. What a setting means is the server's to say; here they are only NAME=VALUE.
+// weir trigger: what binds a topic, a queue or a schedule to a function. lag is in cli/trigger_lag.c, the list of settings in
+// cli/trigger_settings.c, fire in cli/cron_fire.c. What a setting means is the server's to say; here they are only NAME=VALUE.
 #include "cli/trigger.h"
 
 #include "cli/commands.h"
@@ -35,13 +35,19 @@ int trigger_fetch(struct client *c, const char *function, json_t **ret_list) {
     return EXIT_OK;
 }
 
-static const char *source_of(const json_t *settings) {
-    static const char *const names[] = {"topic", "queue", "exchange"};
+// What it takes its events from, or when it makes them: "every 5m". Caller frees.
+static char *source_of(const json_t *settings) {
+    static const char *const names[] = {"topic", "queue", "exchange", "cron"};
     for (size_t i = 0; i < array_len(names); i++) {
         const char *text = member_text(settings, names[i], "");
-        if (*text) return text;
+        if (*text) return mem_strdup(text);
     }
-    return "-";
+    const char *every = member_text(settings, "every", "");
+    return *every ? mem_printf("every %s", every) : mem_strdup("-");
+}
+
+static bool is_timer(const char *kind) {
+    return strcmp(kind, "timer") == 0;
 }
 
 static void print_list(const json_t *list) {
@@ -55,13 +61,14 @@ static void print_list(const json_t *list) {
         const char *state = member_text(one, "state", "?"), *kind = member_text(one, "kind", "?");
         const json_t *settings = json_object_get(one, "settings");
         bool raw = strcmp(member_text(settings, "shape", ""), "raw") == 0;
+        cleanup_free char *source = source_of(settings);
         table_add(&t, TONE_BOLD, "%s", member_text(one, "name", "?"));
         table_add(&t, TONE_PLAIN, "%s", member_text(one, "function", "?"));
         table_add(&t, TONE_PLAIN, "%s", kind);
         table_add(&t, trigger_state_tone(state), "%s", state);
-        table_add(&t, TONE_PLAIN, "%s", source_of(settings));
+        table_add(&t, TONE_PLAIN, "%s", source);
         table_add(&t, TONE_PLAIN, "%s", member_text(settings, "order", strcmp(kind, "kafka") == 0 ? "key" : "-"));
-        table_add(&t, TONE_PLAIN, "%s", member_text(settings, "batch", raw ? "1" : "100"));
+        table_add(&t, TONE_PLAIN, "%s", member_text(settings, "batch", is_timer(kind) ? "-" : raw ? "1" : "100"));
         table_add(&t, TONE_PLAIN, "%s", out_age(member_int(one, "changedMs", 0), age));
     }
     table_print(&t);
@@ -159,7 +166,7 @@ static int tell(const struct args *a, const json_t *answer, const char *what) {
 // --- add, change --------------------------------------------------------------------------------------------------
 
 static const struct arg_spec add_specs[] = {
-    {"name", 'n', ARG_TEXT, "NAME", "how it is called (default: the kind and the topic or queue)", NULL},
+    {"name", 'n', ARG_TEXT, "NAME", "how it is called (default: the kind and the topic or queue; of a timer the function)", NULL},
     {0},
 };
 
@@ -167,7 +174,7 @@ static int run_add(const struct args *a) {
     json_t *settings;
     const char *function = a->words[0], *kind = a->words[1], *name = args_text(a, "name");
     if (strchr(function, '=') || strchr(kind, '='))
-        return out_misuse("trigger add: first FUNCTION and KIND (kafka or amqp), then the settings");
+        return out_misuse("trigger add: first FUNCTION and KIND (kafka, amqp or timer), then the settings");
     int rc = take_settings(a, 2, false, &settings);
     if (rc != EXIT_OK) return rc;
     json_t *body = json_pack("{s:s, s:s, s:o}", "function", function, "kind", kind, "settings", settings);
@@ -184,8 +191,9 @@ static int run_add(const struct args *a) {
         return EXIT_OK;
     }
     const char *added = member_text(answer, "name", "?");
-    printf("%s added: %s %s goes to %s; weir trigger lag %s shows how far it is\n", added, kind,
-           source_of(json_object_get(answer, "settings")), function, added);
+    cleanup_free char *source = source_of(json_object_get(answer, "settings"));
+    if (is_timer(kind)) printf("%s added: %s runs %s; weir cron next %s shows when\n", added, source, function, added);
+    else printf("%s added: %s %s goes to %s; weir trigger lag %s shows how far it is\n", added, kind, source, function, added);
     return EXIT_OK;
 }
 
@@ -262,13 +270,15 @@ static int run_remove(const struct args *a) {
         .most = m,                                            \
         .run = run_##verb,                                    \
     }
-TRIGGER_COMMAND(add, "FUNCTION KIND NAME=VALUE...", "Lets a function consume a Kafka topic or an AMQP queue in place",
+TRIGGER_COMMAND(add, "FUNCTION KIND NAME=VALUE...", "Runs a function by the clock, or lets it consume a Kafka topic or an AMQP queue in place",
                 "\nThe settings are checked first, at the broker too (check=no does not ask it), and nothing is added when one is\n"
                 "wrong. 'weir trigger settings' lists them. Examples:\n\n"
                 "  weir trigger add orders kafka brokers=127.0.0.1:9092 topic=orders group=weir-orders from=earliest \\\n"
                 "      batch=100 window=50ms order=key\n"
                 "  weir trigger add orders amqp url=amqp://user:password@127.0.0.1:5672/ queue=orders prefetch=auto\n"
                 "  weir trigger add audit amqp url=amqp://127.0.0.1 exchange=shop binding='order.#'   # a queue of its own\n"
+                "  weir trigger add report timer cron='0 30 2 * * * *' tz=Europe/Berlin message='{\"kind\":\"daily\"}'\n"
+                "  weir trigger add ping timer every=5m jitter=10s overlap=skip\n"
                 "  weir trigger add orders kafka brokers=k:9093 topic=orders kafka.security.protocol=SASL_SSL \\\n"
                 "      kafka.sasl.mechanism=PLAIN kafka.sasl.username=weir kafka.sasl.password=... \\\n"
                 "      filter='{\"body\":{\"country\":[\"DE\",\"FR\"]}}'\n",
@@ -278,8 +288,8 @@ TRIGGER_COMMAND(show, "NAME", "Shows a trigger with its settings, secrets masked
 TRIGGER_COMMAND(change, "NAME SETTING=VALUE...", "Changes settings of a trigger",
                 "\nSETTING= removes one, so that its default holds again:\n\n  weir trigger change kafka-orders batch=500 window=\n",
                 no_specs, 2, WORDS_MAX);
-TRIGGER_COMMAND(pause, "NAME", "Stops consuming, at every node, until resumed", NULL, no_specs, 1, 1);
-TRIGGER_COMMAND(resume, "NAME", "Consumes again; also ends a seek that a server left behind", NULL, no_specs, 1, 1);
+TRIGGER_COMMAND(pause, "NAME", "Stops it, at every node, until resumed", NULL, no_specs, 1, 1);
+TRIGGER_COMMAND(resume, "NAME", "Goes on; also ends a seek that a server left behind", NULL, no_specs, 1, 1);
 TRIGGER_COMMAND(remove, "NAME", "Removes a trigger", NULL, remove_specs, 1, 1);
 TRIGGER_COMMAND(seek, "NAME to=PLACE", "Begins at another place of a Kafka topic",
                 "\nEvery node stops, the group's offsets are set, and it goes on. Places:\n\n"
@@ -292,7 +302,8 @@ TRIGGER_COMMAND(seek, "NAME to=PLACE", "Begins at another place of a Kafka topic
 
 const struct command trigger_command = {
     .name = "trigger",
-    .summary = "Binds Kafka topics and AMQP queues to functions; shows how far behind they are",
+    .summary = "Binds schedules, Kafka topics and AMQP queues to functions; shows how far behind they are",
     .subs = (const struct command *const[]){&trigger_add, &trigger_list, &trigger_show, &trigger_change, &trigger_pause,
-                                            &trigger_resume, &trigger_remove, &trigger_seek, &trigger_lag, &trigger_settings, NULL},
+                                            &trigger_resume, &trigger_remove, &trigger_seek, &trigger_lag, &trigger_fire,
+                                            &trigger_settings, NULL},
 };

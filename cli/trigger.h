@@ -14,6 +14,6 @@ enum tone trigger_state_tone(const char *state);
 // The triggers of a function, or all (NULL).
 int trigger_fetch(struct client *c, const char *function, json_t **ret_list) must_use;
 
-extern const struct command trigger_lag, trigger_settings;
+extern const struct command trigger_lag, trigger_settings, trigger_fire; // trigger_fire: cli/cron_fire.c
 
 #endif

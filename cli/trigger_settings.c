@@ -14,8 +14,17 @@ static const struct setting {
 #undef X
 };
 
-static const char *kind_words(unsigned kinds) {
-    return kinds == SPEC_KAFKA ? "kafka" : kinds == SPEC_AMQP ? "amqp" : "both";
+static const struct kind {
+    const char *word;
+    unsigned bit;
+} all_kinds[] = {{"kafka", SPEC_KAFKA}, {"amqp", SPEC_AMQP}, {"timer", SPEC_TIMER}};
+
+// "kafka amqp"
+static const char *kind_words(unsigned kinds, char out[32]) {
+    out[0] = '\0';
+    for (size_t i = 0; i < array_len(all_kinds); i++)
+        if (kinds & all_kinds[i].bit) snprintf(out + strlen(out), 32 - strlen(out), "%s%s", *out ? " " : "", all_kinds[i].word);
+    return out;
 }
 
 static void print_settings(unsigned kinds) {
@@ -24,9 +33,10 @@ static void print_settings(unsigned kinds) {
     table_init(&t, titles);
     for (size_t i = 0; i < array_len(all_settings); i++) {
         const struct setting *s = &all_settings[i];
+        char words[32];
         if (!(s->kinds & kinds)) continue;
         table_add(&t, TONE_BOLD, "%s", s->name);
-        table_add(&t, TONE_PLAIN, "%s", kind_words(s->kinds));
+        table_add(&t, TONE_PLAIN, "%s", kind_words(s->kinds, words));
         table_add(&t, s->required ? TONE_WARN : TONE_PLAIN, "%s", s->required ? "needed" : *s->fallback ? s->fallback : "-");
         table_add(&t, TONE_PLAIN, "%s%s%s", s->words, *s->words ? ": " : "", s->help);
     }
@@ -43,8 +53,9 @@ static json_t *settings_json(unsigned kinds) {
     json_t *list = json_array();
     for (size_t i = 0; i < array_len(all_settings); i++) {
         const struct setting *s = &all_settings[i];
+        char words[32];
         if (!(s->kinds & kinds)) continue;
-        json_t *one = json_pack("{s:s, s:s, s:s, s:b, s:s, s:s}", "name", s->name, "kind", kind_words(s->kinds), "default",
+        json_t *one = json_pack("{s:s, s:s, s:s, s:b, s:s, s:s}", "name", s->name, "kind", kind_words(s->kinds, words), "default",
                                 s->fallback, "required", (int)s->required, "words", s->words, "help", s->help);
         MUST(json_array_append_new(list, one) == 0);
     }
@@ -52,10 +63,10 @@ static json_t *settings_json(unsigned kinds) {
 }
 
 static int run_settings(const struct args *a) {
-    unsigned kinds = SPEC_KAFKA | SPEC_AMQP;
-    if (a->word_count && strcmp(a->words[0], "kafka") == 0) kinds = SPEC_KAFKA;
-    else if (a->word_count && strcmp(a->words[0], "amqp") == 0) kinds = SPEC_AMQP;
-    else if (a->word_count) return out_misuse("trigger settings: '%s' is neither kafka nor amqp", a->words[0]);
+    unsigned kinds = 0;
+    for (size_t i = 0; i < array_len(all_kinds); i++)
+        if (!a->word_count || strcmp(a->words[0], all_kinds[i].word) == 0) kinds |= all_kinds[i].bit;
+    if (!kinds) return out_misuse("trigger settings: '%s' is none of kafka, amqp and timer", a->words[0]);
     if (args_has(a, "json")) {
         json_auto_t *shown = json_pack("{s:o}", "settings", settings_json(kinds));
         out_json(shown);
@@ -67,7 +78,7 @@ static int run_settings(const struct args *a) {
 
 const struct command trigger_settings = {
     .name = "settings",
-    .words = "[kafka|amqp]",
+    .words = "[kafka|amqp|timer]",
     .summary = "Lists the settings that a trigger may have, with their defaults",
     .uses = USES_JSON,
     .most = 1,
