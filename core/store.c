@@ -379,6 +379,24 @@ bool sql_is_postgres(const struct sql *sql) {
     return sql->ops == &store_postgres_ops;
 }
 
+static int take_ms(void *arg, const struct sql_row *row) {
+    *(int64_t *)arg = sql_row_int(row, 0);
+    return 0;
+}
+
+// now() would be the time at which the transaction began.
+int sql_unix_ms(struct sql *sql, int64_t *ret, struct err *err) {
+    if (!sql_is_postgres(sql)) {
+        *ret = clock_unix_ms();
+        return 0;
+    }
+    int64_t now_ms = 0;
+    int rc = sql_exec(sql, "SELECT CAST(floor(extract(epoch FROM clock_timestamp()) * 1000) AS BIGINT)", NULL, 0, take_ms, &now_ms,
+                      NULL, err);
+    if (rc == 0) *ret = now_ms;
+    return rc;
+}
+
 int64_t sql_row_int(const struct sql_row *row, int column) {
     return row->ops->row_int(row, column);
 }

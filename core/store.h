@@ -71,6 +71,8 @@ int sql_exec(struct sql *sql, const char *text, const struct sql_value *values, 
 // Runs one statement for many parameter sets (rows × count values), in as few round trips as the database allows.
 int sql_exec_many(struct sql *sql, const char *text, const struct sql_value *values, size_t count, size_t rows,
                   struct err *err) must_use;
+// The store's clock: PostgreSQL's, so that nodes whose clocks differ agree; with SQLite this process's.
+int sql_unix_ms(struct sql *sql, int64_t *ret, struct err *err) must_use;
 bool sql_is_postgres(const struct sql *sql); // for the rare clause that only one knows, such as FOR UPDATE SKIP LOCKED
 
 // --- for backends ---------------------------------------------------------------------------------------------------

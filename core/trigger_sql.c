@@ -72,16 +72,17 @@ static int select_one(struct sql *sql, const char *name, struct trigger **ret, s
                     &value, 1, on_one_row, ret, NULL, err);
 }
 
-static int insert_row(struct sql *sql, const struct trigger_op *op, struct err *err) {
-    const struct trigger *t = op->draft;
+static int insert_row(struct sql *sql, const struct trigger *t, struct err *err) {
+    int64_t now_ms = 0, changed = 0;
+    int rc = sql_unix_ms(sql, &now_ms, err);
+    if (rc) return rc;
     cleanup_free char *settings = json_dumps(t->settings, JSON_COMPACT);
-    int64_t changed = 0;
     struct sql_value values[] = {SQL_Z(t->name),  SQL_Z(t->function), SQL_Z(t->kind), SQL_Z(settings),
-                                 SQL_Z(trigger_state_word(t->state)), SQL_I(t->epoch), SQL_I(op->now_ms), SQL_I(op->now_ms)};
-    int rc = sql_exec(sql,
-                      "INSERT INTO triggers (name, function, kind, settings, state, epoch, created_ms, changed_ms) "
-                      "VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (name) DO NOTHING",
-                      values, array_len(values), NULL, NULL, &changed, err);
+                                 SQL_Z(trigger_state_word(t->state)), SQL_I(t->epoch), SQL_I(now_ms), SQL_I(now_ms)};
+    rc = sql_exec(sql,
+                  "INSERT INTO triggers (name, function, kind, settings, state, epoch, created_ms, changed_ms) "
+                  "VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (name) DO NOTHING",
+                  values, array_len(values), NULL, NULL, &changed, err);
     if (rc == 0 && changed != 1) rc = err_set(err, ERR_CONFLICT, "there is a trigger %s already: give another name (--name)", t->name);
     return rc;
 }
@@ -92,7 +93,7 @@ int trigger_sql_insert(struct sql *sql, struct trigger_op *op, struct err *err) 
     int rc = bump_revision(sql, err);
     if (rc == 0) rc = sql_exec(sql, "SELECT count(*) FROM functions WHERE name = $1", &function, 1, read_int, &there, NULL, err);
     if (rc == 0 && !there) rc = err_set(err, ERR_NOT_FOUND, "there is no function %s any more", op->draft->function);
-    if (rc == 0) rc = insert_row(sql, op, err);
+    if (rc == 0) rc = insert_row(sql, op->draft, err);
     if (rc == 0) rc = select_one(sql, op->draft->name, &op->row, err);
     return rc;
 }
@@ -118,8 +119,11 @@ static int decide_and_update(struct sql *sql, struct trigger_op *op, const struc
     int rc = op->decide(op, op->row, err);
     if (rc) return rc;
     if (is_unchanged(before, op->row)) return 0; // so that nobody stops and starts for nothing
+    int64_t now_ms = 0;
+    rc = sql_unix_ms(sql, &now_ms, err);
+    if (rc) return rc;
     // A change is known by its time, so two of one millisecond must differ.
-    op->row->changed_ms = op->now_ms > before->changed_ms ? op->now_ms : before->changed_ms + 1;
+    op->row->changed_ms = now_ms > before->changed_ms ? now_ms : before->changed_ms + 1;
     return update_row(sql, before, op->row, err);
 }
 
