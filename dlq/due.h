@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sends due letters back to their queues when their time has come.
 //
-// Flow: wait for the earliest due time (at most DUE_LOOK_MS: another node may have put one) -> claim some -> publish ->
-//   confirmed: delete the letter; refused: try it again later; refused for good (its function is gone): it becomes a dead
-//   letter.
-// Delivery: the queue has the event before the letter goes. Threads: the loop's.
+// Flow: wait for the earliest due time (at most DUE_LOOK_MS: another node may have put one) -> claim some -> dlq/ship.
+// Threads: the loop's.
 // Memory: one claim of DUE_CLAIM letters at a time.
 #ifndef DLQ_DUE_H
 #define DLQ_DUE_H
