@@ -77,7 +77,7 @@ struct fire_verdict {
     int64_t cursor_ms;  // where the trigger stands now
 };
 
-// UUID of (trigger, when it was created, scheduled time): the same on every node.
+// UUID of (trigger, when it was created, scheduled time): the same on every node. id_unix_ms of it is the scheduled time.
 struct id fire_id(struct str trigger, int64_t created_ms, int64_t scheduled_ms);
 
 #endif

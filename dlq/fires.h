@@ -30,7 +30,9 @@ struct fires_config {
     struct letters *letters;
     struct ingest *ingest;
     int64_t keep_ms;              // ended fires are deleted after
+    size_t rows_max;              // 0: FIRES_ROWS_MAX
     void (*on_cancel)(void *arg, const struct id *id); // this fire was cancelled, here or by another node: stop it if it is here
+    void (*on_due)(void *arg, int64_t due_ms);         // a letter of a fire that waited is due then: for due_hint
     void *arg;
 };
 struct fires *fires_new(const struct fires_config *config) must_use;
@@ -52,7 +54,8 @@ void fires_cursors(struct fires *f, fires_cursor_fn *fn, void (*done)(void *arg,
 // their way to their queues then.
 typedef void fires_decided_fn(void *arg, int code, const struct err *err, const struct fire_verdict *verdicts);
 void fires_decide(struct fires *f, const struct fire_plan *plans, size_t count, fires_decided_fn *done, void *arg);
-// A fire by hand (manual, backfill): no cursor, no overlap. Takes fire->ev.
+// A fire by hand (manual, backfill): no cursor, no overlap, neither for it nor because of it. It may make up for one that never ran
+// (missed, skipped). Takes fire->ev. ERR_NOT_FOUND: no such trigger.
 void fires_put(struct fires *f, const char *trigger, const struct fire *fire, letter_done_fn *done, void *arg);
 
 // --- the end ----------------------------------------------------------------------------------------------------------

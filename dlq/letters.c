@@ -126,7 +126,8 @@ static struct str id_bytes(const struct id *id) {
 }
 
 // `at`: the row's ROW_TEXTS spans in the order of add_row_text.
-static void fill_row(struct sql_value *v, const struct letter_draft *d, const struct row_text *t, size_t at, int64_t now_ms) {
+static void fill_row(struct sql_value *v, const struct letter_draft *d, const struct row_text *t, size_t at, int64_t now_ms,
+                     int64_t lease_ms) {
     const struct ev_fields *f = &d->ev->f;
     struct str s[ROW_TEXTS];
     for (size_t i = 0; i < ROW_TEXTS; i++) s[i] = (struct str){t->buf.data + t->spans[at + i].start, t->spans[at + i].len};
@@ -151,22 +152,20 @@ static void fill_row(struct sql_value *v, const struct letter_draft *d, const st
         SQL_T(history_of(f)),
         SQL_B(f->payload.data ? f->payload : STR_LIT("")),
         SQL_B(s[8]),
-        SQL_I(0),
+        SQL_I(lease_ms),
     };
     memcpy(v, row, sizeof row);
 }
 
-static int put_run(struct store_job *job, struct sql *sql, struct err *err) {
-    struct put_job *p = container_of(job, struct put_job, job);
-    struct row_text t = {.spans = mem_array(p->count * ROW_TEXTS, sizeof(struct span))};
+int letters_sql_put(struct sql *sql, const struct letter_draft *drafts, size_t count, int64_t lease_ms, struct err *err) {
+    struct row_text t = {.spans = mem_array(count * ROW_TEXTS, sizeof(struct span))};
     buf_init(&t.buf, SIZE_MAX / 2);
-    struct sql_value *values = mem_array(p->count * PUT_COLUMNS, sizeof *values);
+    struct sql_value *values = mem_array(count * PUT_COLUMNS, sizeof *values);
     int rc = 0;
-    for (struct put_item *it = p->items; it && rc == 0; it = it->next) rc = add_row_text(&t, &it->draft, err);
+    for (size_t i = 0; i < count && rc == 0; i++) rc = add_row_text(&t, &drafts[i], err);
     int64_t now_ms = clock_unix_ms();
-    size_t row = 0;
-    for (struct put_item *it = p->items; it && rc == 0; it = it->next, row++)
-        fill_row(values + row * PUT_COLUMNS, &it->draft, &t, row * ROW_TEXTS, now_ms);
+    for (size_t i = 0; i < count && rc == 0; i++)
+        fill_row(values + i * PUT_COLUMNS, &drafts[i], &t, i * ROW_TEXTS, now_ms, lease_ms);
     if (rc == 0)
         rc = sql_exec_many(sql,
                            "INSERT INTO letters (id, function, state, kind, due_ms, accepted_ms, changed_ms, attempts,"
@@ -174,16 +173,24 @@ static int put_run(struct store_job *job, struct sql *sql, struct err *err) {
                            " content_type, origin_id, history, payload, event, lease_ms)"
                            " VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21)"
                            " ON CONFLICT (id) DO UPDATE SET state = excluded.state, kind = excluded.kind,"
-                           " due_ms = excluded.due_ms, lease_ms = 0, changed_ms = excluded.changed_ms,"
+                           " due_ms = excluded.due_ms, lease_ms = excluded.lease_ms, changed_ms = excluded.changed_ms,"
                            " attempts = excluded.attempts, error_type = excluded.error_type,"
                            " error_message = excluded.error_message, version = excluded.version,"
                            " history = excluded.history, payload = excluded.payload, event = excluded.event"
                            " WHERE letters.state IN ('due', 'dead')",
-                           values, PUT_COLUMNS, p->count, err);
+                           values, PUT_COLUMNS, count, err);
     free(values);
     free(t.spans);
     buf_done(&t.buf);
     return rc;
+}
+
+static int put_run(struct store_job *job, struct sql *sql, struct err *err) {
+    struct put_job *p = container_of(job, struct put_job, job);
+    cleanup_free struct letter_draft *drafts = mem_array(p->count, sizeof *drafts);
+    size_t n = 0;
+    for (struct put_item *it = p->items; it; it = it->next) drafts[n++] = it->draft;
+    return letters_sql_put(sql, drafts, n, 0, err);
 }
 
 // --- batching -------------------------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Shared between the files that make up dlq/letters: nobody else includes it.
+// Shared between the files that make up dlq/letters, and with dlq/fires, whose letters are written with their rows.
 #ifndef DLQ_LETTERS_IMPL_H
 #define DLQ_LETTERS_IMPL_H
 
@@ -17,6 +17,8 @@ struct letters {
 };
 
 void letters_flush_puts(void *letters); // at the end of a turn
+// Inside run: writes them, held until lease_ms (0: by nobody).
+int letters_sql_put(struct sql *sql, const struct letter_draft *drafts, size_t count, int64_t lease_ms, struct err *err) must_use;
 
 // A filter that outlives its caller's spans. Its text has one owner: `text`.
 struct filter_copy {
