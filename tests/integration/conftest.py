@@ -124,6 +124,18 @@ def real_backend(rabbitmq, postgres):
     drop_real_backend(made)
 
 
+@pytest.fixture
+def database(postgres):
+    """The URL of a PostgreSQL database of its own, for servers whose queues are embedded."""
+    name = f"weir_{next(_numbers)}"
+    execute(postgres, f"CREATE DATABASE {name}")
+    yield postgres.url.rpartition("/")[0] + "/" + name
+    try:
+        execute(postgres, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    except psycopg2.Error:
+        pass
+
+
 @pytest.fixture(params=["embedded", "amqp+postgres"])
 def backend(request):
     if request.param == "embedded":
@@ -170,8 +182,8 @@ def collector():
 @pytest.fixture
 def serve(folder, collector, request):
     """serve(options, env=…, backend=…) starts a server whose functions can tell the collector. All are stopped after the test."""
-    if "backend" in request.fixturenames:  # so that it is taken down after the servers
-        request.getfixturevalue("backend")
+    for name in {"backend", "database"} & set(request.fixturenames):  # so that it is taken down after the servers
+        request.getfixturevalue(name)
     servers = request.node.weir_servers = []
 
     def make(options=None, env=None, backend=None, dir=None, start=True):

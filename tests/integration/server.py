@@ -144,6 +144,17 @@ class Server:
         self.process.kill()
         self.process.wait(STOP_SECONDS)
 
+    def pause(self):
+        """SIGSTOP, of the server alone. resume() continues."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self):
+        self.process.send_signal(signal.SIGCONT)
+
+    def reload(self):
+        """SIGHUP; its log tells when it is done."""
+        self.process.send_signal(signal.SIGHUP)
+
     def restart(self):
         """The same data and options, after a stop in order; another port."""
         if self.alive:
@@ -155,6 +166,7 @@ class Server:
         """For the end of a test: the server must still be able to stop in order."""
         if not self.alive:
             return
+        self.resume()
         try:
             code = self.stop(30)
         except BaseException:
