@@ -144,10 +144,13 @@ static void put(struct hand *h, const struct timer_entry *e) {
     fires_put(h->all->c.fires, h->trigger, &fire, on_put, h);
 }
 
-static int check_time(const struct timer_entry *e, int64_t scheduled_ms, struct err *err) {
-    if (scheduled_ms == 0 || schedule_next(&e->schedule, scheduled_ms - 1, NULL) == scheduled_ms) return 0;
+// A time that is still to come would not fire when it does: it would have a fire already.
+static int check_time(const struct timer_entry *e, int64_t scheduled_ms, int64_t now_ms, struct err *err) {
+    if (scheduled_ms == 0) return 0;
     char utc[CLOCK_TEXT_BYTES];
     clock_format_utc(scheduled_ms, utc);
+    if (scheduled_ms > now_ms) return err_set(err, ERR_INVALID, "%s has not come yet; leave it out to fire now", utc);
+    if (schedule_next(&e->schedule, scheduled_ms - 1, NULL) == scheduled_ms) return 0;
     return err_set(err, ERR_INVALID, "%s is no time of the schedule of %s; leave it out to fire now", utc, e->trigger->name);
 }
 
@@ -155,7 +158,7 @@ void timers_fire(struct timers *t, struct str name, int64_t scheduled_ms, struct
     struct timer_entry *e;
     struct err err = {0};
     int rc = find(t, name, &e, &err);
-    if (rc == 0) rc = check_time(e, scheduled_ms, &err);
+    if (rc == 0) rc = check_time(e, scheduled_ms, fires_now_ms(t->c.fires), &err);
     if (rc) {
         answer_later(t, fn, arg, rc, &err, NULL);
         return;
