@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The contract of core/store.h over both databases: values, groups, order, closing. test_store_faults.c has what breaks.
 #include <pthread.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "tests/support/store_fixture.h"
 
@@ -161,6 +164,39 @@ static int big_many(void *arg, struct sql *sql, struct err *err) {
 static void test_big_many(void **state) {
     assert_int_equal(call(*state, big_many, NULL), 0);
     assert_int_equal(thing_count(*state), 20);
+}
+
+// ---- the clock ---------------------------------------------------------------------------------------------------------
+
+static int64_t wall_ahead_s; // of this process
+
+int clock_gettime(clockid_t id, struct timespec *ts) {
+    int rc = (int)syscall(SYS_clock_gettime, id, ts);
+    if (id == CLOCK_REALTIME) ts->tv_sec += wall_ahead_s;
+    return rc;
+}
+
+static int read_clock(void *arg, struct sql *sql, struct err *err) {
+    return sql_unix_ms(sql, arg, err);
+}
+
+static int busy_while(void *arg, struct sql *sql, struct err *err) { // so long that the clock moves within a transaction
+    int64_t *got = arg;
+    int rc = sql_unix_ms(sql, &got[0], err);
+    int64_t end_ns = clock_mono_ns() + 20 * NS_PER_MS;
+    while (clock_mono_ns() < end_ns) {}
+    return rc ? rc : sql_unix_ms(sql, &got[1], err);
+}
+
+static void test_clock(void **state) {
+    struct store_fixture *fx = *state;
+    int64_t right = clock_unix_ms(), got[2] = {0};
+    wall_ahead_s = 3600;
+    assert_int_equal(call(fx, read_clock, got), 0);
+    wall_ahead_s = 0;
+    assert_in_range(got[0] - (fx->postgres ? 0 : 3600000) - right + 1, 0, 60000);
+    assert_int_equal(call(fx, busy_while, got), 0);
+    assert_true(got[1] > got[0]);
 }
 
 // ---- groups ------------------------------------------------------------------------------------------------------------
@@ -331,6 +367,7 @@ int main(void) {
         {"changes", test_changes, STORE_BOTH},
         {"many", test_many, STORE_BOTH},
         {"big_many", test_big_many, STORE_BOTH},
+        {"clock", test_clock, STORE_BOTH},
         {"bad_jobs", test_bad_jobs, STORE_BOTH},
         {"job_fails_whole", test_job_fails_whole, STORE_BOTH},
         {"error_codes", test_error_codes, STORE_BOTH},
