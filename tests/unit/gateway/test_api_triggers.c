@@ -10,6 +10,7 @@
 #include <cmocka.h>
 #include <ftw.h>
 
+#include "dlq/fires.h"
 #include "gateway/gateway.h"
 #include "tests/support/http_client.h"
 
@@ -39,6 +40,32 @@ static void seek(void *arg, const struct trigger *t, const char *to, done_fn *do
     (void)arg, (void)t;
     snprintf(sought, sizeof sought, "%s", to);
     done(done_arg, 0, NULL);
+}
+
+// --- timers, faked: what was asked of them is in `asked` -------------------------------------------------------------
+
+static char asked[200];
+
+static int timer_next(void *arg, struct str name, int64_t after_ms, int64_t until_ms, size_t count, json_t **ret, struct err *err) {
+    (void)arg;
+    snprintf(asked, sizeof asked, "next %.*s %lld %lld %zu", STR_ARG(name), (long long)after_ms, (long long)until_ms, count);
+    if (count == 999) return err_set(err, ERR_NOT_FOUND, "it went");
+    *ret = json_pack("{s:[]}", "fires");
+    return 0;
+}
+
+static void timer_fire(void *arg, struct str name, int64_t scheduled_ms, struct str data, trigger_json_fn *fn, void *fn_arg) {
+    (void)arg;
+    struct err err;
+    snprintf(asked, sizeof asked, "fire %.*s %lld %s", STR_ARG(name), (long long)scheduled_ms, data.data ? data.data : "(message)");
+    if (scheduled_ms == 7) fn(fn_arg, err_set(&err, ERR_CONFLICT, "that time has a fire"), &err, NULL);
+    else fn(fn_arg, 0, NULL, json_pack("{s:I}", "scheduledMs", (json_int_t)scheduled_ms));
+}
+
+void fires_history(struct fires *f, struct str trigger, int64_t before_ms, size_t limit, letters_json_fn *fn, void *arg) {
+    (void)f;
+    snprintf(asked, sizeof asked, "history %.*s %lld %zu", STR_ARG(trigger), (long long)before_ms, limit);
+    fn(arg, 0, NULL, json_pack("{s:[], s:n}", "fires", "next"));
 }
 
 static int insert_functions(struct store_job *job, struct sql *sql, struct err *err) {
@@ -71,10 +98,19 @@ static void open_triggers(void) {
     assert_true(loaded);
 }
 
-static void open_gateway(void) {
+static void open_gateway_with(bool timers) {
     struct err err;
-    const struct gateway_config config = {.loop = loop, .options = &options, .metrics = metrics, .triggers = triggers};
+    struct gateway_config config = {.loop = loop, .options = &options, .metrics = metrics, .triggers = triggers};
+    if (timers) {
+        config.timer_next = timer_next;
+        config.timer_fire = timer_fire;
+        config.fires = (struct fires *)&asked;
+    }
     assert_int_equal(gateway_open(&config, &gw, &err), 0);
+}
+
+static void open_gateway(void) {
+    open_gateway_with(true);
 }
 
 static int setup(void **state) {
@@ -186,6 +222,83 @@ static void changes(void **state) {
     expect("GET", "/v1/triggers", "", 200, "{\"triggers\":[]}");
 }
 
+static void expect_asked(const char *text) {
+    assert_string_equal(asked, text);
+    asked[0] = '\0';
+}
+
+static void add_timer(void) {
+    expect("POST", "/v1/triggers", "{\"function\":\"orders\",\"kind\":\"timer\",\"name\":\"c\",\"settings\":{\"topic\":\"o\"}}", 201, "\"c\"");
+    asked[0] = '\0';
+}
+
+static void tells_when_a_timer_fires(void **state) {
+    (void)state;
+    add_timer();
+    expect("GET", "/v1/triggers/c/next", "", 200, "{\"fires\":[]}");
+    expect_asked("next c 0 0 10");
+    expect("GET", "/v1/triggers/c/next?count=1000&after=5&until=1970-01-01T01:00:01%2B01:00", "", 200, "{\"fires\":[]}");
+    expect_asked("next c 5 1000 1000");
+    expect("GET", "/v1/triggers/c/next?after=1970-01-01T01:00:01+01:00", "", 200, "{\"fires\":[]}"); // the + as a query has it
+    expect_asked("next c 1000 0 10");
+    expect("GET", "/v1/triggers/c/next?count=999", "", 404, "it went");
+    asked[0] = '\0';
+    expect("GET", "/v1/triggers/c/next?count=1001", "", 400, "count must be");
+    expect("GET", "/v1/triggers/c/next?count=0", "", 400, "count must be");
+    expect("GET", "/v1/triggers/c/next?after=soon", "", 400, "after must be Unix milliseconds");
+    expect("GET", "/v1/triggers/c/next?until=soon", "", 400, "until must be Unix milliseconds");
+    expect_asked("");
+}
+
+static void tells_what_a_timer_did(void **state) {
+    (void)state;
+    add_timer();
+    expect("GET", "/v1/triggers/c/fires", "", 200, "{\"fires\":[],\"next\":null}");
+    expect_asked("history c 0 20");
+    expect("GET", "/v1/triggers/c/fires?limit=3&before=1970-01-01T00:00:00.25Z", "", 200, "fires");
+    expect_asked("history c 250 3");
+    expect("GET", "/v1/triggers/c/fires?limit=1001", "", 400, "limit must be");
+    expect("GET", "/v1/triggers/c/fires?before=x", "", 400, "before must be");
+    expect_asked("");
+}
+
+static void fires_by_hand(void **state) {
+    (void)state;
+    add_timer();
+    expect("POST", "/v1/triggers/c/fires", "", 202, "{\"scheduledMs\":0}");
+    expect_asked("fire c 0 (message)");
+    expect("POST", "/v1/triggers/c/fires", "{}", 202, "scheduledMs");
+    expect_asked("fire c 0 (message)");
+    expect("POST", "/v1/triggers/c/fires", "{\"scheduledMs\":60000,\"data\":\"text\"}", 202, "{\"scheduledMs\":60000}");
+    expect_asked("fire c 60000 text");
+    expect("POST", "/v1/triggers/c/fires", "{\"data\":\"\"}", 202, "scheduledMs");
+    expect_asked("fire c 0 ");
+    expect("POST", "/v1/triggers/c/fires", "{\"data\":{\"a\":[1, 0.1]}}", 202, "scheduledMs");
+    expect_asked("fire c 0 {\"a\":[1,0.10000000000000001]}");
+    expect("POST", "/v1/triggers/c/fires", "{\"scheduledMs\":7}", 409, "that time has a fire");
+    asked[0] = '\0';
+    static const char *const bad[] = {"[]", "{\"scheduledMs\":0}", "{\"scheduledMs\":-5}", "{\"scheduledMs\":1.5}", "{\"scheduledMs\":\"now\"}", "{\"at\":1}"};
+    for (size_t i = 0; i < array_len(bad); i++) expect("POST", "/v1/triggers/c/fires", bad[i], 400, "InvalidArgument");
+    expect_asked("");
+}
+
+static void only_timers_have_fires(void **state) {
+    (void)state;
+    add_one();
+    static const char *const paths[] = {"next", "fires"};
+    for (size_t i = 0; i < array_len(paths); i++) {
+        cleanup_free char *other = mem_printf("/v1/triggers/t/%s", paths[i]), *none = mem_printf("/v1/triggers/u/%s", paths[i]);
+        expect("GET", other, "", 400, "trigger t is of kind kafka; only timers have fires");
+        expect("GET", none, "", 404, "there is no trigger 'u'");
+    }
+    expect("POST", "/v1/triggers/t/fires", "", 400, "only timers");
+    expect("POST", "/v1/triggers/u/fires", "", 404, "there is no trigger 'u'");
+    gateway_close(gw);
+    open_gateway_with(false);
+    expect("GET", "/v1/triggers/t/next", "", 503, "this server has no timers");
+    expect("POST", "/v1/triggers/t/fires", "", 503, "this server has no timers");
+}
+
 static void a_server_without_triggers_says_so(void **state) {
     (void)state;
     gateway_close(gw);
@@ -202,6 +315,10 @@ int main(void) {
         T(adds_and_lists),
         T(tells_what_is_wrong),
         T(changes),
+        T(tells_when_a_timer_fires),
+        T(tells_what_a_timer_did),
+        T(fires_by_hand),
+        T(only_timers_have_fires),
         T(a_server_without_triggers_says_so),
     };
     return cmocka_run_group_tests_name("gateway/api_triggers", tests, NULL, NULL);
