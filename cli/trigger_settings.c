@@ -66,7 +66,7 @@ static int run_settings(const struct args *a) {
     unsigned kinds = 0;
     for (size_t i = 0; i < array_len(all_kinds); i++)
         if (!a->word_count || strcmp(a->words[0], all_kinds[i].word) == 0) kinds |= all_kinds[i].bit;
-    if (!kinds) return out_misuse("trigger settings: '%s' is none of kafka, amqp and timer", a->words[0]);
+    if (!kinds) return out_misuse("trigger settings: '%s' is neither kafka nor amqp nor timer", a->words[0]);
     if (args_has(a, "json")) {
         json_auto_t *shown = json_pack("{s:o}", "settings", settings_json(kinds));
         out_json(shown);
