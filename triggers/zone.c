@@ -34,12 +34,13 @@ static const char *data_folder(void) {
 
 // The last line of a zone's file is a TZ string of POSIX: the rule that holds past the last transition (RFC 9636). -1: no such file.
 #define FOOTER_BYTES 256
+#define HEADS_BYTES 88 // of the two in each file
 static int read_footer(const char *path, char out[FOOTER_BYTES]) {
     struct stat st;
     char head[5];
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return -1;
-    bool good = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > FOOTER_BYTES / 4 &&
+    bool good = fstat(fd, &st) == 0 && st.st_size > HEADS_BYTES &&
                 pread(fd, head, sizeof head, 0) == sizeof head && memcmp(head, "TZif", 4) == 0 && head[4] >= '2';
     off_t from = good && st.st_size >= FOOTER_BYTES ? st.st_size - FOOTER_BYTES + 1 : 0;
     ssize_t n = good ? pread(fd, out, FOOTER_BYTES - 1, from) : 0;
@@ -139,13 +140,19 @@ static bool is_utc(struct str name) {
 }
 
 // What may be looked for in the folder of the zone data: nothing that leads out of it.
+static bool is_harmless(struct str name) {
+    if (name.len > ZONE_NAME_MAX || name.data[0] == '/') return false;
+    for (size_t i = 0; i < name.len; i++)
+        if (!isalnum((unsigned char)name.data[i]) && (!name.data[i] || !strchr("/_+-", name.data[i]))) return false;
+    return true;
+}
+
 static int check_name(struct str name, struct err *err) {
+    int shown = (int)(name.len < 80 ? name.len : 80);
     if (name.len == 0) return err_set(err, ERR_INVALID, "a time zone is needed, such as Europe/Berlin or UTC");
     if (memchr(name.data, ',', name.len))
-        return err_set(err, ERR_INVALID, "\"%.*s\" is a rule, not a time zone: give a name such as America/New_York", (int)(name.len < 80 ? name.len : 80), name.data);
-    bool good = name.len <= ZONE_NAME_MAX && name.data[0] != '/';
-    for (size_t i = 0; i < name.len && good; i++) good = isalnum((unsigned char)name.data[i]) || (name.data[i] && strchr("/_+-", name.data[i]));
-    if (!good) return err_set(err, ERR_INVALID, "\"%.*s\" is no time zone: they are called as Europe/Berlin is", (int)(name.len < 80 ? name.len : 80), name.data);
+        return err_set(err, ERR_INVALID, "\"%.*s\" is a rule, not a time zone: give a name such as America/New_York", shown, name.data);
+    if (!is_harmless(name)) return err_set(err, ERR_INVALID, "\"%.*s\" is no time zone: they are called as Europe/Berlin is", shown, name.data);
     if (str_starts(name, "right/"))
         return err_set(err, ERR_INVALID, "%.*s counts leap seconds, which times here do not: leave right/ away", STR_ARG(name));
     return 0;
@@ -169,9 +176,11 @@ static void find_similar(const char *name, char out[ZONE_NAME_MAX + 1]) {
 static int refuse_unknown(const char *name, struct err *err) {
     char similar[ZONE_NAME_MAX + 1];
     if (access(data_folder(), R_OK))
-        return err_set(err, ERR_INVALID, "there is no time zone %s but UTC: no zone data in %.200s (Debian: apt install tzdata)", name, data_folder());
+        return err_set(err, ERR_INVALID, "there is no time zone %s but UTC: no zone data in %.200s (Debian: apt install tzdata)", name,
+                       data_folder());
     find_similar(name, similar);
-    return err_set(err, ERR_INVALID, "there is no time zone %s%s%s%s", name, similar[0] ? "; did you mean " : "", similar, similar[0] ? "?" : "");
+    if (similar[0]) return err_set(err, ERR_INVALID, "there is no time zone %s; did you mean %s?", name, similar);
+    return err_set(err, ERR_INVALID, "there is no time zone %s", name);
 }
 
 // --- sharing ----------------------------------------------------------------------------------------------------------

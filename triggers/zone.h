@@ -6,7 +6,8 @@
 // Names: those of the zone data ("Europe/Berlin"), letters, digits and /_+- only; never a path out of it or a rule of POSIX. "UTC", "Etc/UTC"
 //   and "Z" need no zone data.
 // Units: Unix seconds; offsets in seconds east of UTC.
-// Memory: a table is some kilobytes and takes some milliseconds to make; it lives as long as somebody holds it. Threads: the loop's; the functions of struct zone any.
+// Memory: a table is some kilobytes and takes some milliseconds to make; it lives as long as somebody holds it.
+// Threads: the loop's; the functions of struct zone any.
 // Errors: ERR_INVALID: no such zone; the message names the nearest that exists.
 #ifndef TRIGGERS_ZONE_H
 #define TRIGGERS_ZONE_H

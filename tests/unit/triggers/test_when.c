@@ -63,6 +63,7 @@ static void test_local(void **state) {
         {"2026-03-29T02:30", "2026-03-29T01:00:00.000Z"}, // in the gap: its end
         {"2026-10-25T02:30", "2026-10-25T00:30:00.000Z"}, // twice: the first
         {"2026-12-24T18:00 America/New_York", "2026-12-24T23:00:00.000Z"},
+        {"2026-12-24T18:00 Europe/Berlin", "2026-12-24T17:00:00.000Z"},
         {"2026-12-24 18:00 UTC", "2026-12-24T18:00:00.000Z"},
         {"2026-12-24T18:00:00 Z", "2026-12-24T18:00:00.000Z"},
         {"2026-12-24 Asia/Kathmandu", "2026-12-23T18:15:00.000Z"},
@@ -71,7 +72,7 @@ static void test_local(void **state) {
     struct zone *berlin = opened("Europe/Berlin");
     for (size_t i = 0; i < array_len(in_utc); i++) check(NULL, &in_utc[i]);
     for (size_t i = 0; i < array_len(in_berlin); i++) check(berlin, &in_berlin[i]);
-    assert_int_equal(berlin->users, 1); // zones that a text names are let go
+    assert_int_equal(berlin->users, 1); // the one that a text names is let go
     zone_close(berlin);
 }
 

@@ -146,9 +146,9 @@ static void test_names(void **state) {
     refused(STR_LIT("EST5EDT,M3.2.0,M11.1.0"), "a rule, not a time zone");
     refused(STR_LIT("CET-1CEST"), "there is no time zone CET-1CEST");
     refused(STR_LIT("EST5EDT4"), "there is no time zone EST5EDT4");
-    refused(STR_LIT("+02:00"), "is no time zone");
+    refused(STR_LIT("+02:00"), "is no time zone:");
     refused(STR_LIT("right/Europe/Berlin"), "leap seconds");
-    refused(STR_LIT("Europe/Berlin\0"), "is no time zone");
+    refused(STR_LIT("Europe/Berlin\0"), "is no time zone:");
     refused((struct str){"Europe/Berlin", 10}, "did you mean Europe/Ber");
 }
 
@@ -156,13 +156,13 @@ static void test_hostile_names(void **state) {
     (void)state;
     static const char *const bad[] = {"/etc/passwd", "/usr/share/zoneinfo/Europe/Berlin", "../zoneinfo/Europe/Berlin", "Europe/../Europe/Berlin",
                                       ":Europe/Berlin", "./UTC", "zone.tab", "Europe/Berlin ", "Europe\\Berlin", "%s%n", "\xff\xfe", "\n"};
-    for (size_t i = 0; i < array_len(bad); i++) refused(str_of(bad[i]), "is no time zone");
+    for (size_t i = 0; i < array_len(bad); i++) refused(str_of(bad[i]), "is no time zone:");
     static const char *const absent[] = {"Europe", "Europe/", "Europe//", "Europe/Berlin/", "tzdata", "-", "_"};
     for (size_t i = 0; i < array_len(absent); i++) refused(str_of(absent[i]), "there is no time zone");
     char longest[ZONE_NAME_MAX + 1];
     memset(longest, 'a', sizeof longest);
     refused((struct str){longest, ZONE_NAME_MAX}, "there is no time zone");
-    refused((struct str){longest, ZONE_NAME_MAX + 1}, "is no time zone");
+    refused((struct str){longest, ZONE_NAME_MAX + 1}, "is no time zone:");
 }
 
 static void test_similar_names(void **state) {
