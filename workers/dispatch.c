@@ -126,6 +126,7 @@ struct dispatch *dispatch_new(const struct dispatch_config *config) {
     d->fleet = fleet_new(&fleet);
     const struct settle_config settle = {.loop = config->loop,
                                          .letters = config->letters,
+                                         .fires = config->fires,
                                          .ingest = config->ingest,
                                          .metrics = config->metrics,
                                          .on_due = on_due,
@@ -211,6 +212,15 @@ json_t *dispatch_binding_status(const struct dispatch *d, struct str function, s
     const struct lane *lane = find_lane(d, function);
     const struct intake *in = lane ? lane_intake(lane, name) : NULL;
     return in ? intake_status(in) : NULL;
+}
+
+// --- fires ----------------------------------------------------------------------------------------------------------
+
+void dispatch_cancel(struct dispatch *d, const struct id *id) {
+    for (struct lane *lane = d->lanes; lane; lane = lane->hh.next)
+        if (lane_cancel(lane, id)) return;
+    for (struct lane *lane = d->retired; lane; lane = lane->next_retired)
+        if (lane_cancel(lane, id)) return;
 }
 
 // --- drain ----------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 //
 // Flow: queue -> delivery -> (refuse | pool) -> instance -> settle -> ack. One *lane* a function: a consumer on the
 //   durable queue, one on the sync lane, and the pools of the versions that have events.
+// Fires: one that was cancelled before it came is acknowledged without running.
 // Deploys: what waits for the version that was current goes to the one that is; what runs finishes where it is.
 // Drain: dispatch_drain stops intake, gives back what waits and lets run what runs.
 // Threads: the loop's. Memory: bounded by credit (options.credit, options.credit_bytes) for each function.
@@ -14,6 +15,7 @@
 #include "core/binding.h"
 #include "core/ingest.h"
 #include "core/metrics.h"
+#include "dlq/fires.h"
 #include "dlq/letters.h"
 #include "workers/sandbox.h"
 
@@ -24,6 +26,7 @@ struct dispatch_config {
     struct registry *registry;
     struct queue *queue, *sync_lane;
     struct letters *letters;
+    struct fires *fires; // NULL: nobody asks how fires end
     struct ingest *ingest;
     struct fnlog *log;
     struct metrics *metrics;
@@ -48,6 +51,9 @@ void dispatch_unbind(struct dispatch *d, const struct binding *b, void (*unbound
 // {"inFlight","waiting","parkedKeys","retrying","ok","failed","filtered","breaker":{"state","why","sinceMs","probeMs"}|null,"why":text|null};
 // NULL when it is not bound here.
 json_t *dispatch_binding_status(const struct dispatch *d, struct str function, struct str name) must_use;
+// The fire with this event id was cancelled: it is stopped if it runs here, taken out if it waits, and acknowledged without a letter;
+// it counts as neither ok nor failed. When its handler returns after all, it did.
+void dispatch_cancel(struct dispatch *d, const struct id *id);
 // No new deliveries; what waits goes back. done runs when nothing runs and all is settled, or after grace_ms, when what
 // still runs was killed and given back uncharged.
 void dispatch_drain(struct dispatch *d, int64_t grace_ms, void (*done)(void *arg), void *arg);

@@ -143,6 +143,21 @@ void instance_kill(struct instance *inst, bool blameless) {
     kill_group(inst);
 }
 
+static void kill_cancelled(struct instance *inst) {
+    if (inst->flight && inst->flight->cancelled) instance_kill(inst, false);
+}
+
+bool instance_cancel(struct instance *inst, const struct id *id) {
+    struct delivery *d;
+    DL_FOREACH(inst->flight, d)
+        if (id_eq(&d->ev->f.id, id)) {
+            d->cancelled = true;
+            kill_cancelled(inst);
+            return true;
+        }
+    return false;
+}
+
 static void protocol_error(struct instance *inst, const struct err *why) {
     if (inst->broken.code == ERR_OK) inst->broken = *why;
     instance_kill(inst, false);
@@ -343,6 +358,7 @@ static void on_read(void *arg) {
     learn_service_time(inst);
     if (inst->flight_count == before || inst->state != INSTANCE_READY) return;
     arm_head(inst);
+    kill_cancelled(inst);
     if (inst->retiring && !inst->flight) instance_stop(inst);
     inst->host->on_room(inst->arg, inst);
 }

@@ -64,6 +64,10 @@ void instance_stop(struct instance *inst);
 // Kills it and all that it started. Its running event comes back as a crash, or by on_unbegun when `blameless`.
 void instance_kill(struct instance *inst, bool blameless);
 
+// Marks the event with this id as cancelled, and kills the process, as a timeout does, once it is the one that runs; the others
+// come back by on_unbegun. False: it is not in its socket.
+bool instance_cancel(struct instance *inst, const struct id *id);
+
 // For the list of its holder.
 struct instance_links {
     struct instance *prev, *next;

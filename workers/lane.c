@@ -4,9 +4,50 @@
 #include <unistd.h>
 #include <utlist.h>
 
+#include "core/base/log.h"
+
+// --- cancelled fires ------------------------------------------------------------------------------------------------
+
+static bool is_cancelled(const struct lane *lane, const struct delivery *d) {
+    return d->cancelled || (lane->c->fires && fires_is_fire(d->ev) && fires_is_cancelled(lane->c->fires, &d->ev->f.id));
+}
+
+// Its row says what became of it.
+static void end_cancelled(struct lane *lane, struct delivery *d, const char *what) {
+    char id[ID_TEXT_BYTES];
+    id_format(&d->ev->f.id, id);
+    log_info("dispatch", "a fire was cancelled: the next one of its timer came", LOG_STR("function", lane->name),
+             LOG_SPAN("trigger", d->ev->f.source_name), LOG_SPAN("event", str_of(id)), LOG_STR("it", what));
+    char text[100];
+    MUST(text_format(text, sizeof text, "weir: this fire %s, as the next one of its timer came\n", what) == 0);
+    fnlog_append(lane->c->log, str_of(lane->name), d->version ? d->version->number : 0, &d->ev->f.id, str_of(text));
+    if (d->batch) {
+        struct batch *b = d->batch;
+        d = call_take_all(b);
+        call_free(b);
+        delivery_move(d, DELIVERY_FINISHED);
+    }
+    delivery_settle(d);
+}
+
+static bool drop_cancelled(struct lane *lane, struct delivery *d) {
+    if (!is_cancelled(lane, d)) return false;
+    end_cancelled(lane, d, "was not run");
+    return true;
+}
+
+bool lane_cancel(struct lane *lane, const struct id *id) {
+    for (struct lane_pool *lp = lane->pools; lp; lp = lp->next) {
+        struct delivery *d = pool_take(lp->pool, id);
+        if (d) end_cancelled(lane, d, "was not run");
+        if (d || pool_cancel(lp->pool, id)) return true;
+    }
+    return false;
+}
+
 // --- pools ----------------------------------------------------------------------------------------------------------
 
-// A call of one record that came by the function's own queue: a due retry, or a replay.
+// A call of one record that came by the function's own queue: a fire, a due retry, or a replay.
 static void lone_call_outcome(struct lane *lane, struct delivery *call, const struct outcome_report *report) {
     struct batch *b = call->batch;
     struct outcome_report r = *report;
@@ -21,6 +62,10 @@ static void lone_call_outcome(struct lane *lane, struct delivery *call, const st
 
 static void on_outcome(void *arg, struct delivery *d, const struct outcome_report *report) {
     struct lane *lane = arg;
+    if (d->cancelled && report->outcome != OUTCOME_OK) {
+        end_cancelled(lane, d, "was stopped");
+        return;
+    }
     if (report->outcome == OUTCOME_OK) lane->ok += d->batch ? d->batch->count : 1;
     else lane->failed++;
     if (d->intake) intake_outcome(d->intake, d, report);
@@ -106,6 +151,7 @@ static bool render_lone_call(struct lane *lane, struct delivery *call) {
 // It may have waited long for its turn.
 static bool on_handout(void *arg, struct delivery *d) {
     struct lane *lane = arg;
+    if (drop_cancelled(lane, d)) return true;
     if (d->batch ? drop_expired_records(lane, d) : drop_unwanted(lane, d, d->version)) return true;
     if (d->intake) return intake_handout(d->intake, d);
     return d->batch && !render_lone_call(lane, d);
@@ -141,6 +187,7 @@ static struct pool *pool_for(struct lane *lane, struct version *v) {
 // --- routing --------------------------------------------------------------------------------------------------------
 
 void lane_route(struct lane *lane, struct delivery *d) {
+    if (drop_cancelled(lane, d)) return;
     struct err err = {0};
     struct version *v;
     int rc = registry_resolve(lane->c->registry, str_of(lane->name), d->ev->f.qualifier, &v, &err);
@@ -175,7 +222,7 @@ static void receive(struct lane *lane, struct queue_consumer *consumer, const st
     } else {
         if (f->attempt == 0)
             metrics_observe(lane->c->metrics, METRIC_WAIT_SECONDS, str_of(lane->name), delivery_waited_s(d, loop_unix_ms(lane->c->loop)));
-        if (is_shaped(f->shape)) d = call_of_one(d); // a due retry, or a replay, of a binding's record
+        if (is_shaped(f->shape)) d = call_of_one(d); // a fire; a due retry, or a replay, of a binding's record
         lane_route(lane, d);
     }
 }

@@ -48,6 +48,7 @@ void lane_pause_sync(struct lane *lane);                 // takes no more sync c
 void lane_route(struct lane *lane, struct delivery *d);  // has not begun, or its next try: to its pool, or refused
 void lane_reroute(struct lane *lane);                    // versions changed: what waits is routed anew
 void lane_pump(struct lane *lane);
+bool lane_cancel(struct lane *lane, const struct id *id); // dispatch_cancel; false: it is not here
 bool lane_evict_idle(struct lane *lane);
 bool lane_yield(struct lane *lane);                      // gives up one of several instances of a version
 bool lane_is_hungry(const struct lane *lane);            // something waits, and it has no instance

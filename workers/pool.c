@@ -249,6 +249,23 @@ struct delivery *pool_take_waiting(struct pool *p) {
     return all;
 }
 
+struct delivery *pool_take(struct pool *p, const struct id *id) {
+    struct delivery *d;
+    DL_FOREACH(p->async_waiting, d) {
+        if (!id_eq(&d->ev->f.id, id)) continue;
+        DL_DELETE(p->async_waiting, d);
+        p->waiting--;
+        return d;
+    }
+    return NULL;
+}
+
+bool pool_cancel(struct pool *p, const struct id *id) {
+    for (struct instance *i = p->instances; i; i = links(i)->next)
+        if (instance_cancel(i, id)) return true;
+    return false;
+}
+
 // --- letting go -----------------------------------------------------------------------------------------------------
 
 static bool is_idle(const struct instance *inst) {

@@ -3,7 +3,7 @@
 //
 // Flow: pool_submit -> an instance with room gets it (sync events first) -> on_outcome. More instances are started while
 //   events wait, up to the version's maximum and the fleet's; idle ones are let go after options.instance_idle_ms.
-// Delivery: each delivery comes back exactly once, by on_outcome, on_handout or out of pool_take_waiting.
+// Delivery: each delivery comes back exactly once, by on_outcome, on_handout or out of pool_take and pool_take_waiting.
 // Threads: the loop's. Memory: what waits is bounded by the consumers' credit.
 #ifndef WORKERS_POOL_H
 #define WORKERS_POOL_H
@@ -36,6 +36,10 @@ void pool_submit(struct pool *p, struct delivery *d);
 void pool_pump(struct pool *p);
 // The list (utlist DL) of all that waits, now the caller's; they are WAITING.
 struct delivery *pool_take_waiting(struct pool *p);
+// Takes out the one with this event id: the caller's, WAITING. NULL: it does not wait here.
+struct delivery *pool_take(struct pool *p, const struct id *id);
+// As instance_cancel, of whichever instance has it.
+bool pool_cancel(struct pool *p, const struct id *id);
 struct version *pool_version(const struct pool *p);
 // Something that is submitted now begins at once, or is a reason to start an instance.
 bool pool_is_hungry(const struct pool *p);

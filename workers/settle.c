@@ -11,23 +11,25 @@
 #include "dlq/retry.h"
 #include "workers/batch.h"
 
-// A delivery whose end is not reached: its letter is on the way to the store, or it waits for its next sync attempt.
+// A delivery whose end is not reached: a step of it is on the way to the store (its letter, then the end of its fire), or it
+// waits for its next sync attempt.
 struct pending {
     struct pending *prev, *next;
     struct settle *settle;
     struct delivery *d;
-    struct ev *ev;             // as the letter keeps it: attempt and history brought up to date
+    void (*step)(struct pending *p);
+    struct ev *ev;             // as the letter keeps it: attempt and history brought up to date; NULL: no letter
     struct letter_draft draft; // its error spans point into `text`
     char *text;
     struct timer *again;       // sync: the next attempt
-    bool stored_later;         // the store was away: to be put again
+    bool again_later;          // the store was away: the step is to be done again
 };
 
 struct settle {
     struct settle_config c;
     struct pending *pending;
     size_t count;
-    struct timer *retry;       // puts again what could not be stored
+    struct timer *retry;       // of what could not be stored
     bool retry_armed;
     struct log_repeat trouble;
     unsigned random;
@@ -51,41 +53,81 @@ static struct pending *pending_new(struct settle *s, struct delivery *d) {
     return p;
 }
 
-// --- letters --------------------------------------------------------------------------------------------------------
+// --- steps in the store ----------------------------------------------------------------------------------------------
 
-static void put(struct pending *p);
-
-static void on_stored(void *arg, int code, const struct err *err) {
-    struct pending *p = arg;
-    struct settle *s = p->settle;
-    if (code) {
-        log_repeating(&s->trouble, LOG_LEVEL_ERROR, "settle", "cannot store letters; their events stay on the queue", err->text);
-        p->stored_later = true;
-        if (!s->retry_armed) timer_start(s->retry, SETTLE_AGAIN_MS);
-        s->retry_armed = true;
-        return;
-    }
-    FAULT2("letter.", letter_state_word(p->draft.state));
-    struct str function = p->ev->f.function;
-    metrics_add(s->c.metrics, p->draft.state == LETTER_DUE ? METRIC_LETTERS_DUE : METRIC_LETTERS_DEAD, function, 1);
-    if (p->draft.state == LETTER_DUE) s->c.on_due(s->c.arg, p->draft.due_ms);
-    struct outlet *o = p->draft.state == LETTER_DEAD ? s->c.outlet_of(s->c.arg, p->d, true) : NULL;
-    if (o) outlet_failure(o, p->d, p->ev, p->draft.error_type, p->draft.error_message);
-    else delivery_settle(p->d);
-    pending_done(p);
+static void take_step(struct pending *p, void (*step)(struct pending *p)) {
+    p->again_later = false;
+    p->step = step;
+    step(p);
 }
 
-static void put(struct pending *p) {
-    p->stored_later = false;
-    letters_put(p->settle->c.letters, &p->draft, on_stored, p);
+// Is the step done? If not, it is done again later.
+static bool step_done(struct pending *p, int code, const struct err *err) {
+    struct settle *s = p->settle;
+    if (code == ERR_OK) return true;
+    log_repeating(&s->trouble, LOG_LEVEL_ERROR, "settle", "cannot store what became of events; they stay on the queue", err->text);
+    p->again_later = true;
+    if (!s->retry_armed) timer_start(s->retry, SETTLE_AGAIN_MS);
+    s->retry_armed = true;
+    return false;
 }
 
 static void on_retry(void *arg) {
     struct settle *s = arg;
     s->retry_armed = false;
     struct pending *p, *next;
-    DL_FOREACH_SAFE(s->pending, p, next) if (p->stored_later) put(p);
+    DL_FOREACH_SAFE(s->pending, p, next) if (p->again_later) take_step(p, p->step);
 }
+
+static bool ends_fire(const struct settle *s, const struct delivery *d) {
+    return s->c.fires && !d->intake && !delivery_is_sync(d) && fires_is_fire(d->ev);
+}
+
+static void on_fire_ended(void *arg, int code, const struct err *err) {
+    struct pending *p = arg;
+    if (!step_done(p, code, err)) return;
+    FAULT("fire.ended");
+    delivery_settle(p->d);
+    pending_done(p);
+}
+
+static void end_fire(struct pending *p) {
+    fires_end(p->settle->c.fires, p->d->ev, p->ev ? FIRE_DEAD : FIRE_OK, on_fire_ended, p);
+}
+
+static void on_dead(struct pending *p) {
+    struct settle *s = p->settle;
+    if (ends_fire(s, p->d)) {
+        take_step(p, end_fire);
+        return;
+    }
+    struct outlet *o = s->c.outlet_of(s->c.arg, p->d, true);
+    if (o) outlet_failure(o, p->d, p->ev, p->draft.error_type, p->draft.error_message);
+    else delivery_settle(p->d);
+    pending_done(p);
+}
+
+static void on_put(void *arg, int code, const struct err *err) {
+    struct pending *p = arg;
+    struct settle *s = p->settle;
+    if (!step_done(p, code, err)) return;
+    FAULT2("letter.", letter_state_word(p->draft.state));
+    bool dead = p->draft.state == LETTER_DEAD;
+    metrics_add(s->c.metrics, dead ? METRIC_LETTERS_DEAD : METRIC_LETTERS_DUE, p->ev->f.function, 1);
+    if (dead) {
+        on_dead(p);
+        return;
+    }
+    s->c.on_due(s->c.arg, p->draft.due_ms);
+    delivery_settle(p->d);
+    pending_done(p);
+}
+
+static void put_letter(struct pending *p) {
+    letters_put(p->settle->c.letters, &p->draft, on_put, p);
+}
+
+// --- letters --------------------------------------------------------------------------------------------------------
 
 static void keep_error(struct pending *p, struct str type, struct str message) {
     p->text = mem_alloc(type.len + message.len);
@@ -128,7 +170,7 @@ static void write_letter(struct settle *s, struct delivery *d, const struct outc
                                      .version = report->version};
     keep_error(p, report->error_type, report->error_message);
     delivery_move(d, DELIVERY_STORING);
-    put(p);
+    take_step(p, put_letter);
 }
 
 // --- again in memory ------------------------------------------------------------------------------------------------
@@ -186,6 +228,11 @@ static struct retry_decision decide(struct settle *s, const struct delivery *d, 
 
 static void end_ok(struct settle *s, struct delivery *d, const struct outcome_report *report) {
     metrics_add(s->c.metrics, METRIC_EVENTS_OK, d->ev->f.function, 1);
+    if (ends_fire(s, d)) {
+        delivery_move(d, DELIVERY_STORING);
+        take_step(pending_new(s, d), end_fire);
+        return;
+    }
     struct outlet *o = NULL;
     if (delivery_is_sync(d)) answer(s, d, report);
     else o = s->c.outlet_of(s->c.arg, d, false);
@@ -261,7 +308,7 @@ void settle_refuse(struct settle *s, struct delivery *d, enum letter_kind kind, 
     p->draft = (struct letter_draft){.ev = p->ev, .state = LETTER_DEAD, .kind = kind};
     keep_error(p, str_of(type), why);
     delivery_move(d, DELIVERY_STORING);
-    put(p);
+    take_step(p, put_letter);
 }
 
 size_t settle_pending(const struct settle *s) {
@@ -271,7 +318,7 @@ size_t settle_pending(const struct settle *s) {
 void settle_abandon(struct settle *s) {
     struct pending *p, *next;
     DL_FOREACH_SAFE(s->pending, p, next) {
-        if (p->stored_later) {
+        if (p->again_later) {
             delivery_release(p->d);
             pending_done(p);
         } else if (p->again) {
@@ -287,7 +334,7 @@ void settle_abandon(struct settle *s) {
 void settle_abandon_intake(struct settle *s, const struct intake *in) {
     struct pending *p, *next;
     DL_FOREACH_SAFE(s->pending, p, next) {
-        if (p->d->intake != in || !p->stored_later) continue;
+        if (p->d->intake != in || !p->again_later) continue;
         delivery_release(p->d);
         pending_done(p);
     }

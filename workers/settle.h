@@ -2,17 +2,19 @@
 // What follows an outcome: answer the caller, or write a letter, and only then acknowledge.
 //
 // Flow: ok -> reply (sync), or the sink of its binding has the result -> ack. Failed -> dlq/retry decides -> due or dead letter
-//   -> durable -> (dead: the sink of its binding has it) -> ack. A sync event is tried again in memory within its caller's
+//   -> durable -> (dead: the sink of its binding has it) -> ack. The fire of a timer is ended when its handler returned, or its
+//   dead letter is durable -> durable -> ack. A sync event is tried again in memory within its caller's
 //   deadline and never becomes a letter. A record whose key others wait for (d->in_place) is tried again in memory too,
 //   with its history, and becomes a letter when it is dead.
 // Delivery: a delivery is acknowledged last. While the store is away, deliveries stay unacknowledged in state storing
-//   and are put again every SETTLE_AGAIN_MS; the consumers' credit bounds how many.
+//   and are stored again every SETTLE_AGAIN_MS; the consumers' credit bounds how many.
 // Threads: the loop's.
 #ifndef WORKERS_SETTLE_H
 #define WORKERS_SETTLE_H
 
 #include "core/ingest.h"
 #include "core/metrics.h"
+#include "dlq/fires.h"
 #include "dlq/letters.h"
 #include "workers/delivery.h"
 #include "workers/outlet.h"
@@ -23,6 +25,7 @@ struct settle;
 struct settle_config {
     struct loop *loop;
     struct letters *letters;
+    struct fires *fires;                               // NULL: nobody asks how fires end
     struct ingest *ingest;
     struct metrics *metrics;
     void (*on_due)(void *arg, int64_t due_ms);         // a due letter was stored
