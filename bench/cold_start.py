@@ -6,8 +6,6 @@ costs that has nothing to do.
 code. By default a started interpreter waits in its sandbox for the code.
 """
 import os
-import pathlib
-import re
 import shutil
 import time
 
@@ -46,20 +44,6 @@ def settle(weir):
     time.sleep(0.4)
 
 
-def rest_of(weir, seconds):
-    """Resident MiB, and the share of a core in per cent over so many seconds."""
-    proc = pathlib.Path(f"/proc/{weir.pid}")
-
-    def run_ns():
-        return sum(int(f.read_text().split()[0]) for f in proc.glob("task/*/schedstat"))
-
-    before, start = run_ns(), time.monotonic()
-    time.sleep(seconds)
-    share = (run_ns() - before) / 1e9 / (time.monotonic() - start) * 100
-    resident = int(re.search(r"VmRSS:\s+(\d+)", (proc / "status").read_text()).group(1)) / 1024
-    return resident, share
-
-
 def run(quick):
     samples, rest_seconds = (6, 5) if quick else (15, 20)
     # FENCE uses `bwrap` of this machine only where weir does, too.
@@ -85,7 +69,7 @@ def run(quick):
         weir.deploy("echo", "echo")
         weir.invoke("echo")
         time.sleep(2)
-        resident, share = rest_of(weir, rest_seconds)
+        [(resident, share)] = tools.at_rest([weir.pid], rest_seconds)
     tools.say(f"  at rest {resident:.1f} MiB, {share:.3f} % of a core")
     interpreter = tools.median(plain)
     row = lambda name, values: [name, *([tools.median(values), min(values), max(values)] if values else [None] * 3)]  # noqa: E731

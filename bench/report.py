@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Results as data (build/bench.json) and as a page (bench/RESULTS.md).
 
-A part hands back {"title", "how", "columns", "rows", "aims", "notes"}. Parts that did not run this time keep what
-build/bench.json has of them, each with its own date.
+A part hands back {"title", "how", "columns", "rows", "aims", "notes"}, and may have "more" tables, each [how, columns, rows].
+Parts that did not run this time keep what build/bench.json has of them, each with its own date.
 """
 import json
 import time
@@ -12,7 +12,7 @@ import tools
 DATA = tools.ROOT / "build" / "bench.json"
 PAGE = tools.HERE / "RESULTS.md"
 ORDER = ["async-embedded", "async-amqp", "sync-http", "cold-start", "letters", "kafka", "kafka-wait", "kafka-memory",
-         "amqp-trigger"]
+         "amqp-trigger", "timers"]
 
 
 def number(value):
@@ -59,6 +59,8 @@ def _part(part):
     lines = [f"## {part['title']}", "", part["how"], "", f"Measured {part['measured']}"
              + (" with `--quick`: too short for conclusions." if part["quick"] else "."), ""]
     lines += _table(part["columns"], part["rows"]) + [""]
+    for what, columns, rows in part.get("more", []):
+        lines += [what, "", *_table(columns, rows), ""]
     if part["aims"]:
         cells = [[a["what"], f"{number(a['value'])}{a['unit']}",
                   f"{'at most' if a['most'] else 'at least'} {number(a['limit'])}{a['unit']}", verdict(a)] for a in part["aims"]]

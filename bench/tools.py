@@ -118,6 +118,23 @@ def median(values):
     return statistics.median(values)
 
 
+def run_ns(pid):
+    """Processor time of a process so far, by the scheduler's own count."""
+    return sum(int(f.read_text().split()[0]) for f in pathlib.Path(f"/proc/{pid}").glob("task/*/schedstat"))
+
+
+def resident_mib(pid):
+    return int(_first(r"VmRSS:\s+(\d+)", f"/proc/{pid}/status")) / 1024
+
+
+def at_rest(pids, seconds):
+    """Of each process: resident MiB, and its share of a core in per cent over so many seconds."""
+    before, start = [run_ns(pid) for pid in pids], time.monotonic()
+    time.sleep(seconds)
+    took = time.monotonic() - start
+    return [(resident_mib(pid), (run_ns(pid) - then) / 1e9 / took * 100) for pid, then in zip(pids, before)]
+
+
 # ---- installing --------------------------------------------------------------------------------------------------------
 
 def debian(*packages):
@@ -192,13 +209,14 @@ def perf_test():
     return ["java", "-cp", f"{where}/lib/*", "com.rabbitmq.perf.PerfTest"]
 
 
-def compiled(name, *libraries):
-    """bench/<name>.c as a program, with the optimisation that weir has."""
+def compiled(name, *libraries, archives=()):
+    """bench/<name>.c as a program, with the optimisation that weir has; archives: of weir, that it is linked with."""
     source, binary = HERE / f"{name}.c", CACHE / name
     CACHE.mkdir(parents=True, exist_ok=True)
-    if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
+    if not binary.exists() or any(binary.stat().st_mtime < part.stat().st_mtime for part in (source, *archives)):
         flags = shlex.split(run(["pkg-config", "--cflags", "--libs", *libraries])) if libraries else []
-        run(["gcc", "-std=gnu17", "-O2", "-g", "-Wall", "-Wextra", "-o", binary, source, *flags])
+        run(["gcc", "-std=gnu17", "-O2", "-g", "-Wall", "-Wextra", "-D_GNU_SOURCE", "-I", ROOT, "-o", binary, source, *archives,
+             "-Wl,--as-needed", *flags])
     return binary
 
 
