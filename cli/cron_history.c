@@ -21,24 +21,25 @@ static const struct arg_spec history_specs[] = {
 
 // Fills `all` with up to `limit` rows of that outcome (NULL: any) over as many pages as that takes.
 static int fetch(struct client *c, const char *trigger, const char *outcome, size_t limit, json_t *all, bool *ret_more) {
-    for (int64_t before_ms = 0;;) {
+    int64_t before_ms = 0;
+    do {
         cleanup_free char *path = trigger_path(trigger, "fires");
         json_auto_t *page = NULL;
-        size_t i, left = limit - json_array_size(all);
+        size_t i, wanted = limit - json_array_size(all) + 1; // one more shows whether there is more
         json_t *row;
-        path_query_number(&path, "limit", outcome || left > PAGE_MAX ? PAGE_MAX : (int64_t)left);
+        path_query_number(&path, "limit", outcome || wanted > PAGE_MAX ? PAGE_MAX : (int64_t)wanted);
         if (before_ms) path_query_number(&path, "before", before_ms);
         int rc = client_json(c, "GET", path, NULL, &page);
         if (rc != EXIT_OK) return rc;
         json_array_foreach(json_object_get(page, "fires"), i, row) {
+            if (outcome && strcmp(member_text(row, "outcome", ""), outcome) != 0) continue;
             *ret_more = json_array_size(all) == limit;
             if (*ret_more) return EXIT_OK;
-            if (!outcome || strcmp(member_text(row, "outcome", ""), outcome) == 0) json_array_append(all, row);
+            json_array_append(all, row);
         }
         before_ms = member_int(page, "next", 0);
-        *ret_more = before_ms != 0 && json_array_size(all) == limit;
-        if (!before_ms || *ret_more) return EXIT_OK;
-    }
+    } while (before_ms);
+    return EXIT_OK;
 }
 
 static void add_span(struct table *t, const json_t *row, const char *key) {

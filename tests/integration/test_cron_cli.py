@@ -229,6 +229,8 @@ def test_history_goes_over_pages(weir, fake):
     assert times == [MONDAY_MS + i * HOUR_MS for i in range(2499, 99, -2)] and shown["more"]
     done = weir("cron", "history", "report", "--limit", "3")
     assert len(done.stdout.splitlines()) == 4 and "more than these 3" in done.stderr
+    done = weir("cron", "history", "report", "--limit", "2500")
+    assert len(done.stdout.splitlines()) == 2501 and done.stderr == ""
 
 
 @pytest.fixture
