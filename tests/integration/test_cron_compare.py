@@ -241,6 +241,14 @@ def later(step):
     return step.ours is not None and (step.theirs is None or step.theirs > step.ours)
 
 
+def day_after_a_gap(step):
+    """A gap that ends at midnight (Nuuk): it passes over the day that begins there."""
+    if step.mark != PLAIN or not later(step) or tools.offset_at(step.zone, step.after) >= tools.offset_at(step.zone, step.ours):
+        return False
+    end = step.local(tools.change_between(step.zone, step.after, step.ours))
+    return (end.hour, end.minute) == (0, 0) and end.date() == step.local(step.ours).date()
+
+
 def test_quartz():
     count("Quartz", quartz_steps(random.Random(20260102)), {
         "after 2099": past_the_end,
@@ -249,6 +257,7 @@ def test_quartz():
         "a time that is missing: at the gap's end here, the next match there": lambda step: step.mark == GAP_END and later(step),
         "a time that comes twice: the first here, the second there": lambda step: step.mark == FIRST and later(step),
         "a time that comes twice: both here, one there": lambda step: step.mark == SECOND and later(step),
+        "Quartz passes over the day after a gap that ends at midnight": day_after_a_gap,
     })
 
 
