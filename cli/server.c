@@ -119,12 +119,14 @@ static void make_parts(struct server *s) {
     s->ingest = ingest_new(&ingest);
     s->letters = letters_new(s->loop, s->store);
     s->due = due_new(s->loop, s->letters, s->ingest);
+    server_make_fires(s);
     const struct dispatch_config dispatch = {.loop = s->loop,
                                              .options = s->options,
                                              .registry = s->registry,
                                              .queue = s->queue,
                                              .sync_lane = s->sync_lane,
                                              .letters = s->letters,
+                                             .fires = s->fires,
                                              .ingest = s->ingest,
                                              .log = s->log,
                                              .metrics = s->metrics,
@@ -148,7 +150,7 @@ static void make_parts(struct server *s) {
 static void on_triggers_loaded(void *arg, int code, const struct err *err) {
     struct server *s = arg;
     if (s->draining) return;
-    const struct gateway_config gateway = {.loop = s->loop,
+    struct gateway_config gateway = {.loop = s->loop,
                                            .options = s->options,
                                            .registry = s->registry,
                                            .ingest = s->ingest,
@@ -160,6 +162,7 @@ static void on_triggers_loaded(void *arg, int code, const struct err *err) {
                                            .status = s->status,
                                            .ready = server_is_ready,
                                            .ready_arg = s};
+    server_give_timers(s, &gateway);
     if (code) s->failed = *err;
     else if (gateway_open(&gateway, &s->gateway, &s->failed) == 0) {
         due_start(s->due);
@@ -170,11 +173,22 @@ static void on_triggers_loaded(void *arg, int code, const struct err *err) {
     raise(SIGTERM); // the orderly way out
 }
 
-static void on_loaded(void *arg, int code, const struct err *err) {
+static void on_timers_loaded(void *arg, int code, const struct err *err) {
     struct server *s = arg;
     if (s->draining) return;
     if (code) on_triggers_loaded(s, code, err);
     else triggers_load(s->triggers, on_triggers_loaded, s);
+}
+
+static void on_loaded(void *arg, int code, const struct err *err) {
+    struct server *s = arg;
+    if (s->draining) return;
+    if (code) {
+        on_triggers_loaded(s, code, err);
+        return;
+    }
+    fires_start(s->fires);
+    timers_load(s->timers, on_timers_loaded, s);
 }
 
 static int make(struct server *s, struct err *err) {
@@ -224,7 +238,8 @@ static void look_at_drain(void *arg) {
     struct server *s = arg;
     bool late = loop_now_ns(s->loop) >= s->drain_until_ns;
     bool answered = !s->gateway || gateway_open_requests(s->gateway) == 0;
-    if (s->workers_done && due_stop(s->due) && (answered || late)) close_queues(s);
+    bool stored = due_stop(s->due) && fires_stop(s->fires);
+    if (s->workers_done && stored && (answered || late)) close_queues(s);
     else timer_start(s->drain_timer, DRAIN_LOOK_MS);
 }
 
@@ -238,6 +253,8 @@ static void on_stop_signal(void *arg, int signo) {
     s->draining = true;
     if (s->gateway) gateway_drain(s->gateway);
     due_stop(s->due);
+    timers_stop(s->timers);
+    fires_stop(s->fires);
     bindings_drain(s->bindings);
     dispatch_drain(s->dispatch, s->options->grace_ms.number, on_workers_done, s);
     timer_start(s->drain_timer, DRAIN_LOOK_MS);
@@ -246,8 +263,10 @@ static void on_stop_signal(void *arg, int signo) {
 static void free_parts(struct server *s) {
     replay_free(s->replay);
     due_free(s->due);
-    letters_free(s->letters);
+    timers_free(s->timers);
     triggers_free(s->triggers);
+    fires_free(s->fires);
+    letters_free(s->letters);
     bindings_free(s->bindings);
     ingest_free(s->ingest);
     registry_free(s->registry);
@@ -285,6 +304,7 @@ int server_run(const struct options *options, struct err *err) {
     if (rc == 0) {
         loop_on_signal(s.loop, SIGTERM, on_stop_signal, &s);
         loop_on_signal(s.loop, SIGINT, on_stop_signal, &s);
+        loop_on_signal(s.loop, SIGHUP, server_on_reload_signal, &s);
         registry_load(s.registry, on_loaded, &s);
         loop_run(s.loop);
         log_info("server", "stopped");

@@ -9,6 +9,7 @@
 #include "dlq/replay.h"
 #include "gateway/gateway.h"
 #include "triggers/bindings.h"
+#include "triggers/timers.h"
 #include "workers/dispatch.h"
 
 struct server {
@@ -26,6 +27,8 @@ struct server {
     struct ingest *ingest;
     struct letters *letters;
     struct due *due;
+    struct fires *fires;
+    struct timers *timers;
     struct replay *replay;
     struct fnlog *log;
     struct metrics *metrics;
@@ -40,6 +43,10 @@ struct server {
 
 void server_add_status(struct server *s);
 void server_make_bindings(struct server *s);
+void server_make_fires(struct server *s);
+struct triggers_config server_triggers_config(struct server *s);
+void server_give_timers(struct server *s, struct gateway_config *gateway);
+void server_on_reload_signal(void *server, int signo);
 void server_on_revision(void *server);
 bool server_is_ready(void *server, const char **why);
 

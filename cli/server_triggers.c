@@ -28,15 +28,7 @@ void server_make_bindings(struct server *s) {
                                              .unbind = unbind,
                                              .status = binding_status};
     s->bindings = bindings_new(&bindings);
-    const struct triggers_config triggers = {.loop = s->loop,
-                                             .store = s->store,
-                                             .arg = s->bindings,
-                                             .function_exists = bindings_function_exists,
-                                             .check = bindings_check,
-                                             .on_change = bindings_on_change,
-                                             .default_name = bindings_default_name,
-                                             .lag = bindings_lag,
-                                             .seek = bindings_seek};
+    const struct triggers_config triggers = server_triggers_config(s);
     s->triggers = triggers_new(&triggers);
     bindings_attach(s->bindings, s->triggers);
 }

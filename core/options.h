@@ -60,6 +60,7 @@ enum option_type {
     X(request_timeout_ms, "request-timeout", OPTION_DURATION, "30s", 100, 3600000, "",                                   \
       "a request must have arrived whole within")                                                                        \
     X(keepalive_ms, "keepalive", OPTION_DURATION, "75s", 100, 3600000, "", "an idle HTTP connection is closed after")    \
+    X(timer_history_ms, "timer-history", OPTION_DURATION, "30d", 60000, 31622400000, "", "fires of timers are kept for weir cron history") \
     X(log_bytes, "log-bytes", OPTION_BYTES, "1MiB", 4096, 1073741824, "", "handler output kept for one function")
 
 struct option_value {

@@ -102,11 +102,6 @@ void bindings_on_change(void *arg, struct str name, const struct trigger *t) {
 
 // --- checking ---------------------------------------------------------------------------------------------------------
 
-bool bindings_function_exists(void *arg, struct str function) {
-    const struct bindings *b = arg;
-    return registry_find(b->c.registry, function) != NULL;
-}
-
 static int check_sink(const struct bindings *b, const struct spec *s, const char *name, const char *text, struct err *err) {
     struct spec_sink sink;
     int rc = spec_sink_parse(s->kind, name, text, &sink, err);

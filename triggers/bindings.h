@@ -40,7 +40,6 @@ void bindings_stop(struct bindings *b, void (*on_stopped)(void *arg), void *arg)
 void bindings_free(struct bindings *b);
 
 // The callbacks of struct triggers_config; arg is the struct bindings.
-bool bindings_function_exists(void *arg, struct str function);
 void bindings_check(void *arg, const struct trigger *draft, trigger_checked_fn *done, void *done_arg);
 void bindings_on_change(void *arg, struct str name, const struct trigger *t);
 char *bindings_default_name(void *arg, const struct trigger *draft) must_use;
