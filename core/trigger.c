@@ -131,15 +131,33 @@ static void drop_missing(struct triggers *ts, const struct trigger *fresh) {
     }
 }
 
-// What went is told before what came, so that two names never have the same source at once.
-static void merge(struct triggers *ts, struct trigger *fresh) {
+// `all`: every row there is. What went is told before what came, so that two names never have the same source at once.
+static void merge(struct triggers *ts, struct trigger *fresh, bool all) {
     struct trigger *t, *next;
-    drop_missing(ts, fresh);
+    if (all) drop_missing(ts, fresh);
     HASH_ITER(hh, fresh, t, next) {
         HASH_DEL(fresh, t);
         const struct trigger *changed = put(ts, t);
         if (changed) tell(ts, changed->name, changed);
     }
+}
+
+// With the rows that changed the cache has every row of the store, so it has others besides when it has more.
+static bool has_gone_ones(const struct triggers *ts, const struct trigger_op *op) {
+    size_t more = 0;
+    for (const struct trigger *t = op->map; t; t = t->hh.next) more += !triggers_find(ts, str_of(t->name));
+    return HASH_COUNT(ts->map) + more != (size_t)op->count;
+}
+
+static void take_rows(struct triggers *ts, struct trigger_op *op) {
+    bool all = op->since < 0;
+    if (!all && has_gone_ones(ts, op)) {
+        ts->revision = -1;
+        triggers_reload(ts);
+        return;
+    }
+    merge(ts, TAKE_PTR(op->map), all);
+    ts->revision = op->revision;
 }
 
 static int load_run(struct store_job *job, struct sql *sql, struct err *err) {
@@ -154,7 +172,8 @@ static void load_stored(struct store_job *job, int code, const struct err *err) 
     bool first = !ts->loaded && op->load_done;
     if (code) log_warn("trigger", "the triggers could not be read", LOG_STR("error", err->text));
     else if (first) ts->map = TAKE_PTR(op->map);
-    else if (ts->loaded) merge(ts, TAKE_PTR(op->map));
+    else if (ts->loaded) take_rows(ts, op);
+    if (code == 0 && first) ts->revision = op->revision;
     ts->loaded |= first && code == 0;
     trigger_op_finish(op, code, err, NULL, NULL);
     if (code || !first) return;
@@ -163,6 +182,7 @@ static void load_stored(struct store_job *job, int code, const struct err *err) 
 }
 
 static void begin_load(struct trigger_op *op) {
+    op->since = op->ts->revision;
     trigger_op_to_store(op, load_run, load_stored);
 }
 
@@ -197,6 +217,7 @@ void triggers_reload(struct triggers *ts) {
 struct triggers *triggers_new(const struct triggers_config *config) {
     struct triggers *ts = mem_zalloc(sizeof *ts);
     ts->config = *config;
+    ts->revision = -1;
     TAILQ_INIT(&ts->ops);
     return ts;
 }

@@ -21,6 +21,7 @@ struct triggers {
     struct triggers_config config;
     struct trigger *map;        // uthash by name
     bool loaded;
+    int64_t revision;           // of the store, that the cache has everything of; -1: none
     struct trigger_ops ops;     // under way, the oldest first
 };
 
@@ -38,7 +39,8 @@ struct trigger_op {
     char *to;                   // a seek's
     enum trigger_state former;  // a seek: the state before it
     bool raise_epoch;           // a seek came to its end
-    int64_t now_ms;             // of the change
+    int64_t since, revision;    // a load: rows changed after this revision, -1 all; the store's
+    int64_t count;              // a load: rows in all
     // What becomes of the row: changes *row, or refuses. On the store thread, perhaps more than once.
     int (*decide)(const struct trigger_op *op, struct trigger *row, struct err *err);
     struct trigger *row;        // as it is in the store now; NULL: it is not
@@ -75,7 +77,7 @@ void trigger_op_change(struct trigger_op *op, int (*decide)(const struct trigger
 const struct trigger *trigger_op_find(struct trigger_op *op);
 
 // --- SQL; each is one job's whole work -----------------------------------------------------------------------------------
-int trigger_sql_load(struct sql *sql, struct trigger_op *op, struct err *err) must_use;   // fills op->map
+int trigger_sql_load(struct sql *sql, struct trigger_op *op, struct err *err) must_use;   // op->since -> op->map, op->revision, op->count
 int trigger_sql_insert(struct sql *sql, struct trigger_op *op, struct err *err) must_use; // op->draft -> op->row
 int trigger_sql_change(struct sql *sql, struct trigger_op *op, struct err *err) must_use; // op->decide -> op->row
 int trigger_sql_delete(struct sql *sql, struct trigger_op *op, struct err *err) must_use;

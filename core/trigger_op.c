@@ -4,7 +4,6 @@
 // a callback, when whoever has it (the store, a check, a seek) gives it back.
 #include <stdarg.h>
 
-#include "core/base/clock.h"
 #include "core/trigger_impl.h"
 
 static void on_turn(void *arg) {
@@ -15,7 +14,7 @@ static void on_turn(void *arg) {
 
 struct trigger_op *trigger_op_new(struct triggers *ts, struct trigger *draft, void (*begin)(struct trigger_op *), void *arg) {
     struct trigger_op *op = mem_zalloc(sizeof *op);
-    *op = (struct trigger_op){.ts = ts, .draft = draft, .begin = begin, .arg = arg, .now_ms = clock_unix_ms()};
+    *op = (struct trigger_op){.ts = ts, .draft = draft, .begin = begin, .arg = arg};
     op->defer = (struct defer){.fn = on_turn, .arg = op};
     TAILQ_INSERT_TAIL(&ts->ops, op, link);
     return op;
@@ -87,7 +86,6 @@ static void change_stored(struct store_job *job, int code, const struct err *err
 
 void trigger_op_change(struct trigger_op *op, int (*decide)(const struct trigger_op *, struct trigger *, struct err *)) {
     op->decide = decide;
-    op->now_ms = clock_unix_ms();
     trigger_op_to_store(op, change_run, change_stored);
 }
 

@@ -24,3 +24,7 @@ CREATE INDEX fires_stale ON fires (stale_at_ms) WHERE ended_ms IS NULL;
 CREATE INDEX fires_waiting ON fires (trigger) WHERE outcome = 'waiting';
 CREATE INDEX fires_ended ON fires (ended_ms) WHERE ended_ms IS NOT NULL;
 CREATE INDEX fires_cancelled ON fires (ended_ms) WHERE outcome = 'cancelled';
+
+-- The number of `revision` at a trigger's last change: what a node that knows an older one has to read.
+ALTER TABLE triggers ADD COLUMN revision BIGINT NOT NULL DEFAULT 0;
+CREATE INDEX triggers_by_revision ON triggers (revision);
