@@ -4,8 +4,8 @@
 // Forms (docs/timers.md has the rules): 7 fields `second minute hour day month weekday year` (Tencent SCF), 6 without the year (Alibaba FC,
 //   robfig/cron with seconds), 5 without the second (crontab(5)); @yearly @annually @monthly @weekly @daily @midnight @hourly; `@every 5m`;
 //   in front of any `CRON_TZ=Zone ` or `TZ=Zone `. Fields: * ? a a-b a-b/n */n a/n lists, names of months and weekdays; day: L L-n LW nW;
-//   weekday: 0..7 (0 and 7 Sunday), nL (last), n#k (k-th). ? only as a whole day or weekday. a/n ends with the field; a step is no larger
-//   than the field's last value, as it would not do what it says.
+//   weekday: 0..7 (0 and 7 Sunday), nL (last), n#k (k-th). ? only as a whole day or weekday. a/n ends with the field, a weekday's
+//   with 6; a step is no larger than the field's last value, as it would not do what it says. nW is in no month without a day n.
 //   Day and weekday both restricted: either matches. Restricted is what is not * or ?; in the form with 5 fields also what begins with *
 //   is not (crontab(5)), so that there `*/2` and a weekday must both match.
 // Daylight saving (Debian's cron, crontab(5); enum cron_dst): an expression is *fixed* unless its second, minute or hour field begins with *
