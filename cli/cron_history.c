@@ -124,21 +124,28 @@ const struct command cron_cmd_history = {
 
 // --- list -------------------------------------------------------------------------------------------------------------
 
-// Of the timers of the list, each with what cron next says of it: {…trigger…, "zone", "expression", "words", "next": {fire} or null}.
+// Adds what cron next says of the timer: {…trigger…, "zone", "expression", "words", "next": {fire} or null}.
+static int complete(struct client *c, json_t *timer) {
+    static const char *const keys[] = {"zone", "expression", "words"};
+    json_auto_t *next = NULL;
+    int rc = cron_cmd_ask_next(c, member_text(timer, "name", ""), 0, 0, 1, &next);
+    if (rc != EXIT_OK) return rc;
+    json_t *fire = json_array_get(json_object_get(next, "fires"), 0);
+    json_object_set_new(timer, "next", fire ? json_incref(fire) : json_null());
+    for (size_t i = 0; i < array_len(keys); i++) json_object_set(timer, keys[i], json_object_get(next, keys[i]));
+    return EXIT_OK;
+}
+
+// The timers among the triggers, at most LIST_MAX.
 static int fetch_timers(struct client *c, const json_t *triggers, json_t *all, bool *ret_more) {
     size_t i;
     json_t *trigger;
     json_array_foreach(triggers, i, trigger) {
-        json_auto_t *next = NULL;
         if (strcmp(member_text(trigger, "kind", ""), FIRE_SOURCE) != 0) continue;
         *ret_more = json_array_size(all) == LIST_MAX;
         if (*ret_more) return EXIT_OK;
-        int rc = cron_cmd_ask_next(c, member_text(trigger, "name", ""), 0, 0, 1, &next);
+        int rc = complete(c, trigger);
         if (rc != EXIT_OK) return rc;
-        json_t *fire = json_array_get(json_object_get(next, "fires"), 0);
-        json_object_set_new(trigger, "next", fire ? json_incref(fire) : json_null());
-        static const char *const keys[] = {"zone", "expression", "words"};
-        for (size_t k = 0; k < array_len(keys); k++) json_object_set(trigger, keys[k], json_object_get(next, keys[k]));
         json_array_append(all, trigger);
     }
     return EXIT_OK;
