@@ -66,6 +66,7 @@ struct node {
     struct fires *fires;
     struct id cancelled[16];
     size_t cancelled_count;
+    size_t hints;            // to dlq/due
 };
 
 struct world {
@@ -96,7 +97,9 @@ static void on_cancel(void *arg, const struct id *id) {
 }
 
 static void on_due(void *arg, int64_t due_ms) {
-    due_hint(((struct node *)arg)->due, due_ms);
+    struct node *n = arg;
+    n->hints++;
+    due_hint(n->due, due_ms);
 }
 
 static struct node *node_new(struct world *w) {
@@ -535,10 +538,12 @@ static void queue_lets_one_wait_until_the_other_is_over(void **state) {
     fire_at(w->a, "t", 6000, 7000, FIRE_QUEUE);
     assert_true(is(w, "t", 5000, "running") && is(w, "t", 6000, "waiting") && is(w, "t", 7000, "skipped"));
     TURN_UNTIL(w->fx.loop, number(w, "SELECT count(*) FROM letters") == 1);
+    assert_int_equal(number(w, "SELECT count(*) FROM letters WHERE due_ms > 250000000000000"), 1); // nobody's turn before the year 9892
     assert_int_equal(w->got->count, 1);
     put_letter(w->a, "t", 5000, LETTER_DUE); // a failed attempt is not the end
     assert_int_equal(w->got->count, 1);
     end_fire(w->a, "t", 5000, FIRE_DEAD);
+    assert_int_equal(w->a->hints, 1);
     TURN_UNTIL(w->fx.loop, got_event(w, "t", 6000));
     assert_true(is(w, "t", 6000, "running"));
     fire_at(w->a, "t", 7000, 8000, FIRE_QUEUE);
