@@ -726,7 +726,7 @@ static void on_claim(void *arg, int code, const struct err *err, struct letter *
     struct answer *a = arg;
     on_done(a, code, err);
     a->count = count;
-    memcpy(a->letters, letters, count * sizeof *letters);
+    if (count) memcpy(a->letters, letters, count * sizeof *letters);
 }
 
 static size_t claim(struct world *w, int64_t now_ms, struct answer *a) {
