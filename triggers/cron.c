@@ -75,9 +75,9 @@ struct shown {
 };
 static struct shown show(struct str s) {
     struct shown out;
-    size_t len = s.len < 40 ? s.len : 40;
-    for (size_t i = 0; i < len; i++) out.text[i] = s.data[i] >= ' ' && s.data[i] <= '~' ? s.data[i] : '?';
-    strcpy(out.text + len, len < s.len ? "..." : "");
+    snprintf(out.text, sizeof out.text, "%.*s%s", (int)(s.len < 40 ? s.len : 40), s.data ? s.data : "", s.len > 40 ? "..." : "");
+    for (char *p = out.text; *p; p++)
+        if (*p < ' ' || *p > '~') *p = '?';
     return out;
 }
 #define SHOW(s) show(s).text
