@@ -688,19 +688,32 @@ static void reopen(struct world *w) {
     open_a(w);
 }
 
-static void old_fires_and_those_over_the_cap_are_deleted(void **state) {
-    struct world *w = *state;
+// Times 5000, 6000 and 7000 ended, the first the longest ago; 8000 runs.
+static void end_three(struct world *w) {
     add_triggers(w, "t", 0);
-    decide(w->a, (struct one){.trigger = "t", .from_ms = CREATED_MS, .to_ms = 9000, .times = {5000, 6000, 7000, 8000, 9000}});
-    static const int64_t times[] = {5000, 6000, 7000, 8000};
-    for (size_t i = 0; i < array_len(times); i++) end_fire(w->a, "t", times[i], FIRE_OK);
+    decide(w->a, (struct one){.trigger = "t", .from_ms = CREATED_MS, .to_ms = 8000, .times = {5000, 6000, 7000, 8000}});
+    for (int64_t at_ms = 5000; at_ms <= 7000; at_ms += 1000) end_fire(w->a, "t", at_ms, FIRE_OK);
     change(w, "UPDATE fires SET ended_ms = ended_ms - 90000000 WHERE scheduled_ms = 5000");
     change(w, "UPDATE fires SET ended_ms = ended_ms - 1000 WHERE scheduled_ms = 6000");
-    w->rows_max = 2;
-    reopen(w);
+}
+
+static void old_fires_are_deleted(void **state) {
+    struct world *w = *state;
+    end_three(w);
     fires_start(w->a->fires);
     TURN_UNTIL(w->fx.loop, number(w, "SELECT count(*) FROM fires") == 3);
-    assert_true(is(w, "t", 5000, NULL) && is(w, "t", 6000, NULL) && is(w, "t", 7000, "ok") && is(w, "t", 9000, "running"));
+    assert_true(is(w, "t", 5000, NULL) && is(w, "t", 6000, "ok") && is(w, "t", 7000, "ok") && is(w, "t", 8000, "running"));
+}
+
+static void the_oldest_over_the_cap_are_deleted(void **state) {
+    struct world *w = *state;
+    end_three(w);
+    w->keep_ms = 1000 * HOUR_MS;
+    w->rows_max = 1;
+    reopen(w);
+    fires_start(w->a->fires);
+    TURN_UNTIL(w->fx.loop, number(w, "SELECT count(*) FROM fires") == 2);
+    assert_true(is(w, "t", 5000, NULL) && is(w, "t", 6000, NULL) && is(w, "t", 7000, "ok") && is(w, "t", 8000, "running"));
 }
 
 static void an_open_fire_does_not_stay_open_for_ever(void **state) {
@@ -942,7 +955,8 @@ static void while_the_store_is_away_nothing_is_decided_and_nothing_lost(void **s
     X(what_was_skipped_can_be_made_up_for)                                  \
     X(the_history_has_pages_and_tells_what_its_letters_know)                \
     X(the_cursors_are_there_at_the_start)                                   \
-    X(old_fires_and_those_over_the_cap_are_deleted)                         \
+    X(old_fires_are_deleted)                                                \
+    X(the_oldest_over_the_cap_are_deleted)                                  \
     X(an_open_fire_does_not_stay_open_for_ever)                             \
     X(what_a_dead_node_had_decided_is_sent_when_its_lease_runs_out)         \
     X(ten_thousand_at_once)
