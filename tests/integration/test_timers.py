@@ -81,7 +81,7 @@ def test_what_the_function_sees(serve, backend, collector):
 
 @pytest.mark.short
 def test_a_timer_fires_at_its_times_and_its_history_says_so(server, journal):
-    start = second_from_now(3)
+    start = second_from_now(2)
     made = add(server, start=start, end=start + 4 * SECOND, every="1s", message="words")
     assert (made["name"], made["kind"], made["state"]) == (FUNCTION, "timer", "active")
     expected = [start + n * SECOND for n in range(4)]
@@ -116,14 +116,16 @@ def test_expressions_and_periods_agree_with_what_next_says(server):
 
 
 def test_overlap(serve, journal, folder):
-    """Each of the four holds its fires until its gate opens."""
+    """Each of the four holds its fires until its gate opens. A fire that is to be retried is not over either."""
     alone = serve({**ALONE, "max-instances": 16})
-    deploy(alone, maxInstances=16)
+    deploy(alone, maxInstances=12)
+    deploy(alone, "slow", backoffMs=[2500, 50, 50], maxInstances=2)
     words = ("allow", "skip", "queue", "cancel")
     gates = {word: folder / f"gate-{word}" for word in words}
     start = second_from_now(3)
     for word in words:
         add(alone, word, overlap=word, every="1s", start=start, end=start + 5 * SECOND, message={"hold": str(gates[word])})
+    add(alone, "again", function="slow", overlap="skip", every="1s", start=start, end=start + 5 * SECOND, message={"fails": 1})
     wait_until(lambda: all(fire_at(alone, word, start + 4 * SECOND) for word in words), 20, "all five times are decided")
 
     wait_until(lambda: len(journal.begun("allow")) == 5, 20, "all of allow run at once")
@@ -133,7 +135,7 @@ def test_overlap(serve, journal, folder):
     assert outcomes(alone, "cancel") == ["cancelled"] * 4 + ["running"]
     wait_until(lambda: start + 4 * SECOND in {run.scheduled_ms for run in journal.begun("cancel")}, 20, "the last of cancel runs")
     assert [run.scheduled_ms for run in journal.begun("skip") + journal.begun("queue")] == [start, start]
-    assert journal.runs() == [], "nothing is over while the gates are shut"
+    assert {run.trigger for run in journal.runs()} <= {"again"}, "nothing is over while the gates are shut"
 
     for gate in gates.values():
         gate.touch()
@@ -145,23 +147,16 @@ def test_overlap(serve, journal, folder):
     assert journal.times("queue") == [start, start + SECOND], "it has its own time, not that at which it was let go"
     assert journal.times("cancel") == [start + 4 * SECOND] and journal.times("skip") == [start]
     assert not [run for run in journal.begun("cancel") if run.attempt > 1], "what was cancelled is not tried again"
+
+    wait_until(lambda: {"ok", "skipped"} >= set(outcomes(alone, "again")), 20, lambda: f"all are over: {fires(alone, 'again')}")
+    again = outcomes(alone, "again")
+    assert again[:3] == ["ok", "skipped", "skipped"] and again[3:].count("ok") == 1, "one ran before the last attempt of another"
+    assert fires(alone, "again")[0]["attempts"] == 2
     assert alone.letters(state="dead") == [] and alone.letters(state="due") == []
 
 
 def outcomes(server, name):
     return [each["outcome"] for each in fires(server, name)]
-
-
-def test_a_fire_that_is_retried_is_not_over(alone, journal):
-    """overlap counts the retries in: with skip, the next ones are left out until the last attempt."""
-    deploy(alone, "slow", backoffMs=[2500, 50, 50])
-    start = second_from_now(3)
-    add(alone, "again", function="slow", overlap="skip", every="1s", start=start, end=start + 5 * SECOND, message={"fails": 1})
-    wait_until(lambda: fire_at(alone, "again", start + 4 * SECOND) and not {"running", "retrying"} & set(outcomes(alone, "again")), 30,
-               lambda: f"all are over: {fires(alone, 'again')}")
-    said = outcomes(alone, "again")
-    assert said[:3] == ["ok", "skipped", "skipped"] and said[3:].count("ok") == 1, said
-    assert fires(alone, "again")[0]["attempts"] == 2
 
 
 # ---- when it fires ---------------------------------------------------------------------------------------------------------
@@ -195,16 +190,21 @@ def next_ms(server, name):
     return call(server, "GET", f"/v1/triggers/{name}/lag")["timer"]["nextMs"]
 
 
-def test_pause_change_and_remove(alone, journal):
+def test_pause_change_remove_and_delete(alone, journal):
     """While a witness goes on, which tells that time has passed."""
     add(alone, "witness", every="1s")
+    deploy(alone, "other")
+    add(alone, "theirs", function="other", every="1s")
+    wait_runs(journal, "theirs", 1)
     for name in ("paused", "changed", "removed"):
         add(alone, name, every="1s", catchup="all")
         wait_runs(journal, name, 1)
     paused_ms = act(alone, "paused", "pause")["changedMs"]
     changed_ms = change(alone, "changed", every=None, cron="0 0 0 1 1 *")["changedMs"]
     remove(alone, "removed")
+    alone.delete("other")
     removed_ms = now_ms()
+    assert alone.http("GET", "/v1/triggers/theirs")[0] == 404, "a deleted function takes its timers along"
     assert alone.http("GET", "/v1/triggers/removed/next")[0] == alone.http("GET", "/v1/triggers/removed/fires")[0] == 404
     assert next_ms(alone, "paused") is None and coming(alone, "changed", count=1)[0] > changed_ms + MINUTE
     wait_runs(journal, "witness", len(journal.runs("witness")) + 4)
@@ -214,25 +214,11 @@ def test_pause_change_and_remove(alone, journal):
     meanwhile = [each for each in fires(alone, "paused") if each["scheduledMs"] > paused_ms]
     assert meanwhile[0]["scheduledMs"] > resumed_ms and meanwhile[0]["missed"] == 0, "what was paused is caught up"
     assert times(fires(alone, "changed"))[-1] <= changed_ms, "it still fires by the old expression"
-    assert max(journal.times("removed")) <= removed_ms, "it still fires"
+    assert max(journal.times("removed") + journal.times("theirs")) <= removed_ms, "it still fires"
+    assert "other" not in {letter["function"] for letter in alone.letters(state="due")}
     again = add(alone, "removed", every="1s")
     wait_until(lambda: fires(alone, "removed"), 20, "the new one fires")
     assert times(fires(alone, "removed"))[0] > again["createdMs"], "the new one has the history of the old one"
-
-
-def test_a_deleted_function_takes_its_timers_along(server, journal):
-    add(server, "witness", every="1s")
-    deploy(server, "other")
-    add(server, "theirs", function="other", every="1s")
-    wait_runs(journal, "theirs", 1)
-    server.delete("other")
-    assert server.http("GET", "/v1/triggers/theirs")[0] == 404
-    gone = len(journal.runs("witness"))
-    wait_runs(journal, "witness", gone + 3)
-    after = len(journal.runs("theirs"))
-    wait_runs(journal, "witness", gone + 5)
-    assert len(journal.runs("theirs")) == after
-    assert [letter["function"] for letter in server.letters(state="due")] == []
 
 
 BAD_SETTINGS = [  # what it says must name the setting
@@ -335,6 +321,7 @@ def test_a_fire_that_fails_is_retried_and_then_a_letter(server, journal):
     assert [run.attempt for run in journal.begun("poor")] == [1, 2, 3, 4]
 
     assert server.deploy("poor", "def main_handler(event, context): return 1") == 2
+    [dead] = fires(server, "poor")
     assert server.replay(ids=[id]) == {"replayed": 1, "failed": 0}
     wait_until(lambda: server.metric("weir_events_ok_total", "poor") == 2, 20, "the replay succeeds")
     [still] = fires(server, "poor")
@@ -353,16 +340,16 @@ def test_a_letter_that_is_discarded_ends_its_fire(server):
 def test_one_that_hangs_or_dies_delays_no_other(alone, journal):
     deploy(alone, "hang", timeoutMs=3000, maxInstances=2)
     deploy(alone, "dies", maxInstances=2)
-    start = second_from_now(4)
+    start = second_from_now(2)
     for n in range(3):
         add(alone, f"hang{n}", function="hang", every="1s", start=start, message={"hangs": True})
         add(alone, f"dies{n}", function="dies", every="1s", start=start, message={"dies": True})
     names = [f"tick{n}" for n in range(5)]
     for name in names:
-        add(alone, name, every="1s", start=start, end=start + 10 * SECOND)
+        add(alone, name, every="1s", start=start, end=start + 7 * SECOND)
     for name in names:
-        wait_fires(alone, name, 10)
-        check_once(alone, journal, name, [start + n * SECOND for n in range(10)])
+        wait_fires(alone, name, 7)
+        check_once(alone, journal, name, [start + n * SECOND for n in range(7)])
     assert len(journal.begun("hang0")) > 0 and len(journal.begun("dies0")) > 0
     said = {name: max(each["lagMs"] for each in fires(alone, name)) for name in names}
     took = max(each["durationMs"] for name in names for each in fires(alone, name))
@@ -370,7 +357,7 @@ def test_one_that_hangs_or_dies_delays_no_other(alone, journal):
     assert max(said.values()) < 2000, said
     assert took < 2000, "they fired in time, and ran late"
     count = alone.metric("weir_timer_fire_lag_seconds_count", FUNCTION)
-    assert count == 50
+    assert count == 35
     assert 0 <= alone.metric("weir_timer_fire_lag_seconds_sum", FUNCTION) < count * 2
     for n in range(3):  # so that the server can end
         remove(alone, f"hang{n}")
@@ -442,7 +429,7 @@ POINTS = [("fires.decided", 2), ("ingest.published", 3), ("due.published", 2), (
 def add_for_point(server, point):
     """Nine fires that are due when the server runs again; what the kill before left over ends meanwhile. Their (name, time)."""
     server.start()
-    start = second_from_now(2)
+    start = second_from_now(1)
     names = [f"{point.replace('.', '-')}-{n}" for n in range(3)]
     for name in names:
         add(server, name, every="1s", start=start, end=start + 3 * SECOND)

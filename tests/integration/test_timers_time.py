@@ -154,43 +154,40 @@ def wait_clock(server, name, clock):
 # ---- daylight saving -------------------------------------------------------------------------------------------------------
 
 
-def test_the_gap_in_berlin(clocked, journal):
-    """02:30 does not exist on 29 March 2026: it is 03:00, which is 01:00 UTC."""
-    server, clock = clocked("2026-03-29T00:59:54Z")
-    gap = ms_of("2026-03-29T01:00:00Z")
-    add(server, "fixed", cron="0 30 2 * * * *", tz="Europe/Berlin")
-    add(server, "skip", cron="0 30 2 * * * *", tz="Europe/Berlin", dst="skip")
-    add(server, "cadence", cron="0 30 * * * * *", tz="Europe/Berlin")
-    assert coming(server, "fixed", count=2) == [gap, ms_of("2026-03-30T00:30:00Z")]
-    assert coming(server, "skip", count=1) == [ms_of("2026-03-30T00:30:00Z")]
-    assert coming(server, "cadence", count=1) == [ms_of("2026-03-29T01:30:00Z")]
-    wait_fires(server, "fixed", 1)
-    check_once(server, journal, "fixed", [gap])
-    assert all(clock.here_ms(run.scheduled_ms) <= run.at_ms for run in journal.runs()), "before its time"
-    assert fires(server, "fixed")[0]["lagMs"] < 5000
-    clock.set((ms_of("2026-03-29T01:29:57Z") - now_ms()) / 1000)
-    wait_fires(server, "cadence", 1)
-    check_once(server, journal, "cadence", [ms_of("2026-03-29T01:30:00Z")])
-    assert len(fires(server, "fixed")) == 1 and fires(server, "skip") == []
-
-
-def test_the_repeated_hour_in_berlin(clocked, journal):
-    """02:30 comes twice on 25 October 2026, at 00:30 and at 01:30 UTC."""
-    server, clock = clocked("2026-10-25T00:29:54Z")
+def test_daylight_saving_in_berlin(clocked, journal):
+    """02:30 does not exist on 29 March 2026: it is 03:00, which is 01:00 UTC. It comes twice on 25 October, at 00:30 and 01:30 UTC."""
+    gap, half_past = ms_of("2026-03-29T01:00:00Z"), ms_of("2026-03-29T01:30:00Z")
     first, second = ms_of("2026-10-25T00:30:00Z"), ms_of("2026-10-25T01:30:00Z")
-    add(server, "fixed", cron="0 30 2 * * * *", tz="Europe/Berlin")
-    add(server, "twice", cron="0 30 2 * * * *", tz="Europe/Berlin", dst="both")
-    add(server, "cadence", cron="0 30 * * * * *", tz="Europe/Berlin")
-    names = ("fixed", "twice", "cadence")
-    for name in names:
-        wait_fires(server, name, 1)
-        check_once(server, journal, name, [first])
-    clock.set((second - 3 * SECOND - now_ms()) / 1000)
-    for name in ("twice", "cadence"):
-        wait_fires(server, name, 2)
-        check_once(server, journal, name, [first, second])
-    check_once(server, journal, "fixed", [first])
-    assert coming(server, "fixed", count=1) == [ms_of("2026-10-26T01:30:00Z")]
+    march, march_clock = clocked("2026-03-29T00:59:54Z")
+    october, october_clock = clocked("2026-10-25T00:29:54Z")
+    fixed, cadence = {"cron": "0 30 2 * * * *", "tz": "Europe/Berlin"}, {"cron": "0 30 * * * * *", "tz": "Europe/Berlin"}
+    add(march, "gap", **fixed)
+    add(march, "skip", dst="skip", **fixed)
+    add(march, "cadence", **cadence)
+    add(october, "first", **fixed)
+    add(october, "both", dst="both", **fixed)
+    add(october, "every", **cadence)
+    assert coming(march, "gap", count=2) == [gap, ms_of("2026-03-30T00:30:00Z")]
+    assert coming(march, "skip", count=1) == [ms_of("2026-03-30T00:30:00Z")] and coming(march, "cadence", count=1) == [half_past]
+    assert coming(october, "both", count=2) == coming(october, "every", count=2) == [first, second]
+
+    wait_fires(march, "gap", 1)
+    check_once(march, journal, "gap", [gap])
+    for name in ("first", "both", "every"):
+        wait_fires(october, name, 1)
+        check_once(october, journal, name, [first])
+    for run in journal.runs():
+        clock = march_clock if run.trigger == "gap" else october_clock
+        assert clock.here_ms(run.scheduled_ms) <= run.at_ms <= clock.here_ms(run.scheduled_ms) + 5 * SECOND
+
+    march_clock.set((half_past - 3 * SECOND - now_ms()) / 1000)
+    october_clock.set((second - 3 * SECOND - now_ms()) / 1000)
+    wait_fires(march, "cadence", 1)
+    check_once(march, journal, "cadence", [half_past])
+    for name in ("both", "every"):
+        wait_fires(october, name, 2)
+        check_once(october, journal, name, [first, second])
+    assert times(fires(march, "gap")) == [gap] and fires(march, "skip") == [] and times(fires(october, "first")) == [first]
 
 
 # ---- zone data -------------------------------------------------------------------------------------------------------------
