@@ -66,6 +66,10 @@ void fires_ship(struct fires *f, struct letter *claimed, size_t count) {
     else free(claimed);
 }
 
+bool fires_is_busy(const struct fires *f) {
+    return ship_open(f->ship) >= FIRES_SENDINGS_MAX;
+}
+
 void fires_tell_due(struct fires *f) {
     if (f->c.on_due) f->c.on_due(f->c.arg, clock_unix_ms());
 }

@@ -20,6 +20,7 @@
 
 #define FIRES_FOLLOW_MS 5000
 #define FIRES_BATCH 1000          // most fires of one fires_decide
+#define FIRES_SENDINGS_MAX 8      // of decisions whose events the queue has not confirmed yet
 #define FIRES_CANCELLED_MAX 10000
 #define FIRES_ROWS_MAX 5000000    // ended ones over it are deleted, oldest first
 
@@ -54,6 +55,8 @@ void fires_cursors(struct fires *f, fires_cursor_fn *fn, void (*done)(void *arg,
 // their way to their queues then.
 typedef void fires_decided_fn(void *arg, int code, const struct err *err, const struct fire_verdict *verdicts);
 void fires_decide(struct fires *f, const struct fire_plan *plans, size_t count, fires_decided_fn *done, void *arg);
+// So much is on its way to the queue that a further decision had better wait: the times are late then, not lost.
+bool fires_is_busy(const struct fires *f);
 // A fire by hand (manual, backfill): no cursor, no overlap, neither for it nor because of it. It may make up for one that never ran
 // (missed, skipped). Takes fire->ev. ERR_NOT_FOUND: no such trigger.
 void fires_put(struct fires *f, const char *trigger, const struct fire *fire, letter_done_fn *done, void *arg);
