@@ -21,10 +21,12 @@ static void check(void *arg, const struct trigger *draft, trigger_checked_fn *do
     later(s->loop, done, done_arg, rc, &err);
 }
 
+// A trigger that went, and one of another kind that came with its name, may be told as one change.
 static void on_change(void *arg, struct str name, const struct trigger *t) {
     struct server *s = arg;
-    if (!t || timers_are_for(t)) timers_change(s->timers, name, t);
-    if (!t || !timers_are_for(t)) bindings_on_change(s->bindings, name, t);
+    bool timer = t && timers_are_for(t);
+    timers_change(s->timers, name, timer ? t : NULL);
+    bindings_on_change(s->bindings, name, timer ? NULL : t);
 }
 
 static char *default_name(void *arg, const struct trigger *draft) {

@@ -6,6 +6,8 @@
 #include "core/base/log.h"
 #include "core/trigger_impl.h"
 
+#define RELOAD_AGAIN_MS 1000
+
 const char *trigger_state_word(enum trigger_state s) {
     static const char *const words[] = {
 #define X(name, word) [name] = word,
@@ -170,8 +172,10 @@ static void load_stored(struct store_job *job, int code, const struct err *err) 
     if (trigger_op_is_orphan(op)) return;
     struct triggers *ts = op->ts;
     bool first = !ts->loaded && op->load_done;
-    if (code) log_warn("trigger", "the triggers could not be read", LOG_STR("error", err->text));
-    else if (first) ts->map = TAKE_PTR(op->map);
+    if (code) {
+        log_warn("trigger", "the triggers could not be read", LOG_STR("error", err->text));
+        if (ts->loaded) timer_start(ts->again, RELOAD_AGAIN_MS); // the revision is told once
+    } else if (first) ts->map = TAKE_PTR(op->map);
     else if (ts->loaded) take_rows(ts, op);
     if (code == 0 && first) ts->revision = op->revision;
     ts->loaded |= first && code == 0;
@@ -209,7 +213,12 @@ static bool reload_waits(const struct triggers *ts) {
 }
 
 void triggers_reload(struct triggers *ts) {
+    timer_stop(ts->again);
     if (!reload_waits(ts)) trigger_op_start(load_op_new(ts, NULL));
+}
+
+static void reload_again(void *arg) {
+    triggers_reload(arg);
 }
 
 // --- life ---------------------------------------------------------------------------------------------------------------
@@ -218,6 +227,7 @@ struct triggers *triggers_new(const struct triggers_config *config) {
     struct triggers *ts = mem_zalloc(sizeof *ts);
     ts->config = *config;
     ts->revision = -1;
+    ts->again = timer_new(config->loop, reload_again, ts);
     TAILQ_INIT(&ts->ops);
     return ts;
 }
@@ -236,6 +246,7 @@ static void let_go_of_ops(struct triggers *ts) {
 void triggers_free(struct triggers *ts) {
     if (!ts) return;
     let_go_of_ops(ts);
+    timer_free(ts->again);
     trigger_map_free(ts->map);
     free(ts);
 }

@@ -22,6 +22,7 @@ struct triggers {
     struct trigger *map;        // uthash by name
     bool loaded;
     int64_t revision;           // of the store, that the cache has everything of; -1: none
+    struct timer *again;        // a reload failed
     struct trigger_ops ops;     // under way, the oldest first
 };
 

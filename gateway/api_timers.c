@@ -81,6 +81,8 @@ static void fire(struct call *call, json_t *body) {
     int64_t scheduled_ms = json_integer_value(when);
     if (when && (!json_is_integer(when) || scheduled_ms < 1)) {
         reply_fail(call, ERR_INVALID, "scheduledMs must be one of the schedule's times in Unix milliseconds; leave it out to fire now");
+    } else if (data.len > EV_PAYLOAD_MAX) {
+        reply_fail(call, ERR_TOO_LARGE, "data has %zu bytes; the limit is %u", data.len, EV_PAYLOAD_MAX);
     } else {
         c->timer_fire(c->timer_arg, call->param, scheduled_ms, data, on_fired, call);
     }

@@ -74,6 +74,11 @@ static void begin(struct bindings *b, const struct trigger *t) {
 
 static void end_if_stopped(struct bindings *b);
 
+// The name may be a timer's by now.
+static bool is_wanted(const struct trigger *t) {
+    return t && t->state == TRIGGER_ACTIVE && strcmp(t->kind, spec_kind_word(SPEC_TIMER)) != 0;
+}
+
 static void on_closed(void *arg, struct active *active) {
     (void)active;
     struct live *live = arg;
@@ -82,7 +87,7 @@ static void on_closed(void *arg, struct active *active) {
     metrics_set(b->c.metrics, METRIC_TRIGGER_LAG, str_of(live->name), 0);
     const struct trigger *t = b->triggers ? triggers_find(b->triggers, str_of(live->name)) : NULL;
     if (b->stopping) end_if_stopped(b);
-    else if (t && t->state == TRIGGER_ACTIVE) begin(b, t);
+    else if (is_wanted(t)) begin(b, t);
     free(live->name);
     free(live);
 }
@@ -91,7 +96,7 @@ void bindings_on_change(void *arg, struct str name, const struct trigger *t) {
     struct bindings *b = arg;
     struct live *live = find_live(b, name);
     if (b->stopping) return;
-    bool wanted = t && t->state == TRIGGER_ACTIVE;
+    bool wanted = is_wanted(t);
     if (!live) {
         if (wanted) begin(b, t);
     } else if (!wanted || !active_is_of(live->active, t)) {

@@ -37,6 +37,7 @@ static int open_origin(struct origins *o, const struct trigger *t, struct origin
     enum spec_kind kind;
     struct spec spec;
     int rc = spec_kind_parse(str_of(t->kind), &kind, err);
+    if (rc == 0 && kind == SPEC_TIMER) rc = err_set(err, ERR_INVALID, "%s is a timer: its events came from no topic or queue", t->name);
     if (rc == 0) rc = spec_parse(kind, t->settings, t->function, &spec, err);
     if (rc) return rc;
     bool kafka = kind == SPEC_KAFKA;

@@ -140,10 +140,11 @@ static int64_t newest(const struct schedule *s, int64_t from_ms, int64_t to_ms, 
 
 // --- plans ------------------------------------------------------------------------------------------------------------
 
-static size_t list_times(const struct schedule *s, int64_t from_ms, int64_t now_ms, bool late, struct schedule_time *times, size_t room) {
+// Times in (from_ms, last_ms] that are to be sent by now.
+static size_t list_times(const struct schedule *s, int64_t from_ms, int64_t last_ms, int64_t now_ms, int64_t *times, size_t room) {
     size_t n = 0;
-    for (int64_t t = schedule_next(s, from_ms, NULL); n < room && schedule_send_ms(s, t) <= now_ms; t = schedule_next(s, t, NULL))
-        times[n++] = (struct schedule_time){.scheduled_ms = t, .late = late};
+    for (int64_t t = schedule_next(s, from_ms, NULL); n < room && t <= last_ms && schedule_send_ms(s, t) <= now_ms; t = schedule_next(s, t, NULL))
+        times[n++] = t;
     return n;
 }
 
@@ -157,21 +158,20 @@ static int64_t missed_until(const struct schedule *s, int64_t from_ms, int64_t u
     return begin < last ? begin : last;
 }
 
-static struct schedule_todo catch_up(const struct schedule *s, int64_t from_ms, int64_t now_ms, struct schedule_time *times, size_t room) {
+static struct schedule_todo catch_up(const struct schedule *s, int64_t from_ms, int64_t now_ms, int64_t *times, size_t room) {
     int64_t until_ms = now_ms - s->jitter_ms; // all of them are due
     int64_t begin = missed_until(s, from_ms, until_ms, now_ms);
-    struct schedule_todo todo = {.missed = count_times(s, from_ms, begin, SCHEDULE_COUNT_MAX)};
-    todo.missed_more = todo.missed == SCHEDULE_COUNT_MAX;
-    todo.count = list_times(s, begin, until_ms, true, times, room);
-    todo.to_ms = todo.count ? times[todo.count - 1].scheduled_ms : last_time(s, from_ms, begin);
+    struct schedule_todo todo = {.late = true, .missed = count_times(s, from_ms, begin, SCHEDULE_COUNT_MAX)};
+    todo.count = list_times(s, begin, until_ms, now_ms, times, room);
+    todo.to_ms = todo.count ? times[todo.count - 1] : last_time(s, from_ms, begin);
     return todo;
 }
 
-struct schedule_todo schedule_plan(const struct schedule *s, int64_t from_ms, int64_t now_ms, struct schedule_time *times, size_t room) {
+struct schedule_todo schedule_plan(const struct schedule *s, int64_t from_ms, int64_t now_ms, int64_t *times, size_t room) {
     int64_t first = schedule_next(s, from_ms, NULL);
     if (first == SCHEDULE_NEVER || schedule_send_ms(s, first) > now_ms) return (struct schedule_todo){.to_ms = from_ms};
     if (first + s->jitter_ms + SCHEDULE_LATE_MS <= now_ms) return catch_up(s, from_ms, now_ms, times, room);
-    struct schedule_todo todo = {.count = list_times(s, from_ms, now_ms, false, times, room)};
-    todo.to_ms = todo.count ? times[todo.count - 1].scheduled_ms : from_ms;
+    struct schedule_todo todo = {.count = list_times(s, from_ms, now_ms, now_ms, times, room)};
+    todo.to_ms = todo.count ? times[todo.count - 1] : from_ms;
     return todo;
 }

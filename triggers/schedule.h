@@ -12,7 +12,7 @@
 
 #define SCHEDULE_NEVER INT64_MAX
 #define SCHEDULE_LATE_MS 60000    // a fire that is late by less is not missed
-#define SCHEDULE_COUNT_MAX 100000 // missed times are counted up to it
+#define SCHEDULE_COUNT_MAX 10000 // missed times are counted up to it
 
 #define SCHEDULE_CATCHUPS(X)   \
     X(CATCHUP_NONE, "none")    \
@@ -50,13 +50,9 @@ int64_t schedule_send_ms(const struct schedule *s, int64_t scheduled_ms);
 struct schedule_todo {
     int64_t to_ms;        // everything up to it is decided; from_ms: nothing to do yet
     size_t count;
-    uint64_t missed;      // before the first that happens, or all when count is 0
-    bool missed_more;     // the count stopped at SCHEDULE_COUNT_MAX
+    uint64_t missed;      // before the first that happens, or all when count is 0; at most SCHEDULE_COUNT_MAX
+    bool late;            // they are caught up
 };
-struct schedule_time {
-    int64_t scheduled_ms;
-    bool late;            // caught up
-};
-struct schedule_todo schedule_plan(const struct schedule *s, int64_t from_ms, int64_t now_ms, struct schedule_time *times, size_t room);
+struct schedule_todo schedule_plan(const struct schedule *s, int64_t from_ms, int64_t now_ms, int64_t *times, size_t room);
 
 #endif

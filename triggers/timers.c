@@ -5,6 +5,8 @@
 
 
 #define BATCHES_MAX 8             // that the store decides at a time
+#define BATCH_BYTES (4u << 20)    // messages of one batch, about
+#define LOOK_NS (10 * NS_PER_MS)  // of planning, then others have their turn
 #define AGE_UNKNOWN_MS (12 * 3600000LL) // of a fire whose function is gone: until it counts as over
 
 // One transaction under way. It owns what the plans point to: a timer may change or go meanwhile.
@@ -12,7 +14,7 @@ struct timer_batch {
     struct timers *all;
     struct fire_plan *plans;
     struct fire *fires;
-    size_t plan_count, fire_count;
+    size_t plan_count, fire_count, bytes;
     int64_t now_ms;
 };
 
@@ -65,6 +67,10 @@ static int64_t horizon_ms(const struct timers *t) {
 
 static void set_alarm(struct timers *t) {
     if (t->stopped || !t->loaded || t->heap_count == 0 || t->batches >= BATCHES_MAX) return;
+    if (fires_is_busy(t->c.fires)) {
+        timer_start(t->alarm, TIMERS_BUSY_MS);
+        return;
+    }
     int64_t wait = t->heap[0]->due_ms - horizon_ms(t);
     if (t->away && wait < TIMERS_AWAY_MS) wait = TIMERS_AWAY_MS;
     timer_start(t->alarm, wait < 0 ? 0 : wait < TIMERS_LOOK_MS ? wait : TIMERS_LOOK_MS);
@@ -72,7 +78,7 @@ static void set_alarm(struct timers *t) {
 
 void timers_enter(struct timers *t, struct timer_entry *e) {
     timers_heap_remove(t, e);
-    if (e->trigger->state != TRIGGER_ACTIVE || e->deciding) return;
+    if (e->trigger->state != TRIGGER_ACTIVE || e->deciding || !e->schedule.zone) return;
     int64_t next = schedule_next(&e->schedule, e->from_ms, NULL);
     if (next == SCHEDULE_NEVER) return;
     e->due_ms = schedule_send_ms(&e->schedule, next);
@@ -110,12 +116,24 @@ struct ev *timers_event(const struct timer_entry *e, int64_t scheduled_ms, struc
     return ev_new(&f);
 }
 
+static size_t message_len(const struct timer_entry *e) {
+    return json_string_length(json_object_get(e->trigger->settings, "message"));
+}
+
+// How many fires of this timer the batch takes; one at least.
+static size_t room_for(const struct timer_batch *b, const struct timer_entry *e) {
+    size_t room = FIRES_BATCH - b->fire_count, len = message_len(e), left = b->bytes < BATCH_BYTES ? BATCH_BYTES - b->bytes : 0;
+    if (len && left / len < room) room = left / len;
+    return room ? room : 1;
+}
+
 // The plan of one timer; its fires are added to the batch. False: nothing is due after all.
 static bool plan(struct timer_batch *b, struct timer_entry *e) {
-    struct schedule_time times[FIRES_BATCH];
+    int64_t times[FIRES_BATCH];
     struct timers *t = b->all;
-    struct schedule_todo todo = schedule_plan(&e->schedule, e->from_ms, b->now_ms, times, FIRES_BATCH - b->fire_count);
+    struct schedule_todo todo = schedule_plan(&e->schedule, e->from_ms, b->now_ms, times, room_for(b, e));
     if (todo.to_ms == e->from_ms) return false;
+    MUST(todo.count || todo.missed);
     struct fire_plan *p = &b->plans[b->plan_count++];
     *p = (struct fire_plan){.trigger = mem_strdup(e->trigger->name),
                             .changed_ms = e->trigger->changed_ms,
@@ -126,13 +144,14 @@ static bool plan(struct timer_batch *b, struct timer_entry *e) {
                             .fires = &b->fires[b->fire_count],
                             .count = todo.count ? todo.count : 1};
     for (size_t i = 0; i < todo.count; i++)
-        p->fires[i] = (struct fire){.scheduled_ms = times[i].scheduled_ms,
-                                    .cause = times[i].late ? FIRE_CATCHUP : FIRE_SCHEDULED,
-                                    .ev = timers_event(e, times[i].scheduled_ms, (struct str){0}),
+        p->fires[i] = (struct fire){.scheduled_ms = times[i],
+                                    .cause = todo.late ? FIRE_CATCHUP : FIRE_SCHEDULED,
+                                    .ev = timers_event(e, times[i], (struct str){0}),
                                     .missed = i == 0 ? todo.missed : 0};
     if (todo.count == 0) // a row that tells of what was missed
         p->fires[0] = (struct fire){.scheduled_ms = todo.to_ms, .cause = FIRE_CATCHUP, .missed = todo.missed - 1};
     b->fire_count += p->count;
+    b->bytes += todo.count * message_len(e);
     e->deciding = true;
     return true;
 }
@@ -161,7 +180,8 @@ static void take_verdict(struct timers *t, const struct fire_plan *p, const stru
     bool current = e->trigger->changed_ms == p->changed_ms;
     if (v && v->made && current) observe_lag(t, e, p, now_ms);
     if (v && v->gone && current) return; // timers_change will tell what it is now
-    if (v && !v->gone && v->cursor_ms > e->from_ms) e->from_ms = v->cursor_ms;
+    // The store's word counts, also when it says less than was known: it may have been restored. Times that happened have their rows.
+    if (v && !v->gone && (current || v->cursor_ms > e->from_ms)) e->from_ms = v->cursor_ms;
     timers_enter(t, e);
 }
 
@@ -185,17 +205,18 @@ static struct timer_batch *batch_new(struct timers *t, int64_t now_ms) {
     return b;
 }
 
-// One batch a turn, so that the loop has time for others.
+// One batch a turn, of what can be planned in a moment.
 static void look(void *arg) {
     struct timers *t = arg;
     int64_t now = horizon_ms(t);
     t->away = false;
-    if (t->heap_count == 0 || t->heap[0]->due_ms > now) {
+    if (t->heap_count == 0 || t->heap[0]->due_ms > now || fires_is_busy(t->c.fires)) {
         set_alarm(t);
         return;
     }
     struct timer_batch *b = batch_new(t, now);
-    while (t->heap_count && t->heap[0]->due_ms <= now && b->fire_count < FIRES_BATCH) {
+    int64_t until_ns = clock_mono_ns() + LOOK_NS;
+    while (t->heap_count && t->heap[0]->due_ms <= now && b->fire_count < FIRES_BATCH && b->bytes < BATCH_BYTES && clock_mono_ns() < until_ns) {
         struct timer_entry *e = t->heap[0];
         timers_heap_remove(t, e);
         if (!plan(b, e)) timers_enter(t, e);

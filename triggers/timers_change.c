@@ -58,6 +58,7 @@ void timers_drop(struct timers *t, struct timer_entry *e) {
     timers_heap_remove(t, e);
     HASH_DEL(t->entries, e);
     schedule_done(&e->schedule);
+    free(e->error);
     free(e);
 }
 
@@ -72,14 +73,19 @@ static int64_t take_cursor(struct timers *t, const char *trigger) {
     return at;
 }
 
+// A schedule that cannot be read, for want of zone data, leaves the one before at work; the next reload tries again.
 static void update(struct timers *t, struct timer_entry *e, const struct trigger *trigger) {
-    schedule_done(&e->schedule);
-    e->trigger = trigger;
+    struct schedule fresh;
     struct err err;
-    if (read_schedule(trigger, &e->schedule, &err)) {
-        log_error("timer", "a stored timer cannot be used", LOG_STR("trigger", trigger->name), LOG_STR("error", err.text));
-        timers_drop(t, e);
-        return;
+    e->trigger = trigger;
+    free(e->error);
+    e->error = NULL;
+    if (read_schedule(trigger, &fresh, &err) == 0) {
+        schedule_done(&e->schedule);
+        e->schedule = fresh;
+    } else {
+        e->error = mem_strdup(err.text);
+        log_error("timer", "a stored timer cannot be read", LOG_STR("trigger", trigger->name), LOG_STR("error", err.text));
     }
     if (e->from_ms < trigger->changed_ms) e->from_ms = trigger->changed_ms; // a change, or a resume, begins now
     timers_enter(t, e);
@@ -87,7 +93,7 @@ static void update(struct timers *t, struct timer_entry *e, const struct trigger
 
 void timers_change(struct timers *t, struct str name, const struct trigger *trigger) {
     struct timer_entry *e = timers_find(t, name);
-    if (!trigger || !timers_are_for(trigger)) {
+    if (!trigger) {
         if (e) timers_drop(t, e);
         return;
     }

@@ -11,10 +11,12 @@
 #include "triggers/timers.h"
 
 #define TIMER_NOT_IN_HEAP SIZE_MAX
+#define TIMERS_BUSY_MS 10 // the queues take their time: look again then
 
 struct timer_entry {
     const struct trigger *trigger; // core/trigger keeps it while it exists
     struct schedule schedule;
+    char *error;                   // why the schedule cannot be read now; NULL: it can. Then it is the last that could, or empty
     int64_t from_ms;               // decided up to here, as far as is known
     int64_t due_ms;                // when its next fire is sent
     size_t at;                     // in the heap

@@ -7,7 +7,8 @@
 
 static int find(const struct timers *t, struct str name, struct timer_entry **ret, struct err *err) {
     *ret = timers_find(t, name);
-    return *ret ? 0 : err_set(err, ERR_NOT_FOUND, "there is no timer '%.*s' here", STR_ARG(name));
+    if (!*ret) return err_set(err, ERR_NOT_FOUND, "there is no timer '%.*s' here", STR_ARG(name));
+    return (*ret)->schedule.zone ? 0 : err_set(err, ERR_UNAVAILABLE, "the schedule of %s cannot be read: %s", (*ret)->trigger->name, (*ret)->error);
 }
 
 // --- the next times ---------------------------------------------------------------------------------------------------
@@ -93,8 +94,8 @@ static void answer_later(const struct timers *t, trigger_json_fn *fn, void *arg,
 void timers_lag(struct timers *t, const struct trigger *trigger, trigger_json_fn *fn, void *arg) {
     const struct timer_entry *e = timers_find(t, str_of(trigger->name));
     bool runs = e && e->at != TIMER_NOT_IN_HEAP;
-    json_t *timer = json_pack("{s:o, s:o}", "nextMs", runs ? json_integer(e->due_ms) : json_null(), "decidedMs",
-                              e && e->from_ms ? json_integer(e->from_ms) : json_null());
+    json_t *timer = json_pack("{s:o, s:o, s:s?}", "nextMs", runs ? json_integer(e->due_ms) : json_null(), "decidedMs",
+                              e && e->from_ms ? json_integer(e->from_ms) : json_null(), "error", e ? e->error : NULL);
     json_t *answer = json_pack("{s:s, s:s, s:s, s:s, s:o}", "trigger", trigger->name, "function", trigger->function, "kind", trigger->kind,
                                "state", trigger_state_word(trigger->state), "timer", timer);
     const struct err none = {0};
@@ -137,7 +138,9 @@ static void on_put(void *arg, int code, const struct err *err) {
     } else hand_done(h, code, err);
 }
 
+// Whole seconds belong to the schedule.
 static void put(struct hand *h, const struct timer_entry *e) {
+    if (h->cause == FIRE_MANUAL && h->scheduled_ms % 1000 == 0) h->scheduled_ms++;
     struct fire fire = {.scheduled_ms = h->scheduled_ms, .cause = h->cause};
     fire.ev = timers_event(e, h->scheduled_ms, (struct str){h->data, h->data_len});
     h->id = fire.ev->f.id;

@@ -85,13 +85,13 @@ static void test_jitter(void **state) {
 // What happens at `now` for one who stands at `from`: "count missed first last to", the last three in minutes since BEGIN; - for none.
 static void check_plan(const char *settings, int64_t from, int64_t now, size_t room, const char *expected) {
     struct schedule s = make(settings);
-    struct schedule_time times[ROOM];
+    int64_t times[ROOM];
     struct schedule_todo todo = schedule_plan(&s, BEGIN + from, BEGIN + now, times, room);
     char text[200];
     int n = snprintf(text, sizeof text, "%zu %llu ", todo.count, (unsigned long long)todo.missed);
     if (todo.count)
-        n += snprintf(text + n, sizeof text - (size_t)n, "%g %g ", (double)(times[0].scheduled_ms - BEGIN) / MINUTE,
-                      (double)(times[todo.count - 1].scheduled_ms - BEGIN) / MINUTE);
+        n += snprintf(text + n, sizeof text - (size_t)n, "%g %g ", (double)(times[0] - BEGIN) / MINUTE,
+                      (double)(times[todo.count - 1] - BEGIN) / MINUTE);
     snprintf(text + n, sizeof text - (size_t)n, "%g", (double)(todo.to_ms - BEGIN) / MINUTE);
     assert_string_equal(text, expected);
     schedule_done(&s);
@@ -119,14 +119,31 @@ static void test_catching_up(void **state) {
     check_plan("{\"cron\":\"0 * * * *\",\"catchup\":\"all\"}", 0, down, 100, "100 0 60 6000 6000");
     check_plan("{\"cron\":\"0 * * * *\",\"catchup\":\"all\"}", 6000 * MINUTE, down, 100, "100 0 6060 12000 12000");
     // Years of seconds are neither listed nor counted to the end.
-    check_plan("{\"cron\":\"* * * * * *\"}", 0, 2000 * DAY, ROOM, "1 100000 2.88e+06 2.88e+06 2.88e+06");
-    check_plan("{\"cron\":\"* * * * * *\",\"catchup\":\"all\",\"max\":\"500\"}", 0, 2000 * DAY, ROOM, "500 100000 2.87999e+06 2.88e+06 2.88e+06");
+    check_plan("{\"cron\":\"* * * * * *\"}", 0, 2000 * DAY, ROOM, "1 10000 2.88e+06 2.88e+06 2.88e+06");
+    check_plan("{\"cron\":\"* * * * * *\",\"catchup\":\"all\",\"max\":\"500\"}", 0, 2000 * DAY, ROOM, "500 10000 2.87999e+06 2.88e+06 2.88e+06");
 }
 
 static void test_catching_up_with_jitter(void **state) {
     (void)state;
     // A time whose delay may not be over is left for later.
     check_plan("{\"cron\":\"0 * * * *\",\"jitter\":\"30m\"}", 0, 10 * HOUR + 10 * MINUTE, ROOM, "1 8 540 540 540");
+}
+
+// Whatever the delay of the last one is.
+static void test_catching_up_forgets_none(void **state) {
+    (void)state;
+    static const char *const settings[] = {"{\"cron\":\"0 2 * * *\",\"jitter\":\"1h\"}", "{\"cron\":\"0 2 * * *\",\"jitter\":\"1h\",\"catchup\":\"all\"}"};
+    for (size_t k = 0; k < array_len(settings); k++) {
+        struct schedule s = make(settings[k]);
+        for (int64_t day = 0; day < 365; day++) {
+            int64_t times[4], midnight = BEGIN + day * DAY;
+            struct schedule_todo todo = schedule_plan(&s, midnight, midnight + 190 * MINUTE, times, array_len(times));
+            assert_int_equal(todo.count, 1);
+            assert_int_equal(times[0], midnight + 2 * HOUR);
+            assert_int_equal(todo.missed, 0);
+        }
+        schedule_done(&s);
+    }
 }
 
 // Against a list of everything, for many moments.
@@ -141,12 +158,12 @@ static void test_no_time_is_forgotten(void **state) {
         int64_t at = BEGIN, expected = schedule_next(&s, at, NULL), now = BEGIN;
         for (int turn = 0; turn < 2000; turn++) {
             now += (int64_t)(rand_r(&random) % (turn % 50 == 0 ? 20 * HOUR : 3 * MINUTE));
-            struct schedule_time times[40];
+            int64_t times[40];
             struct schedule_todo todo;
             do {
                 todo = schedule_plan(&s, at, now, times, array_len(times));
                 for (size_t i = 0; i < todo.count; i++) {
-                    assert_int_equal(times[i].scheduled_ms, expected);
+                    assert_int_equal(times[i], expected);
                     assert_true(schedule_send_ms(&s, expected) <= now);
                     expected = schedule_next(&s, expected, NULL);
                 }
@@ -166,6 +183,7 @@ int main(void) {
         cmocka_unit_test(test_on_time),
         cmocka_unit_test(test_catching_up),
         cmocka_unit_test(test_catching_up_with_jitter),
+        cmocka_unit_test(test_catching_up_forgets_none),
         cmocka_unit_test(test_no_time_is_forgotten),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
