@@ -8,8 +8,9 @@ import threading
 import psycopg2
 import pytest
 
-from timers import ALONE, FUNCTION, SECOND, Clock, Journal, add, deploy, kill9, ms_of, now_ms, second_from_now, text_of
-from waiting import wait_until
+from timers import (ALONE, FUNCTION, SECOND, Clock, Journal, act, add, call, deploy, fires, kill9, ms_of, now_ms, second_from_now, text_of,
+                    times, wait_fires)
+from waiting import stays, wait_until
 
 Row = collections.namedtuple("Row", "trigger scheduled_ms id outcome fired_ms")
 
@@ -169,3 +170,42 @@ def test_postgres_away(pair, database, postgres, collector):
     assert not [row for row in rows_of(database) if stopped_ms + SECOND < row.fired_ms < back_ms - 2 * SECOND]
     print(f"\n{len(expected)} fires, the latest {most} ms late, away {back_ms - stopped_ms} ms; {len(repeated)} ran twice")
     assert repeated == {} or max(runs[0].scheduled_ms for runs in repeated.values()) <= back_ms
+
+
+def change_store(url, *statements):
+    """What another node, or a backup, did to it."""
+    with psycopg2.connect(url) as connection, connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
+def test_a_store_that_was_restored(serve, database, collector):
+    """It knows less than the node: no time happens twice for that, and the timer goes on."""
+    journal = Journal(collector)
+    server = serve({**ALONE, "store": database})
+    deploy(server)
+    add(server, "often", every="1s")
+    wait_fires(server, "often", 3)
+    change_store(database, "UPDATE fire_cursors SET cursor_ms = cursor_ms - 2000")
+    wait_fires(server, "often", 6)
+    act(server, "often", "pause")
+    found = times(fires(server, "often"))
+    assert found == list(range(found[0], found[0] + len(found) * SECOND, SECOND))
+    assert all(len(ids) == 1 for ids in journal.ids().values()) and journal.repeated() == {}
+
+
+def test_another_kind_takes_the_name(serve, database, collector):
+    """Between two looks at the store a timer went, and a trigger of another kind came with its name."""
+    journal = Journal(collector)
+    server = serve({**ALONE, "store": database})
+    deploy(server)
+    add(server, "often", every="1s")
+    wait_fires(server, "often", 2)
+    change_store(database, "UPDATE revision SET number = number + 1",
+                 "DELETE FROM triggers WHERE name = 'often'",
+                 "INSERT INTO triggers (name, function, kind, settings, state, epoch, created_ms, changed_ms, revision) SELECT 'often', "
+                 f"'{FUNCTION}', 'amqp', '{{\"url\":\"amqp://127.0.0.1:1/\",\"queue\":\"q\"}}', 'active', 0, 1, 1, number FROM revision")
+    wait_until(lambda: call(server, "GET", "/v1/triggers/often")["kind"] == "amqp", 20, "the server saw it")
+    count = len(journal.runs())
+    stays(lambda: len(journal.runs()) <= count + 1, 3, "it fires no more")
+    assert server.http("GET", "/v1/triggers/often/next")[0] == 400

@@ -7,7 +7,7 @@ import shutil
 import psycopg2
 import pytest
 
-from timers import (ALONE, DAY, HOUR, MINUTE, SECOND, Clock, Journal, add, check_once, coming, deploy, fires, ms_of, now_ms, text_of, times,
+from timers import (ALONE, DAY, HOUR, MINUTE, SECOND, Clock, Journal, add, call, check_once, coming, deploy, fires, ms_of, now_ms, text_of, times,
                     wait_fires)
 from waiting import wait_until
 
@@ -209,3 +209,30 @@ def test_zone_data_that_changes(serve, folder):
     server.reload()
     wait_until(lambda: coming(server, "tick", after=after, count=1) == [ms_of("2026-06-01T17:30:00Z")], 20,
                lambda: f"02:30 is that of Tokyo: {coming(server, 'tick', after=after, count=1)}")
+
+
+def test_zone_data_that_is_gone_for_a_while(serve, folder):
+    """The times before stay, and those of a server that begins without it come with the next reload."""
+    data = folder / "zones"
+    berlin = data / "Europe/Berlin"
+    berlin.parent.mkdir(parents=True)
+    shutil.copy(f"{ZONES}/Europe/Berlin", berlin)
+    server = serve(env={"TZDIR": str(data)})
+    deploy(server)
+    add(server, cron="0 30 2 * * * *", tz="Europe/Berlin")
+    after = ms_of("2026-06-01T00:00:00Z")
+
+    def reload_and_wait(text):
+        before = server.log_text().count(text)
+        server.reload()
+        wait_until(lambda: server.log_text().count(text) > before, 20, text)
+    berlin.unlink()
+    reload_and_wait("a stored timer cannot be read")
+    assert coming(server, "tick", after=after, count=1) == [ms_of("2026-06-01T00:30:00Z")]
+    assert server.stop() == 0
+    server.start()
+    assert call(server, "GET", "/v1/triggers/tick/lag")["timer"]["error"].startswith("tz: there is no time zone Europe/Berlin")
+    shutil.copy(f"{ZONES}/Europe/Berlin", berlin)
+    reload_and_wait("zone data read anew")
+    assert coming(server, "tick", after=after, count=1) == [ms_of("2026-06-01T00:30:00Z")]
+    assert call(server, "GET", "/v1/triggers/tick/lag")["timer"]["error"] is None
