@@ -131,14 +131,15 @@ static int discard_letters(struct sql *sql, const struct ids *ids, int64_t now_m
     return rc;
 }
 
+#define CANCEL(by_open, by_waiting)                                                                                        \
+    "UPDATE fires" by_open " SET outcome = 'cancelled', ended_ms = $1 WHERE " FIRES_COUNTS                                  \
+    " AND trigger IN (SELECT value->>'t' FROM json_each($2)) RETURNING event_id"
+
 static int cancel_open(struct decide_job *d, struct sql *sql, const struct settle *which, size_t count, struct err *err) {
     if (count == 0) return 0;
     cleanup_free char *triggers = fires_json_triggers(which, count);
     const struct sql_value values[] = {SQL_I(d->now_ms), SQL_Z(triggers)};
-    int rc = sql_exec(sql,
-                      "UPDATE fires SET outcome = 'cancelled', ended_ms = $1 WHERE " FIRES_COUNTS
-                      " AND trigger IN (SELECT value->>'t' FROM json_each($2)) RETURNING event_id",
-                      values, array_len(values), fires_take_id, &d->cancelled, NULL, err);
+    int rc = sql_exec(sql, FIRES_TEXT(sql, CANCEL), values, array_len(values), fires_take_id, &d->cancelled, NULL, err);
     return rc ? rc : discard_letters(sql, &d->cancelled, d->now_ms, err);
 }
 
@@ -164,6 +165,10 @@ static int take_standing(void *arg, const struct sql_row *row) {
     return 0;
 }
 
+#define STANDINGS(by_open, by_waiting)                                                                                     \
+    "SELECT CAST(p.key AS BIGINT), sum(CASE f.outcome WHEN 'waiting' THEN 1 ELSE 0 END), count(*) FROM json_each($1) p"     \
+    " CROSS JOIN fires f" by_open " WHERE f.trigger = p.value->>'t' AND f." FIRES_COUNTS " GROUP BY p.key"
+
 static int read_standings(struct decide_job *d, struct sql *sql, struct err *err) {
     json_t *all = json_object();
     for (size_t i = 0; i < d->plan_count; i++) {
@@ -175,10 +180,7 @@ static int read_standings(struct decide_job *d, struct sql *sql, struct err *err
     cleanup_free char *triggers = json_dumps(all, JSON_COMPACT);
     json_decref(all);
     const struct sql_value value = SQL_Z(triggers);
-    return sql_exec(sql,
-                    "SELECT CAST(p.key AS BIGINT), sum(CASE f.outcome WHEN 'waiting' THEN 1 ELSE 0 END), count(*)"
-                    " FROM json_each($1) p CROSS JOIN fires f WHERE f.trigger = p.value->>'t' AND f." FIRES_COUNTS " GROUP BY p.key",
-                    &value, 1, take_standing, d, NULL, err);
+    return sql_exec(sql, FIRES_TEXT(sql, STANDINGS), &value, 1, take_standing, d, NULL, err);
 }
 
 static int look_at_running(struct decide_job *d, struct sql *sql, struct err *err) {

@@ -46,6 +46,9 @@ static int end_rows(const struct end_job *j, struct sql *sql, int64_t now_ms, st
     return rc;
 }
 
+#define WAITING(by_open, by_waiting)                                                                                       \
+    "SELECT count(*) FROM fires" by_waiting " WHERE outcome = 'waiting' AND trigger IN (SELECT value->>'t' FROM json_each($1))"
+
 static int end_run(struct store_job *job, struct sql *sql, struct err *err) {
     struct end_job *j = container_of(job, struct end_job, job);
     int64_t now_ms = 0, waiting = 0;
@@ -60,9 +63,7 @@ static int end_run(struct store_job *job, struct sql *sql, struct err *err) {
             triggers[n++] = (struct settle){.trigger = j->items[i]->trigger};
     cleanup_free char *names = fires_json_triggers(triggers, n);
     const struct sql_value value = SQL_Z(names);
-    rc = sql_exec(sql,
-                  "SELECT count(*) FROM fires WHERE outcome = 'waiting' AND trigger IN (SELECT value->>'t' FROM json_each($1))",
-                  &value, 1, fires_take_int, &waiting, NULL, err);
+    rc = sql_exec(sql, FIRES_TEXT(sql, WAITING), &value, 1, fires_take_int, &waiting, NULL, err);
     if (rc == 0 && waiting) rc = fires_sql_settle(sql, triggers, n, now_ms, &j->let_go, err);
     free(triggers);
     return rc;

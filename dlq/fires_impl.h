@@ -25,6 +25,10 @@
 // Of a row that counts for overlap: an open one of the schedule.
 #define FIRES_COUNTS "ended_ms IS NULL AND cause IN ('schedule', 'catchup')"
 
+// A text TEXT(by_open, by_waiting) for this database. SQLite, without statistics, would go through a timer's whole history by the
+// primary key; which index is right stands behind the table's name.
+#define FIRES_TEXT(sql, TEXT) (sql_is_postgres(sql) ? TEXT("", "") : TEXT(" INDEXED BY fires_open", " INDEXED BY fires_waiting"))
+
 struct end_item;
 struct cancelled;
 

@@ -56,6 +56,12 @@ char *fires_json_triggers(const struct settle *s, size_t count) {
     return text;
 }
 
+#define END_OVER(by_open, by_waiting)                                                                                       \
+    "UPDATE fires" by_open " SET ended_ms = $1, outcome = coalesce((SELECT CASE l.state WHEN 'due' THEN NULL"               \
+    " WHEN 'discarded' THEN 'discarded' ELSE 'dead' END FROM letters l WHERE l.id = fires.event_id), 'unknown')"            \
+    " WHERE trigger = $2 AND ended_ms IS NULL AND ((outcome = 'running' AND (fired_ms < $3 OR stale_at_ms < $1))"           \
+    " OR EXISTS (SELECT 1 FROM letters l WHERE l.id = fires.event_id AND l.state <> 'due'))"
+
 // Ends what is too old, and what an operator or its last failure ended by its letter. One that waits is never too old.
 static int end_over(struct sql *sql, const struct settle *s, size_t count, int64_t now_ms, struct err *err) {
     struct sql_value *values = mem_array(count * 3, sizeof *values);
@@ -64,13 +70,7 @@ static int end_over(struct sql *sql, const struct settle *s, size_t count, int64
         values[3 * i + 1] = SQL_Z(s[i].trigger);
         values[3 * i + 2] = SQL_I(s[i].stale_ms);
     }
-    int rc = sql_exec_many(sql,
-                           "UPDATE fires SET ended_ms = $1, outcome = coalesce((SELECT CASE l.state WHEN 'due' THEN NULL"
-                           " WHEN 'discarded' THEN 'discarded' ELSE 'dead' END FROM letters l WHERE l.id = fires.event_id), 'unknown')"
-                           " WHERE trigger = $2 AND ended_ms IS NULL"
-                           " AND ((outcome = 'running' AND (fired_ms < $3 OR stale_at_ms < $1))"
-                           " OR EXISTS (SELECT 1 FROM letters l WHERE l.id = fires.event_id AND l.state <> 'due'))",
-                           values, 3, count, err);
+    int rc = sql_exec_many(sql, FIRES_TEXT(sql, END_OVER), values, 3, count, err);
     free(values);
     return rc;
 }
@@ -89,6 +89,11 @@ static int let_letters_go(struct sql *sql, const struct ids *ids, int64_t now_ms
     return rc;
 }
 
+#define LET_GO(by_open, by_waiting)                                                                                         \
+    "UPDATE fires" by_waiting " SET outcome = 'running', fired_ms = $1, stale_at_ms = $1 + lasts_ms WHERE outcome = 'waiting'" \
+    " AND trigger IN (SELECT value->>'t' FROM json_each($2)) AND NOT EXISTS (SELECT 1 FROM fires r" by_open                 \
+    " WHERE r.trigger = fires.trigger AND r.outcome = 'running' AND r." FIRES_COUNTS ") RETURNING event_id"
+
 int fires_sql_settle(struct sql *sql, const struct settle *s, size_t count, int64_t now_ms, size_t *ret_let_go, struct err *err) {
     *ret_let_go = 0;
     if (count == 0) return 0;
@@ -97,11 +102,7 @@ int fires_sql_settle(struct sql *sql, const struct settle *s, size_t count, int6
     const struct sql_value values[] = {SQL_I(now_ms), SQL_Z(triggers)};
     struct ids let_go = {0};
     if (rc == 0)
-        rc = sql_exec(sql,
-                      "UPDATE fires SET outcome = 'running', fired_ms = $1, stale_at_ms = $1 + lasts_ms WHERE outcome = 'waiting'"
-                      " AND trigger IN (SELECT value->>'t' FROM json_each($2)) AND NOT EXISTS (SELECT 1 FROM fires r"
-                      " WHERE r.trigger = fires.trigger AND r.outcome = 'running' AND r." FIRES_COUNTS ") RETURNING event_id",
-                      values, array_len(values), fires_take_id, &let_go, NULL, err);
+        rc = sql_exec(sql, FIRES_TEXT(sql, LET_GO), values, array_len(values), fires_take_id, &let_go, NULL, err);
     if (rc == 0) rc = let_letters_go(sql, &let_go, now_ms, err);
     *ret_let_go = let_go.count;
     ids_done(&let_go);
