@@ -70,14 +70,12 @@ static int take_name(void *arg, const struct sql_row *row) {
     return 0;
 }
 
-#define WAITING(by_open, by_waiting)                                                                                        \
-    "SELECT DISTINCT trigger FROM fires" by_waiting " WHERE outcome = 'waiting' AND trigger > $1 ORDER BY trigger LIMIT $2"
-
 // The fires that wait for one which vanished: a portion of the triggers a round, in turn.
 static int settle_waiting(struct keep_job *k, struct sql *sql, struct err *err) {
     struct names *names = mem_zalloc(sizeof *names);
     const struct sql_value values[] = {SQL_Z(k->settle_after), SQL_I(SETTLE_PORTION)};
-    int rc = sql_exec(sql, FIRES_TEXT(sql, WAITING), values, array_len(values), take_name, names, NULL, err);
+    int rc = sql_exec(sql, "SELECT DISTINCT trigger FROM fires WHERE outcome = 'waiting' AND trigger > $1 ORDER BY trigger LIMIT $2",
+                      values, array_len(values), take_name, names, NULL, err);
     if (rc == 0) rc = fires_sql_settle(sql, names->at, names->count, k->now_ms, &k->let_go, err);
     free(k->settled);
     k->settled = mem_strdup(names->count == SETTLE_PORTION ? names->at[names->count - 1].trigger : "");
