@@ -75,6 +75,7 @@ static int end_over(struct sql *sql, const struct settle *s, size_t count, int64
     return rc;
 }
 
+// They count as accepted only now: their maximum age is for the time after they waited.
 static int let_letters_go(struct sql *sql, const struct ids *ids, int64_t now_ms, struct err *err) {
     // dlq/due goes by its node's clock.
     int64_t here_ms = clock_unix_ms(), due_ms = here_ms < now_ms ? here_ms : now_ms;
@@ -83,8 +84,8 @@ static int let_letters_go(struct sql *sql, const struct ids *ids, int64_t now_ms
         values[2 * i] = SQL_I(due_ms);
         values[2 * i + 1] = fires_sql_id(&ids->at[i]);
     }
-    int rc = sql_exec_many(sql, "UPDATE letters SET due_ms = $1, changed_ms = $1 WHERE id = $2 AND state = 'due'", values, 2,
-                           ids->count, err);
+    int rc = sql_exec_many(sql, "UPDATE letters SET due_ms = $1, accepted_ms = $1, changed_ms = $1 WHERE id = $2 AND state = 'due'",
+                           values, 2, ids->count, err);
     free(values);
     return rc;
 }

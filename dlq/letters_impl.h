@@ -37,7 +37,9 @@ void filter_values(const struct filter_copy *copy, struct sql_value values[FILTE
     " WHERE ($1 = '' OR function = $1) AND ($2 = '' OR state = $2) AND ($3 = '' OR error_type = $3)"                    \
     " AND changed_ms >= $4 AND changed_ms < $5 AND id > $6 AND (id = $7 OR length($7) = 0)"
 
-// An event out of its row: `envelope` is the encoded event without payload and history.
-int letter_event(struct str envelope, struct str payload, struct str history, struct ev **ret, struct err *err) must_use;
+// An event out of its row: `envelope` is the encoded event without payload and history. accepted_ms: the row's, which is another when the
+// letter waited for its turn.
+int letter_event(struct str envelope, struct str payload, struct str history, int64_t accepted_ms, struct ev **ret, struct err *err)
+    must_use;
 
 #endif

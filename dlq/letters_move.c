@@ -4,13 +4,14 @@
 #include "core/base/clock.h"
 #include "dlq/letters_impl.h"
 
-int letter_event(struct str envelope, struct str payload, struct str history, struct ev **ret, struct err *err) {
+int letter_event(struct str envelope, struct str payload, struct str history, int64_t accepted_ms, struct ev **ret, struct err *err) {
     struct ev *shell;
     int rc = ev_decode(mem_strndup(envelope), envelope.len, &shell, err);
     if (rc) return rc;
     struct ev_fields f = shell->f;
     f.payload = payload;
     f.history = history;
+    f.accepted_ms = accepted_ms;
     *ret = ev_new(&f);
     ev_free(shell);
     return 0;
@@ -43,7 +44,7 @@ static void claim_done(struct store_job *job, int code, const struct err *err) {
     free(c);
 }
 
-#define CLAIMED " RETURNING id, event, payload, history"
+#define CLAIMED " RETURNING id, event, payload, history, accepted_ms"
 
 static int add_claimed(void *arg, const struct sql_row *row) {
     struct claim_job *c = arg;
@@ -56,7 +57,7 @@ static int add_claimed(void *arg, const struct sql_row *row) {
     *letter = (struct letter){.lease_ms = c->lease_ms};
     memcpy(letter->id.bytes, id.data, id.len < sizeof letter->id.bytes ? id.len : sizeof letter->id.bytes);
     struct err err = {0};
-    int rc = letter_event(sql_row_bytes(row, 1), sql_row_bytes(row, 2), sql_row_bytes(row, 3), &letter->ev, &err);
+    int rc = letter_event(sql_row_bytes(row, 1), sql_row_bytes(row, 2), sql_row_bytes(row, 3), sql_row_int(row, 4), &letter->ev, &err);
     if (rc == 0) c->count++;
     return 0; // an unreadable row stays claimed and shows in the listing; the others go on
 }

@@ -190,7 +190,7 @@ static json_t *headers_of(const struct ev *ev) {
     return headers;
 }
 
-// Columns after the summary: 18 history, 19 payload, 20 event.
+// Columns after the summary, whose 8 is accepted_ms: 18 history, 19 payload, 20 event.
 static int whole_letter(void *arg, const struct sql_row *row) {
     json_t **ret = arg;
     json_t *o = summary_of(row);
@@ -199,7 +199,7 @@ static int whole_letter(void *arg, const struct sql_row *row) {
     json_object_set_new(o, "history", attempts ? attempts : json_array());
     add_payload(o, sql_row_bytes(row, 19));
     struct ev *ev = NULL;
-    if (letter_event(sql_row_bytes(row, 20), STR_NONE, STR_NONE, &ev, NULL) == 0) {
+    if (letter_event(sql_row_bytes(row, 20), STR_NONE, STR_NONE, sql_row_int(row, 8), &ev, NULL) == 0) {
         json_object_set_new(o, "headers", headers_of(ev));
         json_object_set_new(o, "contentType", json_text(ev->f.content_type));
     }
