@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Housekeeping: with a store that is shared the clock, the leadership and the cancels of other nodes, each second; on one node of all, and
-// less often, what nobody else would end, let go or delete.
+// less often, what nobody else would end, let go or delete. The first round of all reads what was cancelled before it.
 //
 // Invariant: one job at a time. Leadership is a lock of the store's session: with the session it goes by itself.
 #include "core/base/clock.h"
@@ -47,13 +47,14 @@ static int lead(struct keep_job *k, struct sql *sql, struct err *err) {
     return rc;
 }
 
+// The oldest first: those that the others push out.
 static int read_cancels(struct keep_job *k, struct sql *sql, struct err *err) {
     k->cancelled.count = 0;
     const struct sql_value values[] = {SQL_I(k->cancels_since_ms ? k->cancels_since_ms - CANCELS_SLACK_MS : k->now_ms - CANCELS_FIRST_MS),
                                        SQL_I(FIRES_CANCELLED_MAX)};
     return sql_exec(sql,
-                    "SELECT event_id FROM fires WHERE outcome = 'cancelled' AND ended_ms >= $1 AND event_id IS NOT NULL"
-                    " ORDER BY ended_ms DESC LIMIT $2",
+                    "SELECT event_id FROM (SELECT event_id, ended_ms FROM fires WHERE outcome = 'cancelled' AND ended_ms >= $1"
+                    " AND event_id IS NOT NULL ORDER BY ended_ms DESC LIMIT $2) newest ORDER BY ended_ms",
                     values, array_len(values), fires_take_id, &k->cancelled, NULL, err);
 }
 
@@ -123,7 +124,7 @@ static int keep_run(struct store_job *job, struct sql *sql, struct err *err) {
     int rc = fires_sql_clock(sql, &k->clock, err);
     if (rc == 0) rc = sql_unix_ms(sql, &k->now_ms, err);
     if (rc == 0 && k->shared) rc = lead(k, sql, err);
-    if (rc == 0 && k->shared) rc = read_cancels(k, sql, err);
+    if (rc == 0 && (k->shared || !k->cancels_since_ms)) rc = read_cancels(k, sql, err);
     if (rc || !k->tidy || (k->shared && !k->leader)) return rc;
     rc = settle_waiting(k, sql, err);
     if (rc == 0) rc = end_stale(k, sql, err);

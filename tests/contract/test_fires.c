@@ -92,7 +92,7 @@ struct node {
     struct ingest *ingest;
     struct due *due;
     struct fires *fires;
-    struct id cancelled[16];
+    struct id cancelled[16];  // the first of them
     size_t cancelled_count;
     size_t hints;            // to dlq/due
 };
@@ -120,8 +120,8 @@ static void on_messages(void *arg, struct queue_msg *msgs, size_t count) {
 
 static void on_cancel(void *arg, const struct id *id) {
     struct node *n = arg;
-    assert_true(n->cancelled_count < array_len(n->cancelled));
-    n->cancelled[n->cancelled_count++] = *id;
+    if (n->cancelled_count < array_len(n->cancelled)) n->cancelled[n->cancelled_count] = *id;
+    n->cancelled_count++;
 }
 
 static void on_due(void *arg, int64_t due_ms) {
@@ -617,6 +617,59 @@ static void cancel_stops_what_runs(void **state) {
     assert_true(is(w, "t", 5000, "cancelled"));
 }
 
+static void reopen(struct world *w) {
+    node_free(w->a);
+    open_a(w);
+}
+
+static void what_was_cancelled_is_known_after_a_restart(void **state) {
+    struct world *w = *state;
+    add_triggers(w, "t", 0);
+    fire_at(w->a, "t", CREATED_MS, 5000, FIRE_CANCEL);
+    fire_at(w->a, "t", 5000, 6000, FIRE_CANCEL);
+    reopen(w);
+    fires_start(w->a->fires);
+    TURN_UNTIL(w->fx.loop, w->a->cancelled_count);
+    struct id first = fire_id(STR_LIT("t"), CREATED_MS, 5000), second = fire_id(STR_LIT("t"), CREATED_MS, 6000);
+    assert_true(fires_is_cancelled(w->a->fires, &first) && !fires_is_cancelled(w->a->fires, &second));
+}
+
+// Fires of the times 1, 2, …, cancelled in this order; their ids are those numbers in 16 bytes.
+static int insert_cancelled(void *arg, struct sql *sql, struct err *err) {
+    const int64_t *count = arg;
+    const struct sql_value v[] = {SQL_I(*count), SQL_I(clock_unix_ms() - *count)};
+#define INSERT(id)                                                                                                          \
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1) INSERT INTO fires (trigger, scheduled_ms,"  \
+    " event_id, cause, outcome, fired_ms, ended_ms, lasts_ms, stale_at_ms, missed)"                                         \
+    " SELECT 't', i, " id ", 'schedule', 'cancelled', 0, CAST($2 AS BIGINT) + i, 0, 0, 0 FROM n"
+    const char *text = sql_is_postgres(sql) ? INSERT("convert_to(lpad(CAST(i AS TEXT), 16, '0'), 'UTF8')")
+                                            : INSERT("CAST(printf('%016d', i) AS BLOB)");
+#undef INSERT
+    return sql_exec(sql, text, v, array_len(v), NULL, NULL, NULL, err);
+}
+
+static bool is_known_as_cancelled(const struct world *w, int64_t number_of) {
+    char text[17];
+    MUST(text_format(text, sizeof text, "%016lld", (long long)number_of) == 0);
+    struct id id;
+    memcpy(id.bytes, text, sizeof id.bytes);
+    return fires_is_cancelled(w->a->fires, &id);
+}
+
+static void of_too_many_cancelled_the_newest_stay_known(void **state) {
+    struct world *w = *state;
+    add_triggers(w, "t", 0);
+    int64_t count = FIRES_CANCELLED_MAX + 1;
+    assert_int_equal(call(&w->fx, insert_cancelled, &count), 0);
+    fires_start(w->a->fires);
+    TURN_UNTIL(w->fx.loop, w->a->cancelled_count == FIRES_CANCELLED_MAX);
+    assert_true(!is_known_as_cancelled(w, 1) && is_known_as_cancelled(w, 2) && is_known_as_cancelled(w, count));
+    decide(w->a, (struct one){.trigger = "t", .from_ms = CREATED_MS, .to_ms = 100000, .times = {90000}});
+    decide(w->a, (struct one){.trigger = "t", .from_ms = 100000, .to_ms = 200000, .overlap = FIRE_CANCEL, .times = {200000}});
+    assert_int_equal(w->a->cancelled_count, FIRES_CANCELLED_MAX + 1);
+    assert_true(!is_known_as_cancelled(w, 2) && is_known_as_cancelled(w, 3) && is_known_as_cancelled(w, count));
+}
+
 // --- by hand ----------------------------------------------------------------------------------------------------------
 
 static int put(struct node *n, const char *trigger, int64_t at_ms) {
@@ -716,11 +769,6 @@ static void the_cursors_are_there_at_the_start(void **state) {
 }
 
 // --- housekeeping -----------------------------------------------------------------------------------------------------
-
-static void reopen(struct world *w) {
-    node_free(w->a);
-    open_a(w);
-}
 
 // Times 5000, 6000 and 7000 ended, the first the longest ago; 8000 runs.
 static void end_three(struct world *w) {
@@ -1001,6 +1049,8 @@ static void while_the_store_is_away_nothing_is_decided_and_nothing_lost(void **s
     X(queue_lets_one_wait_until_the_other_is_over)                          \
     X(one_that_waits_for_what_vanished_is_let_go)                           \
     X(cancel_stops_what_runs)                                               \
+    X(what_was_cancelled_is_known_after_a_restart)                          \
+    X(of_too_many_cancelled_the_newest_stay_known)                          \
     X(a_fire_by_hand_happens_once_beside_the_schedule)                      \
     X(what_was_skipped_can_be_made_up_for)                                  \
     X(the_history_has_pages_and_tells_what_its_letters_know)                \
