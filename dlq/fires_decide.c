@@ -68,16 +68,19 @@ static bool are_all_seen(const struct decide_job *d) {
 }
 
 static int write_cursors(const struct decide_job *d, struct sql *sql, struct err *err) {
-    struct sql_value *values = mem_array(d->plan_count * 2, sizeof *values);
-    size_t n = 0;
+    json_t *all = json_object();
     for (size_t i = 0; i < d->plan_count; i++) {
         if (!d->verdicts[i].made) continue;
-        values[2 * n] = SQL_I(d->plans[i].to_ms);
-        values[2 * n++ + 1] = SQL_Z(d->plans[i].trigger);
+        char key[24];
+        MUST(text_format(key, sizeof key, "%zu", i) == 0);
+        json_object_set_new(all, key, json_pack("{ss sI}", "t", d->plans[i].trigger, "to", (json_int_t)d->plans[i].to_ms));
     }
-    int rc = sql_exec_many(sql, "UPDATE fire_cursors SET cursor_ms = $1 WHERE trigger = $2", values, 2, n, err);
-    free(values);
-    return rc;
+    cleanup_free char *cursors = json_dumps(all, JSON_COMPACT);
+    json_decref(all);
+    const struct sql_value value = SQL_Z(cursors);
+    return sql_exec(sql,
+                    "UPDATE fire_cursors SET cursor_ms = CAST(p.value->>'to' AS BIGINT) FROM json_each($1) p WHERE trigger = p.value->>'t'",
+                    &value, 1, NULL, NULL, NULL, err);
 }
 
 static int move_cursors(struct decide_job *d, struct sql *sql, struct err *err) {

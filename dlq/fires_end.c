@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The end of fires: those of one turn are one job. A fire is found by its event: the trigger is its source, the time is in its id.
+// The end of fires: those that come while a job is under way are the next one. A fire is found by its event: the trigger is its source, the time is in its id.
 #include "dlq/fires_impl.h"
 
 #define END_JOB_MAX 1000
@@ -71,8 +71,10 @@ static int end_run(struct store_job *job, struct sql *sql, struct err *err) {
 
 static void end_done(struct store_job *job, int code, const struct err *err) {
     struct end_job *j = container_of(job, struct end_job, job);
-    j->fires->jobs--;
-    if (code == 0 && j->let_go) fires_tell_due(j->fires);
+    struct fires *f = j->fires;
+    f->jobs--;
+    f->ending = false;
+    if (code == 0 && j->let_go) fires_tell_due(f);
     for (struct end_item *it = j->first, *next; it; it = next) {
         next = it->next;
         it->done(it->arg, code, err);
@@ -81,20 +83,30 @@ static void end_done(struct store_job *job, int code, const struct err *err) {
     }
     free(j->items);
     free(j);
+    fires_flush_ends(f);
 }
 
-void fires_flush_ends(void *fires) {
-    struct fires *f = fires;
-    if (f->end_count == 0) return;
+// The first of those that wait, at most END_JOB_MAX, out of the list.
+static struct end_job *take_ends(struct fires *f) {
     struct end_job *j = mem_zalloc(sizeof *j);
     *j = (struct end_job){.job = {.run = end_run, .done = end_done}, .fires = f, .first = f->end_first};
-    j->items = mem_array(f->end_count, sizeof *j->items);
-    for (struct end_item *it = j->first; it; it = it->next) j->items[j->count++] = it;
+    j->items = mem_array(f->end_count < END_JOB_MAX ? f->end_count : END_JOB_MAX, sizeof *j->items);
+    struct end_item *last = NULL;
+    for (struct end_item *it = j->first; it && j->count < END_JOB_MAX; it = it->next) j->items[j->count++] = last = it;
+    f->end_first = last->next;
+    last->next = NULL;
+    if (!f->end_first) f->end_last = &f->end_first;
+    f->end_count -= j->count;
     qsort(j->items, j->count, sizeof *j->items, by_row);
-    f->end_first = NULL;
-    f->end_last = &f->end_first;
-    f->end_count = 0;
-    fires_submit(f, &j->job);
+    return j;
+}
+
+// One job at a time: what ends meanwhile goes together in the next.
+void fires_flush_ends(void *fires) {
+    struct fires *f = fires;
+    if (f->end_count == 0 || f->ending) return;
+    f->ending = true;
+    fires_submit(f, &take_ends(f)->job);
 }
 
 void fires_end(struct fires *f, const struct ev *ev, enum fire_outcome outcome, letter_done_fn *done, void *arg) {
@@ -108,6 +120,6 @@ void fires_end(struct fires *f, const struct ev *ev, enum fire_outcome outcome, 
                             .arg = arg};
     *f->end_last = it;
     f->end_last = &it->next;
-    if (++f->end_count >= END_JOB_MAX) fires_flush_ends(f);
-    else loop_defer(f->c.loop, &f->end_flush);
+    f->end_count++;
+    loop_defer(f->c.loop, &f->end_flush);
 }

@@ -49,7 +49,8 @@ struct fires {
     int64_t excess;             // rows over the cap, as counted and not yet deleted
     int64_t cancels_since_ms;   // the store's clock at the last look for cancels; 0: none yet
     char *settled;              // the last trigger whose waiting fire was looked at; "": from the first
-    // fires that ended in this turn
+    // fires that ended and are not with the store yet
+    bool ending;                // its job is under way
     struct end_item *end_first, **end_last;
     size_t end_count;
     struct defer end_flush;
