@@ -45,7 +45,7 @@ struct fires {
     bool keeping;               // its job is under way
     uint64_t rounds;
     bool leader;
-    int64_t counted_at_ns;      // when the rows were counted
+    int64_t seldom_at_ns;       // when that was done which is done seldom; 0: never yet
     int64_t excess;             // rows over the cap, as counted and not yet deleted
     int64_t cancels_since_ms;   // the store's clock at the last look for cancels; 0: none yet
     char *settled;              // the last trigger whose waiting fire was looked at; "": from the first

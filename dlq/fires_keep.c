@@ -12,7 +12,7 @@
 #define TIDY_ROUNDS 5         // of ROUND_MS
 #define PORTION 5000          // rows that one round deletes
 #define SETTLE_PORTION 1000   // triggers of one round
-#define COUNT_NS (600000 * NS_PER_MS)
+#define SELDOM_NS (600000 * NS_PER_MS)
 #define CANCELS_SLACK_MS 60000   // a cancel may be committed so long after its time
 #define CANCELS_FIRST_MS 86400000 // at the start: those of a day
 #define LOCK "1464158546, 5"  // of the advisory lock; any pair that nobody else takes
@@ -20,7 +20,8 @@
 struct keep_job {
     struct store_job job;
     struct fires *fires;
-    bool shared, resign, tidy, count;
+    bool shared, resign, tidy;
+    bool seldom; // what goes through many rows is done too
     int64_t cancels_since_ms, excess_before;
     char *settle_after;
     // what came of it
@@ -85,13 +86,23 @@ static int settle_waiting(struct keep_job *k, struct sql *sql, struct err *err) 
     return rc;
 }
 
+#define ORPHANS(by_open, by_waiting)                                                                                       \
+    "UPDATE letters SET state = 'discarded', changed_ms = $1 WHERE state = 'due' AND due_ms = $2 AND NOT EXISTS"            \
+    " (SELECT 1 FROM fires f" by_waiting " WHERE f.trigger = letters.source_name AND f.outcome = 'waiting' AND f.event_id = letters.id)"
+
+// The letters of waiting fires whose trigger was removed.
+static int discard_orphans(const struct keep_job *k, struct sql *sql, struct err *err) {
+    const struct sql_value values[] = {SQL_I(k->now_ms), SQL_I(FIRES_HELD_MS)};
+    return sql_exec(sql, FIRES_TEXT(sql, ORPHANS), values, array_len(values), NULL, NULL, NULL, err);
+}
+
 static int end_stale(const struct keep_job *k, struct sql *sql, struct err *err) {
     const struct sql_value values[] = {SQL_I(k->now_ms), SQL_I(PORTION)};
     return sql_exec(sql,
                     "UPDATE fires SET ended_ms = $1, outcome = coalesce((SELECT CASE l.state WHEN 'due' THEN NULL"
                     " WHEN 'discarded' THEN 'discarded' ELSE 'dead' END FROM letters l WHERE l.id = fires.event_id), 'unknown')"
                     " WHERE ended_ms IS NULL AND outcome = 'running' AND (trigger, scheduled_ms) IN (SELECT trigger, scheduled_ms FROM"
-                    " fires WHERE ended_ms IS NULL AND stale_at_ms < $1 AND outcome = 'running' ORDER BY stale_at_ms LIMIT $2)",
+                    " fires WHERE ended_ms IS NULL AND stale_at_ms > 0 AND stale_at_ms < $1 AND outcome = 'running' ORDER BY stale_at_ms LIMIT $2)",
                     values, array_len(values), NULL, NULL, NULL, err);
 }
 
@@ -106,7 +117,7 @@ static int delete_ended(struct sql *sql, int64_t before_ms, int64_t limit, int64
 static int delete_old(struct keep_job *k, struct sql *sql, struct err *err) {
     int64_t old = 0, over = 0, count = 0, excess = k->excess_before;
     int rc = delete_ended(sql, k->now_ms - k->fires->c.keep_ms, PORTION, &old, err);
-    if (rc == 0 && k->count) {
+    if (rc == 0 && k->seldom) {
         rc = sql_exec(sql, "SELECT count(*) FROM fires WHERE ended_ms IS NOT NULL", NULL, 0, fires_take_int, &count, NULL, err);
         excess = count - (int64_t)k->fires->c.rows_max;
     } else excess -= old;
@@ -128,6 +139,7 @@ static int keep_run(struct store_job *job, struct sql *sql, struct err *err) {
     if (rc || !k->tidy || (k->shared && !k->leader)) return rc;
     rc = settle_waiting(k, sql, err);
     if (rc == 0) rc = end_stale(k, sql, err);
+    if (rc == 0 && k->seldom) rc = discard_orphans(k, sql, err);
     return rc ? rc : delete_old(k, sql, err);
 }
 
@@ -140,7 +152,7 @@ static void take_round(struct fires *f, struct keep_job *k) {
     if (k->let_go) fires_tell_due(f);
     if (!k->settled) return; // it was not this node's to tidy
     f->excess = k->excess;
-    if (k->count) f->counted_at_ns = clock_mono_ns();
+    if (k->seldom) f->seldom_at_ns = clock_mono_ns();
     free(f->settled);
     f->settled = TAKE_PTR(k->settled);
 }
@@ -172,7 +184,7 @@ void fires_keep(void *fires) {
                            .excess_before = f->excess,
                            .settle_after = mem_strdup(f->settled)};
     k->tidy = !f->stopped && (!f->shared || f->excess || f->rounds % TIDY_ROUNDS == 0);
-    k->count = f->counted_at_ns == 0 || clock_mono_ns() - f->counted_at_ns > COUNT_NS;
+    k->seldom = f->seldom_at_ns == 0 || clock_mono_ns() - f->seldom_at_ns > SELDOM_NS;
     f->rounds++;
     f->keeping = true;
     fires_submit(f, &k->job);

@@ -600,6 +600,20 @@ static void one_that_waits_for_what_vanished_is_let_go(void **state) {
     assert_true(is(w, "t", 5000, "discarded") && is(w, "t", 6000, "running"));
 }
 
+static void one_that_waits_goes_with_its_trigger(void **state) {
+    struct world *w = *state;
+    add_triggers(w, "t", 2);
+    for (int i = 0; i < 2; i++) {
+        const char *name = i ? "t1" : "t0";
+        decide(w->a, (struct one){.trigger = name, .from_ms = CREATED_MS, .to_ms = 6000, .overlap = FIRE_QUEUE, .times = {5000, 6000}});
+    }
+    TURN_UNTIL(w->fx.loop, number(w, "SELECT count(*) FROM letters") == 2);
+    change(w, "DELETE FROM triggers WHERE name = 't0'");
+    fires_start(w->a->fires);
+    TURN_UNTIL(w->fx.loop, number(w, "SELECT count(*) FROM letters WHERE source_name = 't0' AND state = 'discarded'") == 1);
+    assert_int_equal(number(w, "SELECT count(*) FROM letters WHERE source_name = 't1' AND state = 'due'"), 1);
+}
+
 static void cancel_stops_what_runs(void **state) {
     struct world *w = *state;
     add_triggers(w, "t", 0);
@@ -1048,6 +1062,7 @@ static void while_the_store_is_away_nothing_is_decided_and_nothing_lost(void **s
     X(one_that_was_not_heard_of_for_too_long_is_not_running)                \
     X(queue_lets_one_wait_until_the_other_is_over)                          \
     X(one_that_waits_for_what_vanished_is_let_go)                           \
+    X(one_that_waits_goes_with_its_trigger)                                 \
     X(cancel_stops_what_runs)                                               \
     X(what_was_cancelled_is_known_after_a_restart)                          \
     X(of_too_many_cancelled_the_newest_stay_known)                          \
