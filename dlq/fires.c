@@ -5,6 +5,8 @@
 #include "core/trigger.h"
 #include "dlq/fires_impl.h"
 
+#define CURSOR_AHEAD_MS 3600000 // nodes plan by the store's clock: seconds are possible, an hour is not
+
 struct cancelled {
     struct id id;
     UT_hash_handle hh;
@@ -84,6 +86,10 @@ int64_t fires_clock_step(int64_t ahead_ns, const struct clock_reading *reading) 
 void fires_set_clock(struct fires *f, const struct clock_reading *reading) {
     f->ahead_ns = f->clocked ? fires_clock_step(f->ahead_ns, reading) : reading->low_ns / 2 + reading->high_ns / 2;
     f->clocked = true;
+}
+
+int64_t fires_cursor_ms(int64_t stored_ms, int64_t now_ms) {
+    return stored_ms > now_ms + CURSOR_AHEAD_MS ? now_ms : stored_ms;
 }
 
 int64_t fires_now_ms(const struct fires *f) {

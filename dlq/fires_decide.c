@@ -5,6 +5,7 @@
 #include <jansson.h>
 
 #include "core/base/fault.h"
+#include "core/base/log.h"
 #include "dlq/due.h"
 #include "dlq/fires_impl.h"
 #include "dlq/letters_impl.h"
@@ -27,6 +28,7 @@ struct decide_job {
     } *entries;                        // of plans that are carried out
     size_t entry_count;
     int64_t now_ms, lease_ms;          // the store's clock
+    const char *astray;                // one of the triggers whose cursors were far ahead of it
     struct ids cancelled;
     size_t let_go;
     fires_decided_fn *done;
@@ -41,9 +43,13 @@ static int take_cursor(void *arg, const struct sql_row *row) {
     size_t at = (size_t)sql_row_int(row, 0);
     if (at >= d->plan_count) return ERR_INTERNAL;
     const struct fire_plan *p = &d->plans[at];
-    int64_t stored_ms = sql_row_int(row, 1), changed_ms = sql_row_int(row, 2);
+    int64_t stored_ms = sql_row_int(row, 1), changed_ms = sql_row_int(row, 2), cursor_ms = fires_cursor_ms(stored_ms, d->now_ms);
+    if (cursor_ms != stored_ms) { // wrong; a plan that begins before now is believed, for the rows know what happened
+        d->astray = p->trigger;
+        if (cursor_ms > p->from_ms) cursor_ms = p->from_ms;
+    }
     struct fire_verdict *v = &d->verdicts[at];
-    v->cursor_ms = stored_ms > changed_ms ? stored_ms : changed_ms;
+    v->cursor_ms = cursor_ms > changed_ms ? cursor_ms : changed_ms;
     v->gone = changed_ms != p->changed_ms || !str_is(sql_row_bytes(row, 3), "active");
     v->made = !v->gone && v->cursor_ms == p->from_ms;
     d->standings[at].seen = true;
@@ -331,6 +337,7 @@ static int write_letters(const struct decide_job *d, struct sql *sql, enum fire_
 static int decide_run(struct store_job *job, struct sql *sql, struct err *err) {
     struct decide_job *d = container_of(job, struct decide_job, job);
     int rc = sql_unix_ms(sql, &d->now_ms, err);
+    d->astray = NULL;
     d->lease_ms = d->now_ms + DUE_LEASE_MS;
     if (rc == 0) rc = move_cursors(d, sql, err);
     if (rc == 0) rc = look_at_running(d, sql, err);
@@ -370,6 +377,9 @@ static void decide_done(struct store_job *job, int code, const struct err *err) 
     f->jobs--;
     if (code == 0) {
         FAULT("fires.decided");
+        if (d->astray)
+            log_warn("fires", "times far ahead were decided while the clock was wrong; the timer goes on from now",
+                     LOG_STR("trigger", d->astray));
         ship_running(d);
         fires_add_cancelled(f, &d->cancelled);
         if (d->let_go) fires_tell_due(f);

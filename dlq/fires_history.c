@@ -153,7 +153,9 @@ static void cursors_done(struct store_job *job, int code, const struct err *err)
     struct cursors_job *c = container_of(job, struct cursors_job, job);
     c->fires->jobs--;
     if (code == 0 && c->fires->shared) fires_set_clock(c->fires, &c->clock);
-    for (size_t i = 0; code == 0 && i < c->count; i++) c->fn(c->arg, str_of(c->cursors[i].trigger), c->cursors[i].cursor_ms);
+    int64_t now_ms = fires_now_ms(c->fires);
+    for (size_t i = 0; code == 0 && i < c->count; i++)
+        c->fn(c->arg, str_of(c->cursors[i].trigger), fires_cursor_ms(c->cursors[i].cursor_ms, now_ms));
     c->done(c->arg, code, err);
     drop_cursors(c);
     free(c->cursors);

@@ -90,6 +90,8 @@ void fires_submit(struct fires *f, struct store_job *job);
 void fires_set_clock(struct fires *f, const struct clock_reading *reading);
 // Moves as little as the reading demands: a slow answer is no reason for the time to jump.
 int64_t fires_clock_step(int64_t ahead_ns, const struct clock_reading *reading);
+// Where a trigger stands whose stored cursor this is: one that is far ahead was written while the clock was wrong.
+int64_t fires_cursor_ms(int64_t stored_ms, int64_t now_ms);
 void fires_add_cancelled(struct fires *f, const struct ids *ids);
 void fires_tell_due(struct fires *f);
 void fires_ship(struct fires *f, struct letter *claimed, size_t count); // takes the array

@@ -782,6 +782,34 @@ static void the_cursors_are_there_at_the_start(void **state) {
     assert_int_equal(c.of_t1, 5000);
 }
 
+static int write_cursor(void *arg, struct sql *sql, struct err *err) {
+    const struct sql_value cursor = SQL_I(*(int64_t *)arg);
+    return sql_exec(sql, "UPDATE fire_cursors SET cursor_ms = $1", &cursor, 1, NULL, NULL, NULL, err);
+}
+
+static void a_cursor_far_ahead_of_the_clock_is_not_believed(void **state) {
+    struct world *w = *state;
+    add_triggers(w, "t", 2);
+    fire_at(w->a, "t1", CREATED_MS, 5000, FIRE_ALLOW);
+    int64_t begin_ms = clock_unix_ms(), ahead_ms = begin_ms + 2 * HOUR_MS;
+    assert_int_equal(call(&w->fx, write_cursor, &ahead_ms), 0);
+    struct cursors c = {0};
+    fires_cursors(w->a->fires, count_cursor, on_cursors, &c);
+    TURN_UNTIL(w->fx.loop, c.done);
+    assert_true(c.of_t1 >= begin_ms - 1000 && c.of_t1 <= clock_unix_ms() + 1000);
+    // A node that believed it is told where it stands; what it plans from there is carried out, with what happened already left out.
+    struct fire_verdict v = decide(w->a, (struct one){.trigger = "t1", .from_ms = ahead_ms, .to_ms = ahead_ms + 1, .times = {ahead_ms + 1}});
+    assert_true(!v.made && !v.gone && v.cursor_ms >= begin_ms - 1000 && v.cursor_ms <= clock_unix_ms() + 1000);
+    v = decide(w->a, (struct one){.trigger = "t1", .from_ms = 4000, .to_ms = 6000, .times = {5000, 6000}});
+    assert_true(v.made && v.cursor_ms == 6000);
+    TURN_UNTIL(w->fx.loop, w->got->count == 2);
+    assert_true(got_event(w, "t1", 5000) && got_event(w, "t1", 6000));
+    int64_t little_ms = clock_unix_ms() + HOUR_MS / 2;
+    assert_int_equal(call(&w->fx, write_cursor, &little_ms), 0);
+    v = decide(w->a, (struct one){.trigger = "t1", .from_ms = 6000, .to_ms = 7000, .times = {7000}});
+    assert_true(!v.made && v.cursor_ms == little_ms);
+}
+
 // --- housekeeping -----------------------------------------------------------------------------------------------------
 
 // Times 5000, 6000 and 7000 ended, the first the longest ago; 8000 runs.
@@ -1069,6 +1097,7 @@ static void while_the_store_is_away_nothing_is_decided_and_nothing_lost(void **s
     X(a_fire_by_hand_happens_once_beside_the_schedule)                      \
     X(what_was_skipped_can_be_made_up_for)                                  \
     X(the_history_has_pages_and_tells_what_its_letters_know)                \
+    X(a_cursor_far_ahead_of_the_clock_is_not_believed)                      \
     X(the_cursors_are_there_at_the_start)                                   \
     X(old_fires_are_deleted)                                                \
     X(the_oldest_over_the_cap_are_deleted)                                  \
