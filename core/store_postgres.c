@@ -16,7 +16,7 @@
 #define STATEMENTS_MAX 256         // a power of two; more texts than that are a bug
 #define PARAMETERS_MAX 32
 #define SILENCE_MS 30000           // a server that says nothing for so long is lost
-#define STALLED_MS "10000"
+#define STALLED_MS "10000"          // inside a transaction, without a statement
 #define CHUNK_ROWS 256             // of exec_many, between two syncs
 #define CHUNK_BYTES (4u * 1024 * 1024)
 #define LOCK_KEY "5027917318435173" // of the advisory lock around migrations; any number that nobody else takes
@@ -437,16 +437,18 @@ static int check_url(const char *url, struct err *err) {
 }
 
 // What stands before dbname is a default that the URL may change. The keepalives and tcp_user_timeout find a host that
-// vanished, in about 20 s. A process that stalls inside a transaction loses it: others wait for its locks.
+// vanished, in about 20 s. Nothing goes by `options`: they are the URL's, and PgBouncer refuses those that it does not know.
 static int connect_to(struct postgres *p, const char *url, struct err *err) {
     static const char *const keys[] = {"connect_timeout", "keepalives_idle", "keepalives_interval", "keepalives_count",
-                                       "tcp_user_timeout", "application_name", "options", "dbname", "client_encoding", NULL};
-    const char *values[] = {"3", "10", "3", "3", "15000", "weir", "-c idle_in_transaction_session_timeout=" STALLED_MS, url, "UTF8", NULL};
+                                       "tcp_user_timeout", "application_name", "dbname", "client_encoding", NULL};
+    const char *values[] = {"3", "10", "3", "3", "15000", "weir", url, "UTF8", NULL};
     p->conn = PQconnectdbParams(keys, values, 1);
     MUST(p->conn); // NULL means no memory
     if (PQstatus(p->conn) != CONNECTION_OK) return fail_connection(p, err);
     PQsetNoticeReceiver(p->conn, ignore_notice, NULL);
-    return PQsetnonblocking(p->conn, 1) == 0 ? 0 : fail_connection(p, err);
+    if (PQsetnonblocking(p->conn, 1) != 0) return fail_connection(p, err);
+    // A process that stalls inside a transaction loses it: others wait for its locks.
+    return script(&p->base, "SET idle_in_transaction_session_timeout = " STALLED_MS, err);
 }
 
 static int migrate(struct postgres *p, struct err *err) {

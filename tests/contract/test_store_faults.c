@@ -246,6 +246,26 @@ static void test_kill_server(void **state) {
     free(l.ids);
 }
 
+static int read_settings(void *arg, struct sql *sql, struct err *err) {
+    return sql_exec(sql,
+                    "SELECT count(*) FROM pg_settings WHERE (name, setting) IN"
+                    " (('work_mem', '7777'), ('idle_in_transaction_session_timeout', '10000'))",
+                    NULL, 0, read_int, arg, NULL, err);
+}
+
+static void test_options_in_url(void **state) {
+    struct store_fixture *fx = *state;
+    cleanup_free char *url = mem_printf("%s%coptions=-c%%20work_mem%%3D7777", fx->url, strchr(fx->url, '?') ? '&' : '?');
+    struct store *plain = fx->store;
+    struct err err = {0};
+    if (store_open(fx->loop, url, &fx->store, &err)) fail_msg("%s", err.text);
+    int64_t as_wanted = 0;
+    assert_int_equal(call(fx, read_settings, &as_wanted), 0);
+    assert_int_equal(as_wanted, 2);
+    store_close(fx->store);
+    fx->store = plain;
+}
+
 // Two processes lock two rows in opposite order. The barrier makes sure that they meet; the loser runs again.
 struct crossing {
     pthread_barrier_t *barrier;
@@ -299,6 +319,7 @@ int main(void) {
         {"full_disk", test_full_disk, STORE_SQLITE},
         {"kill_server", test_kill_server, STORE_POSTGRES},
         {"deadlock", test_deadlock, STORE_POSTGRES},
+        {"options_in_url", test_options_in_url, STORE_POSTGRES},
         {"migrations", test_migrations, STORE_BOTH}, // last: PostgreSQL's database cannot be opened after it
     };
     return store_run_cases(cases, array_len(cases));
