@@ -91,10 +91,10 @@ static struct end_job *take_ends(struct fires *f) {
     struct end_job *j = mem_zalloc(sizeof *j);
     *j = (struct end_job){.job = {.run = end_run, .done = end_done}, .fires = f, .first = f->end_first};
     j->items = mem_array(f->end_count < END_JOB_MAX ? f->end_count : END_JOB_MAX, sizeof *j->items);
-    struct end_item *last = NULL;
-    for (struct end_item *it = j->first; it && j->count < END_JOB_MAX; it = it->next) j->items[j->count++] = last = it;
-    f->end_first = last->next;
-    last->next = NULL;
+    struct end_item **link = &f->end_first;
+    for (; *link && j->count < END_JOB_MAX; link = &(*link)->next) j->items[j->count++] = *link;
+    f->end_first = *link;
+    *link = NULL;
     if (!f->end_first) f->end_last = &f->end_first;
     f->end_count -= j->count;
     qsort(j->items, j->count, sizeof *j->items, by_row);
