@@ -58,7 +58,7 @@ void fires_decide(struct fires *f, const struct fire_plan *plans, size_t count, 
 // So much is on its way to the queue that a further decision had better wait: the times are late then, not lost.
 bool fires_is_busy(const struct fires *f);
 // A fire by hand (manual, backfill): no cursor, no overlap, neither for it nor because of it. It may make up for one that never ran
-// (missed, skipped). Takes fire->ev. ERR_NOT_FOUND: no such trigger.
+// (missed, skipped). Takes fire->ev. ERR_NOT_FOUND: no such trigger. ERR_CONFLICT: that time has a fire, or its event a letter.
 void fires_put(struct fires *f, const char *trigger, const struct fire *fire, letter_done_fn *done, void *arg);
 
 // --- the end ----------------------------------------------------------------------------------------------------------

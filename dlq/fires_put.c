@@ -23,6 +23,25 @@ static int explain(const struct put_job *p, struct sql *sql, struct err *err) {
     return err_set(err, ERR_CONFLICT, "trigger %s fired for that time already", p->trigger);
 }
 
+static int take_state(void *arg, const struct sql_row *row) {
+    *(char **)arg = mem_strndup(sql_row_bytes(row, 0));
+    return 0;
+}
+
+// The fire may be forgotten while its letter is still there; it would be overwritten, or keep the new one out.
+static int check_letter(const struct put_job *p, struct sql *sql, struct err *err) {
+    const struct sql_value id = fires_sql_id(&p->fire.ev->f.id);
+    cleanup_free char *state = NULL;
+    int rc = sql_exec(sql, "SELECT state FROM letters WHERE id = $1", &id, 1, take_state, &state, NULL, err);
+    if (rc || !state) return rc;
+    char text[ID_TEXT_BYTES];
+    id_format(&p->fire.ev->f.id, text);
+    return err_set(err, ERR_CONFLICT,
+                   "trigger %s fired for that time already, and its event is a %s letter: see weir dlq show %s; when it is dead,"
+                   " weir dlq replay %s sends it again",
+                   p->trigger, state, text, text);
+}
+
 static int put_run(struct store_job *job, struct sql *sql, struct err *err) {
     struct put_job *p = container_of(job, struct put_job, job);
     int64_t now_ms = 0, written = 0;
@@ -41,6 +60,8 @@ static int put_run(struct store_job *job, struct sql *sql, struct err *err) {
                   values, array_len(values), NULL, NULL, &written, err);
     if (rc) return rc;
     if (!written) return explain(p, sql, err);
+    rc = check_letter(p, sql, err);
+    if (rc) return rc;
     const struct letter_draft draft = {.ev = p->fire.ev, .state = LETTER_DUE, .kind = LETTER_DELAYED, .due_ms = now_ms};
     return letters_sql_put(sql, &draft, 1, p->lease_ms, err);
 }

@@ -341,17 +341,18 @@ static void fire_at(struct node *n, const char *trigger, int64_t from_ms, int64_
 struct answer {
     bool done;
     int code;
+    struct err err;
     json_t *json;
     size_t count;
     struct letter letters[16];
 };
 
 static void on_done(void *arg, int code, const struct err *err) {
-    (void)err;
     struct answer *a = arg;
     assert_false(a->done);
     a->done = true;
     a->code = code;
+    if (code) a->err = *err;
 }
 
 static void on_json(void *arg, int code, const struct err *err, json_t *json) {
@@ -686,12 +687,16 @@ static void of_too_many_cancelled_the_newest_stay_known(void **state) {
 
 // --- by hand ----------------------------------------------------------------------------------------------------------
 
-static int put(struct node *n, const char *trigger, int64_t at_ms) {
+static struct err try_put(struct node *n, const char *trigger, int64_t at_ms) {
     struct answer a = {0};
     const struct fire fire = {.scheduled_ms = at_ms, .cause = FIRE_MANUAL, .ev = fire_event(n->world, trigger, at_ms)};
     fires_put(n->fires, trigger, &fire, on_done, &a);
     TURN_UNTIL(n->world->fx.loop, a.done);
-    return a.code;
+    return a.err;
+}
+
+static int put(struct node *n, const char *trigger, int64_t at_ms) {
+    return try_put(n, trigger, at_ms).code;
 }
 
 static void a_fire_by_hand_happens_once_beside_the_schedule(void **state) {
@@ -720,6 +725,23 @@ static void what_was_skipped_can_be_made_up_for(void **state) {
     assert_int_equal(put(w->a, "t", 6000), ERR_CONFLICT);
     assert_true(is(w, "t", 6000, "running"));
     TURN_UNTIL(w->fx.loop, got_event(w, "t", 6000));
+}
+
+static void a_fire_whose_letter_is_still_there_is_not_put_again(void **state) {
+    struct world *w = *state;
+    add_triggers(w, "t", 0);
+    assert_int_equal(put(w->a, "t", 5000), 0);
+    TURN_UNTIL(w->fx.loop, w->got->count == 1);
+    put_letter(w->a, "t", 5000, LETTER_DEAD);
+    change(w, "DELETE FROM fires"); // as after a while
+    struct err err = try_put(w->a, "t", 5000);
+    assert_int_equal(err.code, ERR_CONFLICT);
+    assert_non_null(strstr(err.text, "weir dlq replay "));
+    assert_int_equal(number(w, "SELECT count(*) FROM letters WHERE state = 'dead' AND attempts = 2"), 1);
+    discard_letter(w->a, "t", 5000);
+    assert_int_equal(put(w->a, "t", 5000), ERR_CONFLICT);
+    assert_int_equal(number(w, "SELECT count(*) FROM fires"), 0);
+    assert_int_equal(w->got->count, 1);
 }
 
 // --- looking ----------------------------------------------------------------------------------------------------------
@@ -1096,6 +1118,7 @@ static void while_the_store_is_away_nothing_is_decided_and_nothing_lost(void **s
     X(of_too_many_cancelled_the_newest_stay_known)                          \
     X(a_fire_by_hand_happens_once_beside_the_schedule)                      \
     X(what_was_skipped_can_be_made_up_for)                                  \
+    X(a_fire_whose_letter_is_still_there_is_not_put_again)                  \
     X(the_history_has_pages_and_tells_what_its_letters_know)                \
     X(a_cursor_far_ahead_of_the_clock_is_not_believed)                      \
     X(the_cursors_are_there_at_the_start)                                   \
