@@ -78,7 +78,7 @@ static void look(void *arg) {
     int64_t now = clock_unix_ms();
     if (now >= d->recover_at_ms) {
         d->recover_at_ms = now + RECOVER_MS;
-        letters_recover(d->letters, now, on_recovered, d);
+        letters_recover(d->letters, on_recovered, d);
     }
     letters_next_due(d->letters, on_next, d);
 }

@@ -90,15 +90,15 @@ void letters_discard(struct letters *l, const struct letter_filter *f, letters_c
 void letters_purge(struct letters *l, int64_t before_ms, bool dead, letters_changed_fn *fn, void *arg);
 
 // --- moving: for dlq/due and dlq/replay ---------------------------------------------------------------------------
-// A claim holds a letter until its lease runs out. Whatever changes the letter meanwhile (it failed again, an operator
+// A claim holds a letter until its lease runs out, by the store's clock. Whatever changes the letter meanwhile (it failed again, an operator
 // discarded it) voids the claim, and what the claimer says about it later then does nothing.
 struct letter {                 // handed out by a claim
     struct id id;
-    int64_t lease_ms;           // Unix ms; names the claim
+    int64_t lease_ms;           // Unix ms, the store's; names the claim
     struct ev *ev;              // belongs to the receiver; payload and history in place
 };
 typedef void letters_claim_fn(void *arg, int code, const struct err *err, struct letter *letters, size_t count);
-// Takes up to `limit` due letters (due_ms <= now) for lease_ms; several nodes never get the same one.
+// Takes up to `limit` due letters (due_ms <= now_ms, the caller's clock) for lease_ms; several nodes never get the same one.
 void letters_claim_due(struct letters *l, int64_t now_ms, int64_t lease_ms, size_t limit, letters_claim_fn *fn, void *arg);
 // dead -> replaying for the letters of the filter, for lease_ms.
 void letters_claim_dead(struct letters *l, const struct letter_filter *f, int64_t lease_ms, letters_claim_fn *fn, void *arg);
@@ -111,7 +111,7 @@ void letters_replayed(struct letters *l, const struct letter *claimed, const str
 void letters_unclaim(struct letters *l, const struct letter *claimed, size_t count, int64_t due_ms, letter_done_fn *done,
                      void *arg);
 // Replaying letters whose lease ran out (their node died) become dead again.
-void letters_recover(struct letters *l, int64_t now_ms, letters_changed_fn *fn, void *arg);
+void letters_recover(struct letters *l, letters_changed_fn *fn, void *arg);
 // Unix ms of the earliest due letter that nobody holds; 0: none.
 void letters_next_due(struct letters *l, void (*fn)(void *arg, int code, int64_t due_ms), void *arg);
 

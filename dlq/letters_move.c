@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Claiming letters and saying what came of them. A claim is a lease in the row: its end is at once the claim's name, so
 // whatever changed the row meanwhile (a put sets it to 0, another node's claim to another end) makes the claimer's word void.
+// Leases go by the store's clock, so that a node whose clock is ahead does not take what another holds.
 #include "core/base/clock.h"
 #include "dlq/letters_impl.h"
 
@@ -22,7 +23,8 @@ int letter_event(struct str envelope, struct str payload, struct str history, in
 struct claim_job {
     struct store_job job;
     struct filter_copy filter;
-    int64_t now_ms, lease_ms; // the end of the lease
+    int64_t now_ms;           // the caller's
+    int64_t hold_ms, lease_ms; // for how long; until when
     size_t limit;
     letters_claim_fn *fn;
     void *arg;
@@ -74,13 +76,17 @@ static void sort_claimed(struct claim_job *c) {
 static int claim_due_run(struct store_job *job, struct sql *sql, struct err *err) {
     struct claim_job *c = container_of(job, struct claim_job, job);
     drop_letters(c);
-    const struct sql_value values[] = {SQL_I(c->lease_ms), SQL_I(c->now_ms), SQL_I(c->limit)};
+    int64_t store_ms = 0;
+    int rc = sql_unix_ms(sql, &store_ms, err);
+    if (rc) return rc;
+    c->lease_ms = store_ms + c->hold_ms;
+    const struct sql_value values[] = {SQL_I(c->lease_ms), SQL_I(c->now_ms), SQL_I(store_ms), SQL_I(c->limit)};
     const char *text = sql_is_postgres(sql)
                            ? "UPDATE letters SET lease_ms = $1 WHERE id IN (SELECT id FROM letters WHERE state = 'due'"
-                             " AND due_ms <= $2 AND lease_ms <= $2 ORDER BY due_ms LIMIT $3 FOR UPDATE SKIP LOCKED)" CLAIMED
+                             " AND due_ms <= $2 AND lease_ms <= $3 ORDER BY due_ms LIMIT $4 FOR UPDATE SKIP LOCKED)" CLAIMED
                            : "UPDATE letters SET lease_ms = $1 WHERE id IN (SELECT id FROM letters WHERE state = 'due'"
-                             " AND due_ms <= $2 AND lease_ms <= $2 ORDER BY due_ms LIMIT $3)" CLAIMED;
-    int rc = sql_exec(sql, text, values, array_len(values), add_claimed, c, NULL, err);
+                             " AND due_ms <= $2 AND lease_ms <= $3 ORDER BY due_ms LIMIT $4)" CLAIMED;
+    rc = sql_exec(sql, text, values, array_len(values), add_claimed, c, NULL, err);
     sort_claimed(c);
     return rc;
 }
@@ -89,7 +95,7 @@ void letters_claim_due(struct letters *l, int64_t now_ms, int64_t lease_ms, size
     struct claim_job *c = mem_zalloc(sizeof *c);
     *c = (struct claim_job){.job = {.run = claim_due_run, .done = claim_done},
                             .now_ms = now_ms,
-                            .lease_ms = now_ms + lease_ms,
+                            .hold_ms = lease_ms,
                             .limit = limit,
                             .fn = fn,
                             .arg = arg};
@@ -120,7 +126,9 @@ static int claim_dead_run(struct store_job *job, struct sql *sql, struct err *er
     struct sql_value filter[FILTER_VALUES];
     filter_values(&c->filter, filter);
     size_t rounds = c->filter.ids ? c->filter.f.id_count : 1;
-    int rc = 0;
+    int64_t store_ms = 0;
+    int rc = sql_unix_ms(sql, &store_ms, err);
+    c->lease_ms = store_ms + c->hold_ms;
     for (size_t i = 0; i < rounds && rc == 0; i++) {
         if (c->filter.ids) filter[6] = SQL_B(((struct str){(const char *)c->filter.ids[i].bytes, sizeof(struct id)}));
         rc = claim_dead_some(c, sql, filter, err);
@@ -131,10 +139,9 @@ static int claim_dead_run(struct store_job *job, struct sql *sql, struct err *er
 
 void letters_claim_dead(struct letters *l, const struct letter_filter *f, int64_t lease_ms, letters_claim_fn *fn, void *arg) {
     struct claim_job *c = mem_zalloc(sizeof *c);
-    int64_t now_ms = clock_unix_ms();
     *c = (struct claim_job){.job = {.run = claim_dead_run, .done = claim_done},
-                            .now_ms = now_ms,
-                            .lease_ms = now_ms + lease_ms,
+                            .now_ms = clock_unix_ms(),
+                            .hold_ms = lease_ms,
                             .fn = fn,
                             .arg = arg};
     struct err err = {0};
@@ -328,15 +335,16 @@ void letters_purge(struct letters *l, int64_t before_ms, bool dead, letters_chan
 
 static int recover_run(struct store_job *job, struct sql *sql, struct err *err) {
     struct change_job *c = container_of(job, struct change_job, job);
-    const struct sql_value now = SQL_I(c->now_ms);
-    return sql_exec(sql, "UPDATE letters SET state = 'dead', lease_ms = 0 WHERE state = 'replaying' AND lease_ms < $1", &now, 1,
-                    NULL, NULL, &c->changed, err);
+    int64_t store_ms = 0;
+    int rc = sql_unix_ms(sql, &store_ms, err);
+    const struct sql_value now = SQL_I(store_ms);
+    return rc ? rc
+              : sql_exec(sql, "UPDATE letters SET state = 'dead', lease_ms = 0 WHERE state = 'replaying' AND lease_ms < $1", &now, 1,
+                         NULL, NULL, &c->changed, err);
 }
 
-void letters_recover(struct letters *l, int64_t now_ms, letters_changed_fn *fn, void *arg) {
-    struct change_job *c = change_job_new(recover_run, fn, arg);
-    c->now_ms = now_ms;
-    store_submit(l->store, &c->job);
+void letters_recover(struct letters *l, letters_changed_fn *fn, void *arg) {
+    store_submit(l->store, &change_job_new(recover_run, fn, arg)->job);
 }
 
 // --- the clock of dlq/due -------------------------------------------------------------------------------------------
@@ -357,9 +365,12 @@ static int take_due(void *arg, const struct sql_row *row) {
 static int next_run(struct store_job *job, struct sql *sql, struct err *err) {
     struct next_job *n = container_of(job, struct next_job, job);
     n->due_ms = 0;
-    const struct sql_value now = SQL_I(clock_unix_ms());
-    return sql_exec(sql, "SELECT min(due_ms) FROM letters WHERE state = 'due' AND lease_ms <= $1", &now, 1, take_due, &n->due_ms,
-                    NULL, err);
+    int64_t store_ms = 0;
+    int rc = sql_unix_ms(sql, &store_ms, err);
+    const struct sql_value now = SQL_I(store_ms);
+    return rc ? rc
+              : sql_exec(sql, "SELECT min(due_ms) FROM letters WHERE state = 'due' AND lease_ms <= $1", &now, 1, take_due,
+                         &n->due_ms, NULL, err);
 }
 
 static void next_done(struct store_job *job, int code, const struct err *err) {
