@@ -85,7 +85,7 @@ static void look(void *arg) {
 
 struct due *due_new(struct loop *loop, struct letters *letters, struct ingest *ingest) {
     struct due *d = mem_zalloc(sizeof *d);
-    *d = (struct due){.loop = loop, .letters = letters, .ship = ship_new(letters, ingest)};
+    *d = (struct due){.loop = loop, .letters = letters, .ship = ship_new(loop, letters, ingest, DUE_LEASE_MS)};
     d->timer = timer_new(loop, look, d);
     return d;
 }

@@ -3,6 +3,7 @@
 #include "core/base/clock.h"
 #include "core/base/text.h"
 #include "core/trigger.h"
+#include "dlq/due.h"
 #include "dlq/fires_impl.h"
 
 #define CURSOR_AHEAD_MS 3600000 // nodes plan by the store's clock: seconds are possible, an hour is not
@@ -18,7 +19,7 @@ struct fires *fires_new(const struct fires_config *config) {
     struct fires *f = mem_zalloc(sizeof *f);
     f->c = *config;
     if (!f->c.rows_max) f->c.rows_max = FIRES_ROWS_MAX;
-    f->ship = ship_new(config->letters, config->ingest);
+    f->ship = ship_new(config->loop, config->letters, config->ingest, DUE_LEASE_MS);
     f->shared = store_is_shared(config->store);
     f->timer = timer_new(config->loop, fires_keep, f);
     f->end_last = &f->end_first;
@@ -69,7 +70,7 @@ void fires_ship(struct fires *f, struct letter *claimed, size_t count) {
 }
 
 bool fires_is_busy(const struct fires *f) {
-    return ship_open(f->ship) >= FIRES_SENDINGS_MAX;
+    return ship_letters(f->ship) >= FIRES_SHIPPED_MAX;
 }
 
 void fires_tell_due(struct fires *f) {

@@ -9,7 +9,8 @@
 // Clock: fires_now_ms is the store's (PostgreSQL's clock_timestamp, read once a second and carried on by the monotonic clock; with a store
 //   of its own the node's), so nodes whose clocks differ agree. Leadership (a PostgreSQL advisory lock) only spares work: a node that does
 //   not lead comes FIRES_FOLLOW_MS later and mostly finds everything decided.
-// Threads: the loop's. Blocking: never. Memory: the plans under way; FIRES_CANCELLED_MAX ids of fires that were stopped.
+// Threads: the loop's. Blocking: never. Memory: the plans under way; FIRES_SHIPPED_MAX events and the batches under way when they became
+//   so many; FIRES_CANCELLED_MAX ids of fires that were stopped.
 // Errors: the store's; ERR_CONFLICT (fires_put: that time has a fire already).
 #ifndef DLQ_FIRES_H
 #define DLQ_FIRES_H
@@ -20,7 +21,7 @@
 
 #define FIRES_FOLLOW_MS 5000
 #define FIRES_BATCH 1000          // most fires of one fires_decide
-#define FIRES_SENDINGS_MAX 8      // of decisions whose events the queue has not confirmed yet
+#define FIRES_SHIPPED_MAX 8000    // events that the queue has not confirmed yet: no further decision, no fire by hand
 #define FIRES_CANCELLED_MAX 10000
 #define FIRES_ROWS_MAX 5000000    // ended ones over it are deleted, oldest first
 
@@ -55,10 +56,11 @@ void fires_cursors(struct fires *f, fires_cursor_fn *fn, void (*done)(void *arg,
 // their way to their queues then.
 typedef void fires_decided_fn(void *arg, int code, const struct err *err, const struct fire_verdict *verdicts);
 void fires_decide(struct fires *f, const struct fire_plan *plans, size_t count, fires_decided_fn *done, void *arg);
-// So much is on its way to the queue that a further decision had better wait: the times are late then, not lost.
+// FIRES_SHIPPED_MAX are on their way to the queue: whoever decides waits. The times are late then, not lost.
 bool fires_is_busy(const struct fires *f);
 // A fire by hand (manual, backfill): no cursor, no overlap, neither for it nor because of it. It may make up for one that never ran
 // (missed, skipped). Takes fire->ev. ERR_NOT_FOUND: no such trigger. ERR_CONFLICT: that time has a fire, or its event a letter.
+// ERR_BUSY: fires_is_busy.
 void fires_put(struct fires *f, const char *trigger, const struct fire *fire, letter_done_fn *done, void *arg);
 
 // --- the end ----------------------------------------------------------------------------------------------------------

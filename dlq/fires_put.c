@@ -9,6 +9,7 @@ struct put_job {
     struct fires *fires;
     char *trigger;
     struct fire fire;
+    bool refused;
     int64_t lease_ms;
     letter_done_fn *done;
     void *arg;
@@ -44,6 +45,7 @@ static int check_letter(const struct put_job *p, struct sql *sql, struct err *er
 
 static int put_run(struct store_job *job, struct sql *sql, struct err *err) {
     struct put_job *p = container_of(job, struct put_job, job);
+    if (p->refused) return err_set(err, ERR_BUSY, "the queue is slow, and too many fires wait for it; try again in a while");
     int64_t now_ms = 0, written = 0;
     int rc = sql_unix_ms(sql, &now_ms, err);
     if (rc) return rc;
@@ -87,6 +89,7 @@ void fires_put(struct fires *f, const char *trigger, const struct fire *fire, le
                           .fires = f,
                           .trigger = mem_strdup(trigger),
                           .fire = *fire,
+                          .refused = fires_is_busy(f),
                           .done = done,
                           .arg = arg};
     fires_submit(f, &p->job);

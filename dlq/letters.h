@@ -107,6 +107,9 @@ void letters_delivered(struct letters *l, const struct letter *claimed, size_t c
 // replaying -> replayed, with the id of the new event for each; of none where the letter went to its origin ("to":"origin").
 void letters_replayed(struct letters *l, const struct letter *claimed, const struct id *replay_ids, size_t count,
                       letter_done_fn *done, void *arg);
+// Holds due letters for another lease_ms from now; fn gets the end of the lease, their new one. Those whose claim is void stay as they are.
+void letters_renew(struct letters *l, const struct letter *claimed, size_t count, int64_t lease_ms,
+                   void (*fn)(void *arg, int code, int64_t lease_ms), void *arg);
 // Lets go of a claim that could not be carried out: replaying -> dead; due stays due and is tried again at due_ms.
 void letters_unclaim(struct letters *l, const struct letter *claimed, size_t count, int64_t due_ms, letter_done_fn *done,
                      void *arg);

@@ -162,13 +162,16 @@ struct mark_job {
     } *marks;
     size_t count;
     int64_t due_ms;
+    int64_t hold_ms, lease_ms; // letters_renew: for how long; until when
     letter_done_fn *done;
+    void (*renewed)(void *arg, int code, int64_t lease_ms); // instead
     void *arg;
 };
 
 static void mark_done(struct store_job *job, int code, const struct err *err) {
     struct mark_job *m = container_of(job, struct mark_job, job);
-    m->done(m->arg, code, err);
+    if (m->renewed) m->renewed(m->arg, code, m->lease_ms);
+    else m->done(m->arg, code, err);
     free(m->marks);
     free(m);
 }
@@ -235,6 +238,30 @@ void letters_replayed(struct letters *l, const struct letter *claimed, const str
     struct mark_job *m = mark_job_new(replayed_run, claimed, count, done, arg);
     m->due_ms = clock_unix_ms();
     for (size_t i = 0; i < count; i++) m->marks[i].replay_id = replay_ids[i];
+    store_submit(l->store, &m->job);
+}
+
+static size_t fill_renew(const struct mark_job *m, const struct mark *mark, struct sql_value *v) {
+    v[0] = SQL_I(m->lease_ms);
+    v[1] = sql_id(&mark->id);
+    v[2] = SQL_I(mark->lease_ms);
+    return 3;
+}
+
+static int renew_run(struct store_job *job, struct sql *sql, struct err *err) {
+    struct mark_job *m = container_of(job, struct mark_job, job);
+    int64_t store_ms = 0;
+    int rc = sql_unix_ms(sql, &store_ms, err);
+    m->lease_ms = store_ms + m->hold_ms;
+    return rc ? rc
+              : mark_each(m, sql, "UPDATE letters SET lease_ms = $1 WHERE id = $2 AND lease_ms = $3 AND state = 'due'", fill_renew, err);
+}
+
+void letters_renew(struct letters *l, const struct letter *claimed, size_t count, int64_t lease_ms,
+                   void (*fn)(void *arg, int code, int64_t lease_ms), void *arg) {
+    struct mark_job *m = mark_job_new(renew_run, claimed, count, NULL, arg);
+    m->hold_ms = lease_ms;
+    m->renewed = fn;
     store_submit(l->store, &m->job);
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Fires over both stores: of all nodes one decides a scheduled time, once, and what became of it is known.
 #include <dlfcn.h>
+#include <semaphore.h>
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -106,6 +107,7 @@ struct world {
     int64_t keep_ms;
     size_t rows_max;
     const char *queue_url;
+    struct store *queue_store; // NULL: the node's
 };
 
 static void on_messages(void *arg, struct queue_msg *msgs, size_t count) {
@@ -136,7 +138,8 @@ static struct node *node_new(struct world *w) {
     struct err err = {0};
     if (store_open(w->fx.loop, w->url, &n->store, &err)) fail_msg("%s", err.text);
     n->letters = letters_new(w->fx.loop, n->store);
-    const struct queue_config queue = {.loop = w->fx.loop, .url = w->queue_url, .store = n->store};
+    const struct queue_config queue = {.loop = w->fx.loop, .url = w->queue_url,
+                                       .store = w->queue_store ? w->queue_store : n->store};
     if (queue_open(&queue, &n->queue, &err)) fail_msg("%s", err.text);
     n->metrics = metrics_new();
     const struct ingest_config ingest = {.loop = w->fx.loop, .queue = n->queue, .sync_lane = n->queue, .metrics = n->metrics};
@@ -230,6 +233,7 @@ static int teardown(void **state) {
     change(w, "DELETE FROM letters");
     node_free(w->b);
     node_free(w->a);
+    if (w->queue_store) store_close(w->queue_store);
     for (size_t i = 0; i < w->got->count; i++) ev_free(w->got->ev[i]);
     loop_free(w->fx.loop);
     temp_dir_remove(w->dir);
@@ -983,6 +987,39 @@ static void ten_thousand(struct world *w, int64_t from_ms, int64_t at_ms) {
     TURN_UNTIL(w->fx.loop, number(w, "SELECT count(*) FROM letters") == 0);
 }
 
+static int wait_until_it_may(void *arg, struct sql *sql, struct err *err) {
+    (void)sql, (void)err;
+    sem_wait(arg);
+    return 0;
+}
+
+static void a_slow_queue_makes_it_busy(void **state) {
+    struct world *w = *state;
+    node_free(w->a);
+    cleanup_free char *url = mem_printf("sqlite:%s/queue.db", w->dir);
+    struct err err = {0};
+    if (store_open(w->fx.loop, url, &w->queue_store, &err)) fail_msg("%s", err.text);
+    w->queue_url = "embedded:";
+    open_a(w);
+    add_triggers(w, "m", FIRES_SHIPPED_MAX);
+    sem_t may;
+    sem_init(&may, 0, 0);
+    struct call held;
+    submit(w->queue_store, &held, wait_until_it_may, &may);
+    for (size_t first = 0; first < FIRES_SHIPPED_MAX; first += FIRES_BATCH) {
+        assert_false(fires_is_busy(w->a->fires));
+        assert_int_equal(batch_end(w->a, batch_start(w->a, first, FIRES_BATCH, CREATED_MS, 60000)), FIRES_BATCH);
+    }
+    assert_true(fires_is_busy(w->a->fires));
+    assert_int_equal(put(w->a, "m0", 70000), ERR_BUSY);
+    sem_post(&may);
+    TURN_UNTIL(w->fx.loop, w->got->count == FIRES_SHIPPED_MAX && number(w, "SELECT count(*) FROM letters") == 0);
+    TURN_UNTIL(w->fx.loop, !fires_is_busy(w->a->fires));
+    assert_int_equal(put(w->a, "m0", 70000), 0);
+    TURN_UNTIL(w->fx.loop, got_event(w, "m0", 70000));
+    sem_destroy(&may);
+}
+
 static void ten_thousand_at_once(void **state) {
     struct world *w = *state;
     if (!w->postgres) {
@@ -1159,6 +1196,7 @@ static void while_the_store_is_away_nothing_is_decided_and_nothing_lost(void **s
     X(the_oldest_over_the_cap_are_deleted)                                  \
     X(an_open_fire_does_not_stay_open_for_ever)                             \
     X(what_a_dead_node_had_decided_is_sent_when_its_lease_runs_out)         \
+    X(a_slow_queue_makes_it_busy)                                           \
     X(ten_thousand_at_once)
 #define OWN_STORE(X)                                                        \
     X(nothing_goes_through_a_timers_history)
