@@ -6,7 +6,6 @@
 #include "dlq/due.h"
 #include "dlq/fires_impl.h"
 
-#define CURSOR_AHEAD_MS 3600000 // nodes plan by the store's clock: seconds are possible, an hour is not
 
 struct cancelled {
     struct id id;
@@ -90,7 +89,7 @@ void fires_set_clock(struct fires *f, const struct clock_reading *reading) {
 }
 
 int64_t fires_cursor_ms(int64_t stored_ms, int64_t now_ms) {
-    return stored_ms > now_ms + CURSOR_AHEAD_MS ? now_ms : stored_ms;
+    return stored_ms > now_ms + FIRES_AHEAD_MS ? now_ms : stored_ms;
 }
 
 int64_t fires_now_ms(const struct fires *f) {

@@ -20,6 +20,7 @@
 #include "dlq/letters.h"
 
 #define FIRES_FOLLOW_MS 5000
+#define FIRES_AHEAD_MS 3600000    // a cursor that is further ahead of the clock was written by a wrong one, and is not believed
 #define FIRES_BATCH 1000          // most fires of one fires_decide
 #define FIRES_SHIPPED_MAX 8000    // events that the queue has not confirmed yet: no further decision, no fire by hand
 #define FIRES_CANCELLED_MAX 10000

@@ -205,11 +205,26 @@ static struct timer_batch *batch_new(struct timers *t, int64_t now_ms) {
     return b;
 }
 
+// A clock that was far ahead for a while has led the timers there. They come back; what happened meanwhile has its rows.
+static void follow_clock(struct timers *t, int64_t now_ms) {
+    struct timer_entry *e, *next;
+    bool was_wrong = now_ms + FIRES_AHEAD_MS < t->latest_ms;
+    if (was_wrong || now_ms > t->latest_ms) t->latest_ms = now_ms;
+    if (!was_wrong) return;
+    log_warn("timer", "the clock was set back by more than an hour: the timers follow it");
+    HASH_ITER(hh, t->entries, e, next) {
+        if (e->from_ms <= now_ms + FIRES_AHEAD_MS) continue;
+        e->from_ms = now_ms;
+        timers_enter(t, e);
+    }
+}
+
 // One batch a turn, of what can be planned in a moment.
 static void look(void *arg) {
     struct timers *t = arg;
     int64_t now = horizon_ms(t);
     t->away = false;
+    follow_clock(t, now);
     if (t->heap_count == 0 || t->heap[0]->due_ms > now || fires_is_busy(t->c.fires)) {
         set_alarm(t);
         return;

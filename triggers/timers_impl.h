@@ -38,6 +38,7 @@ struct timers {
     size_t heap_count, heap_room;
     size_t batches;                // that the store decides
     struct timer *alarm;
+    int64_t latest_ms;             // that the clock has shown
     bool loaded, stopped;
     bool away;                     // the store did not answer last time
     struct log_repeat trouble;

@@ -146,6 +146,24 @@ def test_a_clock_that_is_set_back_and_forward(clocked, journal):
     assert ran == {ms: 1 for ms in times(so_far())} and journal.repeated() == {}
 
 
+def test_a_clock_that_was_wrong_for_a_while(clocked, journal):
+    """It was two hours ahead. The timers do not wait for that hour to come; what fired then does not fire again."""
+    server, clock = clocked("2026-06-01T10:30:00Z")
+    add(server, "often", every="1s")
+    wait_fires(server, "often", 3)
+    clock.move(7200)
+    wait_clock(server, "often", clock)
+    wrong = clock.now_ms()
+    wait_until(lambda: fires(server, "often")[-1]["scheduledMs"] > wrong, 20, "it follows the clock")
+    clock.move(-7200)
+    right = clock.now_ms()
+
+    def since():
+        return [each for each in fires(server, "often") if right + 2 * SECOND < each["scheduledMs"] < wrong - MINUTE]
+    wait_until(lambda: sum(each["outcome"] == "ok" for each in since()) >= 3, 20, "it fires by the right clock")
+    assert journal.repeated() == {} and all(len(ids) == 1 for ids in journal.ids("often").values())
+
+
 def wait_clock(server, name, clock):
     """Until the server sees it, as the next time of a timer tells that fires each second."""
     wait_until(lambda: abs(coming(server, name, count=1)[0] - clock.now_ms()) < 10 * SECOND, 20, "the server sees its clock")
