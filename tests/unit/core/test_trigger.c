@@ -372,6 +372,21 @@ static void pauses_and_resumes(void **state) {
     assert_int_equal(act(f, f->ts, triggers_pause, "nobody").code, ERR_NOT_FOUND);
 }
 
+// The revision is told once; what could not be read then is read later.
+static void reads_again_when_it_failed(void **state) {
+    struct fixture *f = *state;
+    must_add(f, "t", "{}");
+    run_sql(f, "ALTER TABLE triggers RENAME TO hidden");
+    reload(f, f->other);
+    run_sql(f, "ALTER TABLE hidden RENAME TO triggers");
+    assert_null(triggers_find(f->other, STR_LIT("t")));
+    int64_t until_ns = clock_mono_ns() + 60000 * NS_PER_MS;
+    while (!triggers_find(f->other, STR_LIT("t"))) {
+        assert_true(clock_mono_ns() < until_ns);
+        loop_turn(f->loop, 20);
+    }
+}
+
 static void removes(void **state) {
     struct fixture *f = *state;
     must_add(f, "t", "{}");
@@ -608,6 +623,7 @@ int main(void) {
         T(pauses_and_resumes),
         T(removes),
         T(follows_a_swap),
+        T(reads_again_when_it_failed),
         T(goes_with_its_function),
         T(one_after_the_other),
         T(outlives_what_is_under_way),

@@ -279,6 +279,11 @@ static void fires_by_hand(void **state) {
     asked[0] = '\0';
     static const char *const bad[] = {"[]", "{\"scheduledMs\":0}", "{\"scheduledMs\":-5}", "{\"scheduledMs\":1.5}", "{\"scheduledMs\":\"now\"}", "{\"at\":1}"};
     for (size_t i = 0; i < array_len(bad); i++) expect("POST", "/v1/triggers/c/fires", bad[i], 400, "InvalidArgument");
+    cleanup_free char *big = mem_alloc(EV_PAYLOAD_MAX + 20);
+    memset(big, 'x', EV_PAYLOAD_MAX + 20);
+    memcpy(big, "{\"data\":\"", 9);
+    memcpy(big + 9 + EV_PAYLOAD_MAX + 1, "\"}", 3);
+    expect("POST", "/v1/triggers/c/fires", big, 413, "the limit is 6291456");
     expect_asked("");
 }
 
