@@ -37,6 +37,10 @@ struct store_job {
 int store_open(struct loop *loop, const char *url, struct store **ret, struct err *err) must_use;
 // Runs what was submitted, then closes and joins the thread. Blocks; done callbacks have run when it returns.
 void store_close(struct store *s);
+// A second connection to the database of `url`, which store_open has opened, with a thread of its own, for long looks that must not hold
+// up the writers: its jobs see what was committed before they began, cannot write, and end with ERR_TIMEOUT after STORE_READ_MS.
+#define STORE_READ_MS 30000
+int store_open_reader(struct loop *loop, const char *url, struct store **ret, struct err *err) must_use;
 void store_submit(struct store *s, struct store_job *job);
 bool store_is_up(const struct store *s);     // the last word of the store thread
 bool store_is_shared(const struct store *s); // other processes may write to it (PostgreSQL)
@@ -71,6 +75,9 @@ int sql_exec(struct sql *sql, const char *text, const struct sql_value *values, 
 // Runs one statement for many parameter sets (rows × count values), in as few round trips as the database allows.
 int sql_exec_many(struct sql *sql, const char *text, const struct sql_value *values, size_t count, size_t rows,
                   struct err *err) must_use;
+// The same for a text that was put together for this one call, with its values as parameters all the same; it is not kept.
+int sql_exec_once(struct sql *sql, const char *text, const struct sql_value *values, size_t count, sql_row_fn *fn, void *arg,
+                  int64_t *ret_changed, struct err *err) must_use;
 // The store's clock: PostgreSQL's, so that nodes whose clocks differ agree; with SQLite this process's.
 int sql_unix_ms(struct sql *sql, int64_t *ret, struct err *err) must_use;
 bool sql_is_postgres(const struct sql *sql); // for the rare clause that only one knows, such as FOR UPDATE SKIP LOCKED
