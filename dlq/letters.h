@@ -14,6 +14,7 @@
 
 #include "core/ev.h"
 #include "core/store.h"
+#include "dlq/select.h"
 
 // X(name, word): the word stands in the table.
 #define LETTER_STATES(X)                                                               \
@@ -47,7 +48,9 @@ enum letter_kind {
 const char *letter_kind_word(enum letter_kind k);
 
 struct letters;
-struct letters *letters_new(struct loop *loop, struct store *store) must_use;
+// reader: store_open_reader's, for looking. redact: masks what is shown; may be NULL.
+struct redact;
+struct letters *letters_new(struct loop *loop, struct store *store, struct store *reader, const struct redact *redact) must_use;
 void letters_free(struct letters *l);
 
 // --- writing ------------------------------------------------------------------------------------------------------
@@ -57,39 +60,60 @@ struct letter_draft {
     enum letter_kind kind;
     int64_t due_ms;             // LETTER_DUE
     uint32_t version;           // of the last attempt; 0: none ran
-    struct str error_type, error_message; // copied
+    struct str error_type, error_message, stack; // copied; stack: for the fingerprint only, the history holds it too
 };
 typedef void letter_done_fn(void *arg, int code, const struct err *err);
 // Many puts of one turn are written together.
 void letters_put(struct letters *l, const struct letter_draft *draft, letter_done_fn *done, void *arg);
 
 // --- reading ------------------------------------------------------------------------------------------------------
-// Which letters; empty spans and zeros do not restrict.
-struct letter_filter {
-    struct str function, error_type;
-    struct str state;           // a word of LETTER_STATES; empty: dead
-    int64_t since_ms, until_ms; // changed_ms within [since, until)
-    struct str after;           // id text: only ids greater (the cursor of the last page)
-    const struct id *ids;       // or exactly these
-    size_t id_count;
-    size_t limit;               // 1..1000
+// All on the reader; what is shown is masked.
+struct letter_page {
+    struct str after;   // the cursor of the page before; empty: the first
+    bool oldest_first;  // else newest first; by id, which is by the time of acceptance
+    bool full;          // whole letters as letters_show gives them, else summaries
+    size_t limit;       // 1..1000; of whole letters also no more than LETTER_PAGE_BYTES of payload together, but one
 };
+#define LETTER_PAGE_BYTES (8u * 1024 * 1024)
 typedef void letters_json_fn(void *arg, int code, const struct err *err, json_t *result); // owns result when ERR_OK
-// {"letters":[{summary}…],"next":"<cursor>"|null}
-void letters_list(struct letters *l, const struct letter_filter *f, letters_json_fn *fn, void *arg);
-// The whole letter: summary, "history":[attempts], "payload" (text) or "payloadBase64", "headers", "origin", "replay".
+// {"letters":[{summary}…],"next":"<cursor>"|null}. Takes sel.
+void letters_list(struct letters *l, struct selection *sel, const struct letter_page *page, letters_json_fn *fn, void *arg);
+// The whole letter: the summary, "history":[attempts], "payload" (text) or "payloadBase64", "headers":[[name,value]…], "trace", "shape",
+// "edits":[{"revision","atMs","who","why","patch"}], "original":{"payload"|"payloadBase64","headers"}|null,
+// "replays":[{"replay","state","eventId","outcome","why","atMs"}].
 void letters_show(struct letters *l, const struct id *id, letters_json_fn *fn, void *arg);
 // {"due":n,"dead":n,…} for each function: {"functions":{"name":{"due":…}},"total":{…}}
 void letters_count(struct letters *l, letters_json_fn *fn, void *arg);
+// Up to `count` of them spread over the whole selection, with their events, changing nothing (not masked: they are run). Takes sel.
+struct letter;
+typedef void letters_claim_fn(void *arg, int code, const struct err *err, struct letter *letters, size_t count);
+void letters_sample(struct letters *l, struct selection *sel, size_t count, letters_claim_fn *fn, void *arg);
 
 // --- changing -----------------------------------------------------------------------------------------------------
-typedef void letters_changed_fn(void *arg, int code, const struct err *err, size_t count);
-// dead or due -> discarded, at most filter->limit of them.
-void letters_discard(struct letters *l, const struct letter_filter *f, letters_changed_fn *fn, void *arg);
-// Deletes replayed and discarded letters changed before; with dead also dead ones. At most 10,000 a call.
-void letters_purge(struct letters *l, int64_t before_ms, bool dead, letters_changed_fn *fn, void *arg);
+// {"<verb>":n,"more":bool,"refused":[{"id","state","why"}…]}: at most `limit` (1..10,000) a call; more: the selection has more of them.
+// refused: of a selection by ids, those that were not changed (a letter that is being replayed: which replay). Each takes sel.
+struct letter_change {
+    struct selection *sel;
+    size_t limit;
+    struct str why; // copied; may be empty
+    struct str who; // of edits
+};
+void letters_discard(struct letters *l, const struct letter_change *c, letters_json_fn *fn, void *arg);  // dead, due -> discarded: "discarded"
+void letters_restore(struct letters *l, const struct letter_change *c, letters_json_fn *fn, void *arg);  // discarded, replayed -> dead: "restored"
+void letters_retry(struct letters *l, const struct letter_change *c, letters_json_fn *fn, void *arg);    // due -> due now: "retried"
+// Deletes replayed and discarded ones of the selection for ever; with dead also dead ones: "purged". Whole: bodies, edits, originals.
+void letters_purge(struct letters *l, const struct letter_change *c, bool dead, letters_json_fn *fn, void *arg);
+// Applies it to each dead or due letter (at most 100 of them and 64 MiB a call), a revision each: {"edited","unchanged","more","refused",
+// "letters":[{"id","revision","patch":[…],"before":"…","after":"…"}…]}. before, after: the document (dlq/edit.h), masked, without it when it is
+// over 64 KiB. A letter that the edit does not fit is refused and stays. dry_run: changes nothing. Takes e.
+struct edit;
+#define LETTERS_EDIT_MAX 100
+void letters_edit(struct letters *l, const struct letter_change *c, struct edit *e, bool dry_run, letters_json_fn *fn, void *arg);
+// Letters as letters_show gives them become dead letters: {"imported":n,"refused":[{"line","id","why"}…]}. One whose id is there already, or
+// that was masked, is refused. At most 1,000 and 64 MiB a call.
+void letters_import(struct letters *l, const json_t *letters, letters_json_fn *fn, void *arg);
 
-// --- moving: for dlq/due and dlq/replay ---------------------------------------------------------------------------
+// --- moving: for dlq/due and dlq/ship -----------------------------------------------------------------------------
 // A claim holds a letter until its lease runs out, by the store's clock. Whatever changes the letter meanwhile (it failed again, an operator
 // discarded it) voids the claim, and what the claimer says about it later then does nothing.
 struct letter {                 // handed out by a claim
@@ -97,24 +121,16 @@ struct letter {                 // handed out by a claim
     int64_t lease_ms;           // Unix ms, the store's; names the claim
     struct ev *ev;              // belongs to the receiver; payload and history in place
 };
-typedef void letters_claim_fn(void *arg, int code, const struct err *err, struct letter *letters, size_t count);
 // Takes up to `limit` due letters (due_ms <= now_ms, the caller's clock) for lease_ms; several nodes never get the same one.
 void letters_claim_due(struct letters *l, int64_t now_ms, int64_t lease_ms, size_t limit, letters_claim_fn *fn, void *arg);
-// dead -> replaying for the letters of the filter, for lease_ms.
-void letters_claim_dead(struct letters *l, const struct letter_filter *f, int64_t lease_ms, letters_claim_fn *fn, void *arg);
 // Due letters whose event is durably on its queue again: deletes them. The letters' events are not looked at.
 void letters_delivered(struct letters *l, const struct letter *claimed, size_t count, letter_done_fn *done, void *arg);
-// replaying -> replayed, with the id of the new event for each; of none where the letter went to its origin ("to":"origin").
-void letters_replayed(struct letters *l, const struct letter *claimed, const struct id *replay_ids, size_t count,
-                      letter_done_fn *done, void *arg);
 // Holds due letters for another lease_ms from now; fn gets the end of the lease, their new one. Those whose claim is void stay as they are.
 void letters_renew(struct letters *l, const struct letter *claimed, size_t count, int64_t lease_ms,
                    void (*fn)(void *arg, int code, int64_t lease_ms), void *arg);
-// Lets go of a claim that could not be carried out: replaying -> dead; due stays due and is tried again at due_ms.
+// Lets go of a claim that could not be carried out: due stays due and is tried again at due_ms.
 void letters_unclaim(struct letters *l, const struct letter *claimed, size_t count, int64_t due_ms, letter_done_fn *done,
                      void *arg);
-// Replaying letters whose lease ran out (their node died) become dead again.
-void letters_recover(struct letters *l, letters_changed_fn *fn, void *arg);
 // Unix ms of the earliest due letter that nobody holds; 0: none.
 void letters_next_due(struct letters *l, void (*fn)(void *arg, int code, int64_t due_ms), void *arg);
 

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// Policies: what happens to a function's letters by itself: how long they are kept, how many, and that they are replayed after a deploy.
+//
+// Owns: the table `letter_policies`. Flow: policies_keep, now and then (one node at a time, by a lease of the store): letters over age or cap are
+//   deleted (closed ones first, then the oldest dead ones), at most 10,000 a step; gauges weir_letters_dead and weir_letters_cap_ratio; a
+//   warning in the log from 90 % of a cap, once until it is under again. policies_deployed: a replay of a sample, then of the rest.
+// Only a policy deletes dead letters. Each deletion and automatic replay is an entry of the audit by "weir".
+// Threads: the loop's. Errors: the store's; ERR_NOT_FOUND (function, or no policy); ERR_INVALID.
+#ifndef DLQ_POLICIES_H
+#define DLQ_POLICIES_H
+
+#include "core/audit.h"
+#include "core/metrics.h"
+#include "dlq/replays.h"
+
+#define POLICY_CAP_MAX 100000000
+
+struct policies;
+struct policies_config {
+    struct loop *loop;
+    struct store *store, *reader;
+    struct letters *letters;
+    struct replays *replays;
+    struct audit *audit;     // may be NULL
+    struct metrics *metrics;
+};
+struct policies *policies_new(const struct policies_config *config) must_use;
+void policies_start(struct policies *p);
+bool policies_stop(struct policies *p); // true when nothing is under way
+void policies_free(struct policies *p);
+
+// {"function","keepMs"|null,"cap"|null,"autoReplay":{"sample","rate","abortShare"}|null,"changedMs","who","dead":n,"usedShare"|null}
+void policies_list(struct policies *p, letters_json_fn *fn, void *arg); // {"policies":[…]}
+void policies_show(struct policies *p, struct str function, letters_json_fn *fn, void *arg);
+// settings: {"keepMs","cap","autoReplay"}; a member that is missing stays, null takes it away.
+void policies_change(struct policies *p, struct str function, const json_t *settings, struct str who, letters_json_fn *fn, void *arg);
+void policies_remove(struct policies *p, struct str function, letter_done_fn *done, void *arg);
+// Version `number` of the function is current now. Called on every node; the first makes the replay (cause deploy:FUNCTION:VERSION).
+void policies_deployed(struct policies *p, struct str function, uint32_t number);
+
+#endif
