@@ -277,6 +277,10 @@ static const struct args_value *last_value(const struct args *a, const char *nam
     return NULL;
 }
 
+bool args_takes(const struct args *a, const char *name) {
+    return find_long(a->command, str_of(name)) != NULL;
+}
+
 bool args_has(const struct args *a, const char *name) {
     return last_value(a, name) != NULL;
 }

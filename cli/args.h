@@ -71,6 +71,7 @@ int args_help(const struct command *root, size_t count, char **words);
 // Prints what could stand in place of the last of the words (which may be empty), one candidate a line.
 void args_complete(const struct command *root, size_t count, char **words);
 
+bool args_takes(const struct args *a, const char *name); // is the option in the command's table?
 // Asking for a name that is not in the table is an error of the programmer.
 bool args_has(const struct args *a, const char *name);
 const char *args_text(const struct args *a, const char *name);                   // NULL: not given

@@ -10,48 +10,12 @@
 #define LIST_DEFAULT 50
 #define ERROR_WIDTH 60
 
-// --- the filter ---------------------------------------------------------------------------------------------------
-
-static void filter_query(const struct args *a, const char *state, char **path) {
-    path_query(path, "function", args_text(a, "function"));
-    path_query(path, "error", args_text(a, "error"));
-    path_query(path, "state", state);
-    if (args_has(a, "since")) path_query_number(path, "sinceMs", args_number(a, "since", 0));
-    if (args_has(a, "until")) path_query_number(path, "untilMs", args_number(a, "until", 0));
-}
-
-static void set_text(json_t *o, const char *key, const char *value) {
-    if (value) json_object_set_new(o, key, json_string(value));
-}
-
-json_t *dlq_filter_json(const struct args *a, const char *state) {
-    json_t *filter = json_object();
-    set_text(filter, "function", args_text(a, "function"));
-    set_text(filter, "error", args_text(a, "error"));
-    set_text(filter, "state", state);
-    if (args_has(a, "since")) json_object_set_new(filter, "sinceMs", json_integer(args_number(a, "since", 0)));
-    if (args_has(a, "until")) json_object_set_new(filter, "untilMs", json_integer(args_number(a, "until", 0)));
-    return filter;
-}
-
-bool dlq_has_filter(const struct args *a) {
-    return args_has(a, "function") || args_has(a, "error") || args_has(a, "since") || args_has(a, "until");
-}
-
-char *dlq_filter_text(const struct args *a) {
-    const char *function = args_text(a, "function"), *error = args_text(a, "error");
-    const char *since = args_text(a, "since"), *until = args_text(a, "until");
-    return mem_printf("%sletters%s%s%s%s%s%s%s%s", dlq_has_filter(a) ? "" : "all ", function ? " of " : "",
-                      function ? function : "", error ? " with error " : "", error ? error : "", since ? " since " : "",
-                      since ? since : "", until ? " until " : "", until ? until : "");
-}
-
 // --- reading ------------------------------------------------------------------------------------------------------
 
 static int fetch_page(struct client *c, const struct args *a, const char *state, int64_t limit, const char *cursor,
                       json_t **ret) {
     cleanup_free char *path = path_new("/v1/letters");
-    filter_query(a, state, &path);
+    dlq_selection_query(a, state, &path);
     path_query_number(&path, "limit", limit);
     path_query(&path, "cursor", cursor);
     return client_json(c, "GET", path, NULL, ret);
@@ -124,7 +88,7 @@ void dlq_print_table(const json_t *letters) {
 }
 
 static const struct arg_spec list_specs[] = {
-    DLQ_FILTER_SPECS,
+    DLQ_SELECT_SPECS,
     DLQ_STATE_SPEC("only in this state (default dead)"),
     {0},
 };
@@ -135,8 +99,8 @@ static int run_list(const struct args *a) {
     const char *state = args_text(a, "state");
     int64_t limit = args_number(a, "limit", LIST_DEFAULT);
     bool more;
-    if (limit == 0) return out_misuse("dlq list: --limit must be at least 1");
-    int rc = dlq_fetch(c, a, state, limit, &letters, &more);
+    int rc = dlq_check_options(a, "list");
+    if (rc == EXIT_OK) rc = dlq_fetch(c, a, state, limit, &letters, &more);
     if (rc != EXIT_OK) return rc;
     if (args_has(a, "json")) {
         json_auto_t *shown = json_pack("{s:O, s:b}", "letters", letters, "more", (int)more);
@@ -149,6 +113,14 @@ static int run_list(const struct args *a) {
     return EXIT_OK;
 }
 
+size_t dlq_print_refused(const json_t *refused) {
+    size_t i;
+    const json_t *one;
+    json_array_foreach(refused, i, one)
+        (void)out_fail("%s: %s", member_text(one, "id", "?"), member_text(one, "why", member_text(one, "state", "refused")));
+    return json_array_size(refused);
+}
+
 static const struct command dlq_list = {
     .name = "list",
     .summary = "Lists letters: events that failed for good (dead), or wait for a retry (--state due)",
@@ -156,6 +128,8 @@ static const struct command dlq_list = {
     .uses = USES_SERVER | USES_JSON,
     .run = run_list,
 };
+
+extern const struct command dlq_replay; // cli/dlq_replay.h, when it is there
 
 const struct command dlq_command = {
     .name = "dlq",

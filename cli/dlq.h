@@ -1,38 +1,62 @@
 // SPDX-License-Identifier: Apache-2.0
-// Inside of weir dlq: the options that select letters, and the table, which list and replay --dry-run share.
+// Inside of weir dlq: the options that select letters, as a query and as members of a body, and what several commands share.
 //
+// A selection is ids (the command's words), or options that all must hold, or --all. --limit is not part of it.
+// Errors: functions that return int give an exit code, and have said what is wrong.
 // Threads: one. Blocking: yes.
 #ifndef CLI_DLQ_H
 #define CLI_DLQ_H
 
 #include "cli/client.h"
 
-#define DLQ_PAGE 1000 // letters a call
+#define DLQ_PAGE 1000    // letters a call
+#define DLQ_IDS_MAX 1000 // ids of one selection
 
 // Rows for the tables of commands that select letters.
-#define DLQ_FILTER_SPECS                                                                                       \
-    {"function", 'F', ARG_TEXT, "NAME", "only letters of this function", NULL},                                \
-        {"error", 'E', ARG_TEXT, "TYPE", "only with this error type, such as KeyError", NULL},                 \
-        {"since", 0, ARG_WHEN, "WHEN", "only changed since then: 2h (ago) or 2026-01-31T12:00:00Z", NULL},     \
-        {"until", 0, ARG_WHEN, "WHEN", "only changed before", NULL},                                           \
+#define DLQ_SELECT_SPECS                                                                                                      \
+    {"group", 'g', ARG_TEXT, "GROUP", "only of this group: its 16 hex digits or its name", NULL},                             \
+        {"function", 'f', ARG_TEXT, "NAME", "only letters of this function", NULL},                                           \
+        {"error", 'E', ARG_TEXT, "TYPE", "only with this error type, such as KeyError", NULL},                                \
+        {"since", 0, ARG_WHEN, "WHEN", "only died since then: 2h (ago) or 2026-01-31T12:00:00Z", NULL},                       \
+        {"until", 0, ARG_WHEN, "WHEN", "only died before", NULL},                                                             \
+        {"where", 'w', ARG_TEXT, "EXPR", "only where this holds: 'payload.customer = \"acme\" and attempt >= 3'", NULL},      \
+        {"search", 0, ARG_TEXT, "TEXT", "only with this text in error, key, source or payload", NULL},                        \
+        {"source", 0, ARG_TEXT, "SOURCE", "only from there: kafka, kafka:orders/3, timer:report", NULL},                      \
         {"limit", 0, ARG_COUNT, "N", "at most so many", NULL}
+#define DLQ_ALL_SPEC {"all", 0, ARG_FLAG, NULL, "all of them, said on purpose", NULL}
+#define DLQ_WHY_SPEC {"why", 0, ARG_TEXT, "TEXT", "the reason, which the letters and the audit keep", NULL}
+#define DLQ_YES_SPEC {"yes", 'y', ARG_FLAG, NULL, "do not ask", NULL}
 #define DLQ_STATE_SPEC(what) \
     {"state", 's', ARG_WORD, "STATE", what, "due|dead|replaying|replayed|discarded"}
 
-// Fetches up to `limit` letters (0: all) of the filter over as many pages as that takes. state: NULL for the server's
-// default (dead). *ret_more: there are others.
+// --- the selection (cli/dlq_select.c); the command's table has DLQ_SELECT_SPECS, and DLQ_ALL_SPEC if it takes --all --------
+
+// Does it say which letters, in one way? verb: the command, for the message: "discard".
+int dlq_check_selection(const struct args *a, const char *verb) must_use;
+// Only that no option was given twice and --limit is not 0: for commands that may do without a selection.
+int dlq_check_options(const struct args *a, const char *verb) must_use;
+// Members of a request's body: {"ids":[…]}, or the options given and the state, or with --all {"all":true} and the state.
+// state: NULL for the server's default; ids have none.
+json_t *dlq_selection_json(const struct args *a, const char *state) must_use;
+// Adds the options (not the ids) to the query of *path.
+void dlq_selection_query(const struct args *a, const char *state, char **path);
+// An option of the selection was given (--limit and --all are none).
+bool dlq_has_selection(const struct args *a);
+// "letters of orders with error KeyError", "2 letters"; for questions. Caller frees.
+char *dlq_selection_text(const struct args *a) must_use;
+// Asks "verb letters of …?" unless one letter was named by its id, or the command takes --yes and got it.
+bool dlq_confirmed(const struct args *a, const char *verb);
+
+// --- reading (cli/dlq.c) --------------------------------------------------------------------------------------------------
+
+// Fetches up to `limit` summaries (0: all), newest first, over as many pages as that takes. *ret_more: there are others.
 int dlq_fetch(struct client *c, const struct args *a, const char *state, int64_t limit, json_t **ret_letters, bool *ret_more)
     must_use;
-int dlq_fetch_one(struct client *c, const char *id, json_t **ret) must_use;
+int dlq_fetch_one(struct client *c, const char *id, json_t **ret) must_use; // the whole letter
 void dlq_print_table(const json_t *letters);
+// Each of "refused":[{"id","state","why"}…] on stderr. Returns how many.
+size_t dlq_print_refused(const json_t *refused);
 
-// The filter as members of a request; an empty object when none was given.
-json_t *dlq_filter_json(const struct args *a, const char *state) must_use;
-// One option of the filter was given (--limit is none).
-bool dlq_has_filter(const struct args *a);
-// "letters of hello with error KeyError"; caller frees.
-char *dlq_filter_text(const struct args *a) must_use;
-
-extern const struct command dlq_show, dlq_replay, dlq_discard, dlq_purge;
+extern const struct command dlq_groups, dlq_group, dlq_show, dlq_edit, dlq_discard, dlq_restore, dlq_retry, dlq_purge, dlq_policy;
 
 #endif

@@ -11,17 +11,6 @@
 
 // --- which letters ------------------------------------------------------------------------------------------------
 
-static int check_selection(const struct args *a, const char *verb) {
-    bool filter = dlq_has_filter(a), all = args_has(a, "all");
-    if (a->word_count && (filter || all || args_has(a, "limit")))
-        return out_misuse("dlq %s: give either ids or a filter, not both", verb);
-    if (filter && all) return out_misuse("dlq %s: --all means all; leave the filter out, or --all", verb);
-    if (args_has(a, "limit") && args_number(a, "limit", 0) == 0) return out_misuse("dlq %s: --limit must be at least 1", verb);
-    if (!a->word_count && !filter && !all)
-        return out_misuse("dlq %s: say which letters: ids, --function, --error, --since, --until, or --all", verb);
-    return EXIT_OK;
-}
-
 // The members for ids from `at` on; moves it behind the last one taken.
 static json_t *ids_json(const struct args *a, size_t *at) {
     json_t *ids = json_array();
@@ -32,9 +21,8 @@ static json_t *ids_json(const struct args *a, size_t *at) {
 // The filter of one round. until_ms bounds the later ones: what was sent back and died again meanwhile is not taken
 // again, else one poison event would keep the loop going. The server's clock rules the first round, which has no bound.
 static json_t *round_json(const struct args *a, const char *state, int64_t until_ms, int64_t left) {
-    json_t *filter = dlq_filter_json(a, state);
+    json_t *filter = dlq_selection_json(a, state);
     if (until_ms && !args_has(a, "until")) json_object_set_new(filter, "untilMs", json_integer(until_ms));
-    if (json_object_size(filter) == 0) json_object_set_new(filter, "sinceMs", json_integer(0)); // --all, said on purpose
     json_object_set_new(filter, "limit", json_integer(left && left < DLQ_PAGE ? left : DLQ_PAGE));
     return filter;
 }
@@ -42,7 +30,7 @@ static json_t *round_json(const struct args *a, const char *state, int64_t until
 // --- replay -------------------------------------------------------------------------------------------------------
 
 static const struct arg_spec replay_specs[] = {
-    DLQ_FILTER_SPECS,
+    DLQ_SELECT_SPECS,
     {"all", 0, ARG_FLAG, NULL, "all dead letters", NULL},
     {"to", 0, ARG_TEXT, "NAME[:VERSION]", "send them to another function or version", NULL},
     {"to-origin", 0, ARG_FLAG, NULL, "send them to the topic or queue that they were read from", NULL},
@@ -134,20 +122,14 @@ static int show_replayed(const struct args *a, const struct totals *t) {
                     t->failed == 1 ? "s" : "", t->error ? t->error : "the server did not say why");
 }
 
-static bool confirmed(const struct args *a, const char *verb) {
-    if (a->word_count || args_has(a, "yes")) return true;
-    cleanup_free char *which = dlq_filter_text(a);
-    return out_confirm("%s %s?", verb, which);
-}
-
 static int run_replay(const struct args *a) {
-    int rc = check_selection(a, "replay");
+    int rc = dlq_check_selection(a, "replay");
     if (rc != EXIT_OK) return rc;
     if (args_has(a, "to") && args_has(a, "to-origin"))
         return out_misuse("dlq replay: --to sends letters to a function, --to-origin to where they came from; give one of them");
     cleanup_client struct client *c = client_new(a);
     if (args_has(a, "dry-run")) return show_dry_run(c, a);
-    if (!confirmed(a, "Replay")) return out_fail("nothing was replayed");
+    if (!dlq_confirmed(a, "Replay")) return out_fail("nothing was replayed");
     struct totals t = {0};
     rc = a->word_count ? replay_ids(c, a, &t) : replay_filter(c, a, &t);
     int shown = show_replayed(a, &t); // what was done before a failure too
@@ -155,6 +137,7 @@ static int run_replay(const struct args *a) {
     return rc != EXIT_OK ? rc : shown;
 }
 
+extern const struct command dlq_replay;
 const struct command dlq_replay = {
     .name = "replay",
     .words = "[ID]...",
@@ -172,7 +155,7 @@ const struct command dlq_replay = {
 // --- discard ------------------------------------------------------------------------------------------------------
 
 static const struct arg_spec discard_specs[] = {
-    DLQ_FILTER_SPECS,
+    DLQ_SELECT_SPECS,
     {"state", 's', ARG_WORD, "STATE", "only in this state (default dead)", "due|dead"},
     {"all", 0, ARG_FLAG, NULL, "all dead letters (with --state due: all that wait for a retry)", NULL},
     {"yes", 'y', ARG_FLAG, NULL, "do not ask", NULL},
@@ -216,9 +199,9 @@ static void show_count(const struct args *a, const char *member, int64_t total) 
 }
 
 static int run_discard(const struct args *a) {
-    int rc = check_selection(a, "discard");
+    int rc = dlq_check_selection(a, "discard");
     if (rc != EXIT_OK) return rc;
-    if (!confirmed(a, "Discard")) return out_fail("nothing was discarded");
+    if (!dlq_confirmed(a, "Discard")) return out_fail("nothing was discarded");
     cleanup_client struct client *c = client_new(a);
     int64_t total = 0;
     rc = discard_all(c, a, &total);
