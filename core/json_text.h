@@ -37,5 +37,12 @@ bool json_text_equal(struct str a, struct str b);
 // fn returns true to go on inside the value. `text` must have passed json_text_check.
 typedef bool json_text_member_fn(void *arg, struct str name, struct str value);
 void json_text_members(struct str text, json_text_member_fn *fn, void *arg);
+// The same for the members of one array, not of what is in them; fn returns false to end. Nothing when `text` is no array.
+typedef bool json_text_item_fn(void *arg, struct str value);
+void json_text_items(struct str text, json_text_item_fn *fn, void *arg);
+
+// Appends what a name or string (without its quotes, from a checked text) stands for. Half of a surrogate pair becomes three bytes, which
+// are not UTF-8. ERR_TOO_LARGE: `out` is full.
+int json_text_unescape(struct str content, struct buf *out) must_use;
 
 #endif

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// Questions about a text: is it JSON, what is at a path, which members are there. The scanner is core/json_text_scan.c.
+#include "core/json_text_impl.h"
+
+int json_text_check(struct str text, struct err *err) {
+    struct str value;
+    return json_checked_value(text, &value, err);
+}
+
+// ---- paths -----------------------------------------------------------------------------------------------------------------
+
+void json_path_done(struct json_path *p) {
+    free(p->parts);
+    free(p->bytes);
+    *p = (struct json_path){0};
+}
+
+int json_path_parse(struct str path, struct json_path *ret, struct err *err) {
+    *ret = (struct json_path){0};
+    if (path.len == 0) return 0;
+    if (path.data[0] != '/') return err_set(err, ERR_INVALID, "a JSON Pointer begins with /");
+    size_t count = 0;
+    for (size_t i = 0; i < path.len; i++) count += path.data[i] == '/';
+    *ret = (struct json_path){.parts = mem_array(count, sizeof *ret->parts), .bytes = mem_alloc(path.len)};
+    char *to = ret->bytes;
+    for (size_t i = 0; i < path.len; i++) {
+        char c = path.data[i];
+        if (c == '/') {
+            ret->parts[ret->count++] = (struct str){to, 0};
+            continue;
+        }
+        if (c == '~') {
+            char escaped = i + 1 < path.len ? path.data[++i] : '\0';
+            if (escaped != '0' && escaped != '1') {
+                json_path_done(ret);
+                return err_set(err, ERR_INVALID, "in a JSON Pointer ~ stands before 0 or 1 only");
+            }
+            c = escaped == '0' ? '~' : '/';
+        }
+        *to++ = c;
+        ret->parts[ret->count - 1].len++;
+    }
+    return 0;
+}
+
+bool json_index(struct str part, size_t *ret) {
+    if (part.len == 0 || (part.len > 1 && part.data[0] == '0')) return false;
+    size_t index = 0;
+    for (size_t i = 0; i < part.len; i++) {
+        if (part.data[i] < '0' || part.data[i] > '9') return false;
+        index = i < 18 ? index * 10 + (size_t)(part.data[i] - '0') : SIZE_MAX;
+    }
+    *ret = index;
+    return true;
+}
+
+static int step(struct str value, struct str part, struct str *ret, struct err *err) {
+    struct json_children children;
+    struct json_child child;
+    size_t index = 0;
+    bool found = false;
+    if (!json_children_open(&children, value))
+        return err_set(err, ERR_NOT_FOUND, "there is no object or array around \"%.*s\"", STR_ARG(part));
+    if (!children.is_object && !json_index(part, &index))
+        return err_set(err, ERR_NOT_FOUND, "\"%.*s\" is no index of an array", STR_ARG(part));
+    while (json_children_next(&children, &child)) {
+        if (children.is_object ? !json_name_is(child.name, part) : child.index != index) continue;
+        *ret = child.value;
+        found = true;
+    }
+    if (found) return 0;
+    if (children.is_object) return err_set(err, ERR_NOT_FOUND, "the object has no member \"%.*s\"", STR_ARG(part));
+    return err_set(err, ERR_NOT_FOUND, "the array has %zu member%s", children.count, children.count == 1 ? "" : "s");
+}
+
+int json_descend(struct str value, const struct json_path *path, size_t count, struct str *ret, struct err *err) {
+    for (size_t i = 0; i < count; i++) {
+        struct str inner;
+        int rc = step(value, path->parts[i], &inner, err);
+        if (rc) return rc;
+        value = inner;
+    }
+    *ret = value;
+    return 0;
+}
+
+int json_text_find(struct str text, struct str path, struct str *ret, struct err *err) {
+    struct json_path parts;
+    struct str root;
+    int rc = json_checked_value(text, &root, err);
+    if (rc == 0) rc = json_path_parse(path, &parts, err);
+    if (rc) return rc;
+    rc = json_descend(root, &parts, parts.count, ret, err);
+    json_path_done(&parts);
+    return rc;
+}
+
+// ---- members ---------------------------------------------------------------------------------------------------------------
+
+static void visit(struct str value, json_text_member_fn *fn, void *arg) {
+    struct json_children children;
+    struct json_child child;
+    if (!json_children_open(&children, value)) return;
+    while (json_children_next(&children, &child))
+        if (!children.is_object || fn(arg, child.name, child.value)) visit(child.value, fn, arg);
+}
+
+void json_text_members(struct str text, json_text_member_fn *fn, void *arg) {
+    visit(json_trim(text), fn, arg);
+}
+
+void json_text_items(struct str text, json_text_item_fn *fn, void *arg) {
+    struct json_children children;
+    struct json_child child;
+    if (!json_children_open(&children, json_trim(text)) || children.is_object) return;
+    while (json_children_next(&children, &child))
+        if (!fn(arg, child.value)) return;
+}
+
+int json_text_unescape(struct str content, struct buf *out) {
+    while (content.len) {
+        char bytes[4];
+        struct str c = {bytes, json_take_char(&content, bytes)};
+        if (buf_append(out, c)) return ERR_TOO_LARGE;
+    }
+    return 0;
+}
