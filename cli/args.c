@@ -76,6 +76,36 @@ static int check_durations(const char *text, struct err *err) {
     return n < 0 ? n : 0;
 }
 
+// Digits with at most one point between them, then the rest, which *ret_end points to.
+static bool read_real(const char *text, double *ret, const char **ret_end) {
+    size_t digits = strspn(text, "0123456789");
+    size_t point = text[digits] == '.' && digits ? 1 + strspn(text + digits + 1, "0123456789") : 0;
+    if (digits == 0 || digits + point > 18 || point == 1) return false;
+    struct str number = {text, digits + point};
+    cleanup_free char *z = mem_strndup(number);
+    *ret = strtod(z, NULL);
+    *ret_end = text + number.len;
+    return true;
+}
+
+int args_parse_rate(const char *text, double *ret, struct err *err) {
+    double n;
+    const char *unit;
+    if (!read_real(text, &n, &unit) || n <= 0 || (*unit && strcmp(unit, "/s") != 0 && strcmp(unit, "/m") != 0))
+        return err_set(err, ERR_INVALID, "'%s' is not a rate; it looks like 50/s or 600/m", text);
+    *ret = strcmp(unit, "/m") == 0 ? n / 60 : n;
+    return 0;
+}
+
+int args_parse_share(const char *text, double *ret, struct err *err) {
+    double n;
+    const char *unit;
+    if (!read_real(text, &n, &unit) || n > 100 || strcmp(unit, "%") != 0)
+        return err_set(err, ERR_INVALID, "'%s' is not a share; it looks like 5%%", text);
+    *ret = n / 100;
+    return 0;
+}
+
 static int value_parse(struct args_value *v, struct err *err) {
     switch (v->spec->kind) {
     case ARG_FLAG:
@@ -88,6 +118,8 @@ static int value_parse(struct args_value *v, struct err *err) {
     case ARG_WORD:
         if (word_listed(v->spec->words, v->text)) return 0;
         return err_set(err, ERR_INVALID, "'%s' is not one of %s", v->text, v->spec->words);
+    case ARG_RATE: return args_parse_rate(v->text, &v->real, err);
+    case ARG_SHARE: return args_parse_share(v->text, &v->real, err);
     }
     return ERR_INTERNAL;
 }
@@ -293,6 +325,11 @@ const char *args_text(const struct args *a, const char *name) {
 int64_t args_number(const struct args *a, const char *name, int64_t fallback) {
     const struct args_value *v = last_value(a, name);
     return v ? v->number : fallback;
+}
+
+double args_real(const struct args *a, const char *name, double fallback) {
+    const struct args_value *v = last_value(a, name);
+    return v ? v->real : fallback;
 }
 
 const char *args_nth(const struct args *a, const char *name, size_t i) {

@@ -21,6 +21,8 @@ enum arg_kind {
     ARG_DURATIONS, // 1s,5s,30s
     ARG_WHEN,      // 2h (ago) or 2026-01-31 or 2026-01-31T12:00:00Z; Unix milliseconds
     ARG_WORD,      // one of `words`
+    ARG_RATE,      // 50/s, 600/m or 50; a second
+    ARG_SHARE,     // 5% or 2.5%; 0..1
 };
 
 struct arg_spec {
@@ -53,6 +55,7 @@ struct args_value {
     const struct arg_spec *spec;
     const char *text;
     int64_t number;
+    double real; // ARG_RATE, ARG_SHARE
 };
 
 struct args {
@@ -76,6 +79,11 @@ bool args_takes(const struct args *a, const char *name); // is the option in the
 bool args_has(const struct args *a, const char *name);
 const char *args_text(const struct args *a, const char *name);                   // NULL: not given
 int64_t args_number(const struct args *a, const char *name, int64_t fallback);
+double args_real(const struct args *a, const char *name, double fallback);
 const char *args_nth(const struct args *a, const char *name, size_t i);          // i-th use; NULL: no more
+
+// The texts of ARG_RATE and ARG_SHARE where they are part of another value. ERR_INVALID.
+int args_parse_rate(const char *text, double *ret, struct err *err) must_use;
+int args_parse_share(const char *text, double *ret, struct err *err) must_use;
 
 #endif
