@@ -179,7 +179,7 @@ static void test_lambda_kafka_golden(void **state) {
            "\"approximateInvokeCount\":4},"
            "\"responseContext\":{\"statusCode\":200,\"executedVersion\":\"2\",\"functionError\":\"Unhandled\"},"
            "\"responsePayload\":{\"errorMessage\":\"'total'\",\"errorType\":\"KeyError\"},"
-           "\"KafkaBatchInfo\":{\"batchSize\":1,\"eventSourceArn\":\"arn:weir:kafka:::trig\",\"payloadSize\":225,"
+           "\"KafkaBatchInfo\":{\"batchSize\":1,\"eventSourceArn\":\"arn:weir:kafka:::trig\",\"payloadSize\":221,"
            "\"recordInfo\":{\"offset\":\"7\",\"timestamp\":\"2026-01-01T00:00:00.000Z\"}},"
            "\"payload\":{\"eventSource\":\"aws:kafka\",\"eventSourceArn\":\"arn:weir:kafka:::trig\",\"records\":{\"orders-3\":["
            "{\"topic\":\"orders\",\"partition\":3,\"offset\":7,\"timestamp\":1767225600000,\"timestampType\":\"CREATE_TIME\","
