@@ -21,6 +21,7 @@ static const struct arg_spec specs[] = {
     {"max-age", 0, ARG_DURATION, "TIME", "an event is not tried after (default 6h)", NULL},
     {"env", 'e', ARG_TEXT, "K=V", "environment variable; may be repeated", NULL},
     {"description", 0, ARG_TEXT, "TEXT", "what it is for", NULL},
+    {"no-switch", 0, ARG_FLAG, NULL, "the current version stays; try the new one as NAME:VERSION", NULL},
     {0},
 };
 
@@ -71,16 +72,21 @@ static int read_settings(const struct args *a, json_t *settings) {
     return set_env(settings, a);
 }
 
-static void print_done(const struct guess *g, int status, const json_t *answer, size_t bytes) {
+static void print_done(const struct args *a, const struct guess *g, int status, const json_t *answer, size_t bytes) {
     char size[OUT_SHORT_BYTES];
     const char *name = member_text(answer, "name", g->name);
     long long version = member_int(answer, "version", 0);
-    if (status == 200) {
+    long long current = member_int(answer, "current", version);
+    if (status == 200)
         printf("%s:%lld unchanged (same code, same settings)\n", name, version);
-        return;
-    }
-    printf("%s:%lld deployed (%s, %s, %s, sha256 %.12s…)\n", name, version, g->runtime, g->handler,
-           out_size((int64_t)bytes, size), member_text(answer, "sha256", "?"));
+    else
+        printf("%s:%lld deployed (%s, %s, %s, sha256 %.12s…)\n", name, version, g->runtime, g->handler,
+               out_size((int64_t)bytes, size), member_text(answer, "sha256", "?"));
+    if (current != version)
+        printf("%s: version %lld is ready, version %lld stays current (weir fn rollback %s --to %lld makes it current)\n", name, version,
+               current, name, version);
+    else if (args_has(a, "no-switch"))
+        printf("%s: version %lld is the current one%s\n", name, version, status == 200 ? " already" : ", as there was none before");
 }
 
 static int send(const struct args *a, const struct guess *g, json_t *settings, struct str package) {
@@ -95,12 +101,13 @@ static int send(const struct args *a, const struct guess *g, json_t *settings, s
     cleanup_client struct client *c = client_new(a);
     cleanup_free char *path = path_new("/v1/functions");
     path_add(&path, g->name);
+    if (args_has(a, "no-switch")) path_query(&path, "switch", "false");
     json_auto_t *answer = NULL;
     int status;
     int rc = client_json_status(c, "PUT", path, body, &answer, &status);
     if (rc != EXIT_OK) return rc;
     if (args_has(a, "json")) out_json(answer);
-    else print_done(g, status, answer, package.len);
+    else print_done(a, g, status, answer, package.len);
     return EXIT_OK;
 }
 
@@ -136,7 +143,8 @@ const struct command deploy_command = {
     .summary = "Makes a new version of a function from a file, a folder or an archive",
     .about = "\n  weir deploy hello.py                     def main_handler(event, context)\n"
              "  weir deploy resize.sh                    payload on stdin, result on stdout\n"
-             "  weir deploy ./orders --retries 5         a folder with index.py, main.py, handler.py, app.py or bootstrap\n",
+             "  weir deploy ./orders --retries 5         a folder with index.py, main.py, handler.py, app.py or bootstrap\n"
+             "  weir deploy orders.py --no-switch        a version to try before it goes live\n",
     .specs = specs,
     .uses = USES_SERVER | USES_JSON,
     .least = 1,

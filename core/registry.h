@@ -99,9 +99,11 @@ int function_name_check(struct str name, struct err *err) must_use;
 
 // The done callbacks below never run inside the call. Deploys of one function are done one after the other.
 // Takes settings over (settings_done inside) and archive (malloc'ed bytes of a zip, tar or tar.gz; freed inside).
-// A deploy that equals the current version (same code, same settings) is done with that version and changes nothing.
+// make_current: else the version that is current stays so; a function's first version becomes current in any case.
+// A deploy that equals the current version (same code, same settings) is done with that version and changes nothing; one that
+// does not switch, with the newest version that it equals.
 void registry_deploy(struct registry *r, struct str name, struct settings *settings, char *archive, size_t archive_len,
-                     registry_deploy_fn *done, void *arg);
+                     bool make_current, registry_deploy_fn *done, void *arg);
 // Makes an older (or newer) version the current one.
 void registry_set_current(struct registry *r, struct str name, uint32_t number, registry_done_fn *done, void *arg);
 // Its code stays on the disk until the last version_unref; events that run or wait are the dispatcher's.

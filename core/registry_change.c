@@ -62,12 +62,20 @@ static void on_checked(void *arg, int code, const struct err *err) {
     else op_to_store(op, deploy_run, deploy_stored);
 }
 
-static struct version *same_as_current(const struct registry_op *op) {
-    struct function *fn = registry_find(op->r, str_of(op->name));
-    struct version *v = fn ? function_version(fn, fn->current) : NULL;
-    if (!v || strcmp(v->sha256, op->sha256) != 0) return NULL;
+static bool is_same(const struct version *v, const struct registry_op *op) {
+    if (strcmp(v->sha256, op->sha256) != 0) return false;
     cleanup_free char *theirs = settings_to_json(&v->settings);
-    return strcmp(theirs, op->settings_json) == 0 ? v : NULL;
+    return strcmp(theirs, op->settings_json) == 0;
+}
+
+// The version that makes the deploy needless; NULL: none.
+static struct version *same_version(const struct registry_op *op) {
+    const struct function *fn = registry_find(op->r, str_of(op->name));
+    for (size_t i = fn ? fn->version_count : 0; i-- > 0;) {
+        struct version *v = fn->versions[i];
+        if (op->make_current ? v->number == fn->current && is_same(v, op) : is_same(v, op)) return v;
+    }
+    return NULL;
 }
 
 static void deploy_unpacked(struct registry_op *op) {
@@ -77,7 +85,7 @@ static void deploy_unpacked(struct registry_op *op) {
         return;
     }
     op->settings_json = settings_to_json(&op->settings);
-    struct version *same = same_as_current(op);
+    struct version *same = same_version(op);
     if (same) {
         op_finish(op, 0, &op->err, same);
         return;
@@ -116,7 +124,7 @@ static int deploy_check(struct str name, const struct registry_op *op, struct er
 }
 
 void registry_deploy(struct registry *r, struct str name, struct settings *settings, char *archive, size_t archive_len,
-                     registry_deploy_fn *done, void *arg) {
+                     bool make_current, registry_deploy_fn *done, void *arg) {
     struct registry_op *op = op_new(r, name, NULL, arg);
     op->deployed = done;
     op->settings = *settings; // taken over
@@ -124,6 +132,7 @@ void registry_deploy(struct registry *r, struct str name, struct settings *setti
     op->archive = archive;
     op->archive_len = archive_len;
     op->is_deploy = true;
+    op->make_current = make_current;
     if (deploy_check(name, op, &op->err)) op_finish_later(op);
     else deploy_next(r, op->name);
 }

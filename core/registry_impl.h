@@ -50,6 +50,7 @@ struct registry_op {
     char *code_dir;              // NULL until the sum is known
     char *known;                 // a sweep: the sums of all versions, one after the other
     bool is_deploy, begun;       // a deploy that has not begun waits for another one of the same function
+    bool make_current;           // a deploy
     bool was_there;              // a deploy: the code folder, before it
     bool missing;                // a prepare: found no code folder
     bool (*needed)(struct registry_op *op); // asked when its turn at the disk comes; NULL: yes
@@ -95,7 +96,7 @@ void registry_reload(struct registry_op *op);
 int registry_sql_revision(struct sql *sql, int64_t *ret, struct err *err) must_use;
 // Fills op->map and op->revision.
 int registry_sql_load(struct sql *sql, struct registry_op *op, struct err *err) must_use;
-// Reads name, sha256, archive, settings_json and version->created_ms; writes number, revision and fn_created_ms.
+// Reads name, sha256, archive, settings_json, make_current and version->created_ms; writes number, revision and fn_created_ms.
 int registry_sql_deploy(struct sql *sql, struct registry_op *op, struct err *err) must_use;
 int registry_sql_set_current(struct sql *sql, struct registry_op *op, struct err *err) must_use;
 int registry_sql_delete(struct sql *sql, struct registry_op *op, struct err *err) must_use;

@@ -104,13 +104,20 @@ static int update_current(struct sql *sql, const struct registry_op *op, int64_t
                     values, 2, NULL, NULL, changed, err);
 }
 
+// 1 in *changed when there is a current version now.
+static int begin_current(struct sql *sql, const struct registry_op *op, int64_t *changed, struct err *err) {
+    struct sql_value values[] = {SQL_I(op->number), SQL_Z(op->name)};
+    return sql_exec(sql, "UPDATE functions SET current = CASE current WHEN 0 THEN $1 ELSE current END WHERE name = $2", values, 2,
+                    NULL, NULL, changed, err);
+}
+
 int registry_sql_deploy(struct sql *sql, struct registry_op *op, struct err *err) {
     int64_t changed = 0;
     int rc = bump_revision(sql, &op->revision, err);
     if (rc == 0) rc = insert_package(sql, op, err);
     if (rc == 0) rc = insert_function(sql, op, err);
     if (rc == 0) rc = insert_version(sql, op, err);
-    if (rc == 0) rc = update_current(sql, op, &changed, err);
+    if (rc == 0) rc = (op->make_current ? update_current : begin_current)(sql, op, &changed, err);
     if (rc == 0 && changed != 1) rc = err_set(err, ERR_CONFLICT, "function %s changed meanwhile; deploy again", op->name);
     return rc;
 }

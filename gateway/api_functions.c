@@ -62,6 +62,7 @@ void api_function(struct call *call) {
 
 struct deploy {
     struct call *call;
+    struct registry *registry;
     uint32_t newest; // version before
 };
 
@@ -70,7 +71,9 @@ static void on_deployed(void *arg, int code, const struct err *err, const struct
     if (code) {
         reply_err(d->call, err);
     } else {
-        json_t *body = json_pack("{s:s, s:I, s:s}", "name", v->function, "version", (json_int_t)v->number, "sha256", v->sha256);
+        const struct function *fn = registry_find(d->registry, str_of(v->function));
+        json_t *body = json_pack("{s:s, s:I, s:s, s:I}", "name", v->function, "version", (json_int_t)v->number, "sha256", v->sha256,
+                                 "current", (json_int_t)(fn ? fn->current : v->number));
         reply_json(d->call, v->number > d->newest ? 201 : 200, body);
     }
     free(d);
@@ -88,13 +91,21 @@ static int read_deploy(json_t *body, struct settings *settings, struct buf *arch
     return settings_from_json(str_of(text), settings, err);
 }
 
-static void deploy(struct call *call, struct settings *settings, struct buf *archive) {
-    const struct function *fn = registry_find(call->gw->c.registry, call->param);
+static void deploy(struct call *call, bool make_current, struct settings *settings, struct buf *archive) {
+    struct registry *registry = call->gw->c.registry;
+    const struct function *fn = registry_find(registry, call->param);
     struct deploy *d = mem_alloc(sizeof *d);
-    *d = (struct deploy){call, fn && fn->version_count ? fn->versions[fn->version_count - 1]->number : 0};
+    *d = (struct deploy){call, registry, fn && fn->version_count ? fn->versions[fn->version_count - 1]->number : 0};
     size_t len;
     char *bytes = buf_take(archive, &len);
-    registry_deploy(call->gw->c.registry, call->param, settings, bytes, len, on_deployed, d);
+    registry_deploy(registry, call->param, settings, bytes, len, make_current, on_deployed, d);
+}
+
+static int read_switch(struct call *call, bool *ret, struct err *err) {
+    struct str word = call_text(call, "switch");
+    if (word.len && !str_is(word, "true") && !str_is(word, "false")) return err_set(err, ERR_INVALID, "switch must be true or false");
+    *ret = !str_is(word, "false");
+    return 0;
 }
 
 void api_deploy(struct call *call) {
@@ -102,7 +113,8 @@ void api_deploy(struct call *call) {
     struct err err;
     struct settings settings;
     struct buf archive;
-    if (function_name_check(call->param, &err) < 0) {
+    bool make_current = true;
+    if (function_name_check(call->param, &err) < 0 || read_switch(call, &make_current, &err) < 0) {
         reply_err(call, &err);
         return;
     }
@@ -113,7 +125,7 @@ void api_deploy(struct call *call) {
     int rc = read_deploy(body, &settings, &archive, &err);
     json_decref(body);
     if (rc == 0) {
-        deploy(call, &settings, &archive);
+        deploy(call, make_current, &settings, &archive);
         return;
     }
     settings_done(&settings);

@@ -28,6 +28,7 @@ struct fixture {
     struct options options;
     struct registry *r;
     bool refuse;           // what the check hook says
+    bool aside;            // deploys do not switch
     unsigned checked;
     char checked_dir[200]; // the code folder that it was shown
     unsigned changes, gone, revisions;
@@ -161,7 +162,7 @@ static void begin_deploy(struct fixture *f, const char *name, const char *file, 
     assert_int_equal(settings_from_json(str_of(json ? json : usual), &s, &err), 0);
     char *tar = make_tar(file, text, &len);
     *a = (struct answer){0};
-    registry_deploy(f->r, str_of(name), &s, tar, len, on_deployed, a);
+    registry_deploy(f->r, str_of(name), &s, tar, len, !f->aside, on_deployed, a);
 }
 
 static struct answer deploy(struct fixture *f, const char *name, const char *text, const char *json) {
@@ -270,6 +271,28 @@ static void same_deploy_changes_nothing(void **state) {
     assert_int_equal(again.number, 2);
     assert_int_equal(count_folders(f), 1);
     assert_int_equal(count_packages(f), 1);
+}
+
+static void deploy_aside_leaves_the_current_version(void **state) {
+    struct fixture *f = *state;
+    f->aside = true;
+    assert_int_equal(deploy(f, "hello", "one", NULL).number, 1);
+    assert_int_equal(resolve(f->r, "hello", ""), 1); // the first one has nothing to stand aside of
+    assert_int_equal(deploy(f, "hello", "two", NULL).number, 2);
+    assert_int_equal(resolve(f->r, "hello", ""), 1);
+    assert_int_equal(resolve(f->r, "hello", "2"), 2);
+    assert_int_equal(f->checked, 2);
+    // Sent again, it is there already; so is the current one.
+    assert_int_equal(deploy(f, "hello", "two", NULL).number, 2);
+    assert_int_equal(deploy(f, "hello", "one", NULL).number, 1);
+    assert_int_equal(f->checked, 2);
+    f->aside = false;
+    assert_int_equal(deploy(f, "hello", "two", NULL).number, 3);
+    assert_int_equal(resolve(f->r, "hello", ""), 3);
+    // What another registry on this store reads is the same.
+    registry_free(f->r);
+    f->r = open_registry(f);
+    assert_int_equal(resolve(f->r, "hello", ""), 3);
 }
 
 static void functions_share_code(void **state) {
@@ -426,7 +449,7 @@ static void refuses_hostile_packages(void **state) {
     settings_init(&s);
     assert_int_equal(settings_from_json(STR_LIT("{\"runtime\":\"python\",\"handler\":\"a.b\"}"), &s, &err), 0);
     a = (struct answer){0};
-    registry_deploy(f->r, STR_LIT("evil"), &s, mem_strdup("no archive"), 10, on_deployed, &a);
+    registry_deploy(f->r, STR_LIT("evil"), &s, mem_strdup("no archive"), 10, true, on_deployed, &a);
     wait_for(f, &a);
     assert_int_equal(a.code, ERR_INVALID);
 }
@@ -485,6 +508,7 @@ int main(void) {
         test(deploys_and_resolves),
         test(refuses_what_cannot_be_resolved),
         test(same_deploy_changes_nothing),
+        test(deploy_aside_leaves_the_current_version),
         test(functions_share_code),
         test(rolls_back),
         test(deletes),

@@ -72,9 +72,9 @@ int function_name_check(struct str name, struct err *err) {
 }
 
 void registry_deploy(struct registry *r, struct str name, struct settings *settings, char *archive, size_t archive_len,
-                     registry_deploy_fn *done, void *arg) {
+                     bool make_current, registry_deploy_fn *done, void *arg) {
     (void)r;
-    note("deploy %.*s %s %.*s", STR_ARG(name), settings->runtime, (int)archive_len, archive);
+    note("deploy %.*s %s %.*s%s", STR_ARG(name), settings->runtime, (int)archive_len, archive, make_current ? "" : " aside");
     settings_done(settings);
     free(archive);
     struct version v = version_3;
@@ -513,8 +513,11 @@ static void deploys(void **state) {
     start(NULL, NULL);
     seen.deployed = 4;
     const char *good = "{\"settings\":{\"runtime\":\"exec\",\"handler\":\"run.sh\"},\"package\":\"Y29kZQ==\"}";
-    expect("PUT", "/v1/functions/hello", good, 201, "{\"name\":\"hello\",\"version\":4,\"sha256\":\"aa\"}");
+    expect("PUT", "/v1/functions/hello", good, 201, "{\"name\":\"hello\",\"version\":4,\"sha256\":\"aa\",\"current\":3}");
     expect_seen("deploy hello exec code");
+    expect("PUT", "/v1/functions/hello?switch=false", good, 201, "\"current\":3");
+    expect_seen("deploy hello exec code aside");
+    expect("PUT", "/v1/functions/hello?switch=no", good, 400, "switch must be true or false");
     seen.deployed = 3;
     expect("PUT", "/v1/functions/hello", good, 200, "\"version\":3");
     expect("PUT", "/v1/functions/bad..name", good, 400, "bad name");

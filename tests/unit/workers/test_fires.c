@@ -205,7 +205,7 @@ static void deploy(struct world *w, int retries) {
     if (settings_from_json(str_of(json), &s, &err)) fail_msg("%s", err.text);
     char *tar = tar_of_handler(&len);
     struct answer a = {0};
-    registry_deploy(w->registry, STR_LIT("f"), &s, tar, len, on_deployed, &a);
+    registry_deploy(w->registry, STR_LIT("f"), &s, tar, len, true, on_deployed, &a);
     TURN_UNTIL(w->loop, a.there);
     assert_int_equal(a.code, 0);
 }
