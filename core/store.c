@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The store's thread: takes whatever waits as one group, runs it in one transaction, commits, and hands the finished
-// jobs to the loop as one batch.
+// The store's thread: takes whatever waits as one group (of a reader: one job, so that a long one does not hold up the answer of a
+// short one), runs it in one transaction, commits, and hands the finished jobs to the loop as one batch.
 //
 // Invariants: `sql` belongs to the thread (to store_open before and store_close after it); a job is in exactly one of
 // the waiting list, the thread's group, or the finished list; finished jobs keep their order. Wake-ups go through an
 // eventfd of its own rather than loop_post, so that closing leaves nothing behind in the loop.
 #include "core/store.h"
 
+#include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -32,6 +33,7 @@ struct store {
     struct loop *loop;
     const struct store_ops *ops;
     char *url;
+    int64_t read_ms;        // of a reader; 0: a writer
     pthread_t thread;
     _Atomic bool up;
 
@@ -48,6 +50,7 @@ struct store {
     bool telling, closed;   // a done callback may close the store: then on_done frees it
 
     struct sql *sql;        // the thread's; NULL while the database is away
+    bool leaving;           // the thread's: a reader that closes runs no more
     struct store_job *group[GROUP_MAX];
     int64_t reconnect_at_ns;
     int64_t reconnect_ms;
@@ -103,7 +106,7 @@ static void drop_connection(struct store *s, const char *why) {
 
 static void reconnect(struct store *s) {
     struct err err = {0};
-    if (s->ops->open(s->url, &s->sql, &err) == 0) {
+    if (s->ops->open(s->url, s->read_ms, &s->sql, &err) == 0) {
         s->reconnect_ms = 0;
         s->lost_log = (struct log_repeat){0};
         s->up = true;
@@ -138,6 +141,7 @@ static int run_job(struct store *s, struct store_job *job) {
 // transaction itself did, and *err says why.
 static int run_transaction(struct store *s, struct store_job **jobs, size_t count, size_t *ret_bad, struct err *err) {
     *ret_bad = count;
+    s->sql->deadline_ns = clock_mono_ns() + s->read_ms * NS_PER_MS;
     int rc = s->ops->begin(s->sql, err);
     if (rc) return rc;
     for (size_t i = 0; i < count; i++) {
@@ -169,8 +173,8 @@ static void run_jobs(struct store *s, struct store_job **jobs, size_t count) {
     while (count > 0) {
         struct err err = {0};
         size_t bad;
-        if (!s->sql) {
-            err_set(&err, ERR_UNAVAILABLE, "the database is away");
+        if (!s->sql || s->leaving) {
+            err_set(&err, ERR_UNAVAILABLE, s->leaving ? "the store is closing" : "the database is away");
             fail_jobs(jobs, count, &err);
             return;
         }
@@ -212,9 +216,10 @@ static bool take_group(struct store *s, size_t *ret_count) {
         struct timespec until = wake_time(s->reconnect_at_ns);
         pthread_cond_timedwait(&s->wake, &s->lock, &until);
     }
-    size_t count = 0;
-    while (count < GROUP_MAX && s->waiting.first) s->group[count++] = jobs_take_first(&s->waiting);
+    size_t count = 0, most = s->read_ms ? 1 : GROUP_MAX;
+    while (count < most && s->waiting.first) s->group[count++] = jobs_take_first(&s->waiting);
     s->waiting_count -= count;
+    s->leaving = s->closing && s->read_ms;
     bool go_on = count > 0 || !s->closing;
     pthread_mutex_unlock(&s->lock);
     *ret_count = count;
@@ -297,14 +302,14 @@ static void init_locks(struct store *s) {
     pthread_condattr_destroy(&attr);
 }
 
-int store_open(struct loop *loop, const char *url, struct store **ret, struct err *err) {
+static int open_with(struct loop *loop, const char *url, int64_t read_ms, struct store **ret, struct err *err) {
     const struct store_ops *ops = find_ops(url);
     if (!ops) return err_set(err, ERR_INVALID, "the store is sqlite:PATH or postgresql://..., not \"%s\"", url);
     struct sql *sql;
-    int rc = ops->open(url, &sql, err);
+    int rc = ops->open(url, read_ms, &sql, err);
     if (rc) return rc;
     struct store *s = mem_zalloc(sizeof *s);
-    *s = (struct store){.loop = loop, .ops = ops, .url = mem_strdup(url), .sql = sql, .up = true};
+    *s = (struct store){.loop = loop, .ops = ops, .url = mem_strdup(url), .read_ms = read_ms, .sql = sql, .up = true};
     s->jitter_seed = (unsigned)clock_mono_ns() ^ (unsigned)getpid();
     init_locks(s);
     jobs_init(&s->waiting);
@@ -317,6 +322,15 @@ int store_open(struct loop *loop, const char *url, struct store **ret, struct er
     MUST(start_thread(s) == 0);
     *ret = s;
     return 0;
+}
+
+int store_open(struct loop *loop, const char *url, struct store **ret, struct err *err) {
+    return open_with(loop, url, 0, ret, err);
+}
+
+int store_open_reader(struct loop *loop, const char *url, int64_t read_ms, struct store **ret, struct err *err) {
+    MUST(read_ms > 0);
+    return open_with(loop, url, read_ms, ret, err);
 }
 
 void store_close(struct store *s) {
@@ -365,14 +379,35 @@ bool store_is_shared(const struct store *s) {
 
 // ---- SQL ---------------------------------------------------------------------------------------------------------------
 
+int sql_fail_late(struct sql *sql, const char *text, struct err *err) {
+    if (!sql->failed) sql->failed = ERR_TIMEOUT;
+    return err_set(err, ERR_TIMEOUT, "the job took longer than %" PRId64 " ms (%.60s)", sql->read_ms, text);
+}
+
+static bool is_late(const struct sql *sql) {
+    return sql->read_ms && clock_mono_ns() >= sql->deadline_ns;
+}
+
 int sql_exec(struct sql *sql, const char *text, const struct sql_value *values, size_t count, sql_row_fn *fn, void *arg,
              int64_t *ret_changed, struct err *err) {
+    if (is_late(sql)) return sql_fail_late(sql, text, err);
     return sql->ops->exec(sql, text, values, count, fn, arg, ret_changed, err);
 }
 
 int sql_exec_many(struct sql *sql, const char *text, const struct sql_value *values, size_t count, size_t rows,
                   struct err *err) {
+    if (is_late(sql)) return sql_fail_late(sql, text, err);
     return rows ? sql->ops->exec_many(sql, text, values, count, rows, err) : 0;
+}
+
+int sql_exec_once(struct sql *sql, const char *text, const struct sql_value *values, size_t count, sql_row_fn *fn, void *arg,
+                  int64_t *ret_changed, struct err *err) {
+    if (is_late(sql)) return sql_fail_late(sql, text, err);
+    if (count > SQL_PARAMETERS_MAX) {
+        if (!sql->failed) sql->failed = ERR_TOO_LARGE;
+        return err_set(err, ERR_TOO_LARGE, "a statement with %zu values: at most %d", count, SQL_PARAMETERS_MAX);
+    }
+    return sql->ops->exec_once(sql, text, values, count, fn, arg, ret_changed, err);
 }
 
 bool sql_is_postgres(const struct sql *sql) {

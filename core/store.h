@@ -35,12 +35,14 @@ struct store_job {
 // Opens and migrates before it returns: ERR_UNAVAILABLE when the server is away, ERR_INVALID for a bad URL,
 // ERR_CONFLICT when the database is newer than this program.
 int store_open(struct loop *loop, const char *url, struct store **ret, struct err *err) must_use;
-// Runs what was submitted, then closes and joins the thread. Blocks; done callbacks have run when it returns.
-void store_close(struct store *s);
 // A second connection to the database of `url`, which store_open has opened, with a thread of its own, for long looks that must not hold
-// up the writers: its jobs see what was committed before they began, cannot write, and end with ERR_TIMEOUT after STORE_READ_MS.
+// up the writers. Each job is a transaction: it sees one moment of the database, with all that was committed before the job began,
+// cannot write (ERR_INTERNAL), and ends with ERR_TIMEOUT at the statement that would take it over read_ms (STORE_READ_MS, but in tests).
 #define STORE_READ_MS 30000
-int store_open_reader(struct loop *loop, const char *url, struct store **ret, struct err *err) must_use;
+int store_open_reader(struct loop *loop, const char *url, int64_t read_ms, struct store **ret, struct err *err) must_use;
+// Runs what was submitted (of a reader's jobs only the one that has begun; the others are done with ERR_UNAVAILABLE), then closes and
+// joins the thread. Blocks; done callbacks have run when it returns.
+void store_close(struct store *s);
 void store_submit(struct store *s, struct store_job *job);
 bool store_is_up(const struct store *s);     // the last word of the store thread
 bool store_is_shared(const struct store *s); // other processes may write to it (PostgreSQL)
@@ -48,8 +50,11 @@ bool store_is_shared(const struct store *s); // other processes may write to it 
 // --- SQL, inside run ------------------------------------------------------------------------------------------------
 // One text for both databases: parameters $1, $2, … whose first appearances are in order; types BIGINT, TEXT, and
 // BLOB/BYTEA only (TEXT is valid UTF-8 without NUL: PostgreSQL refuses anything else); ON CONFLICT … DO UPDATE and
-// RETURNING work on both. Statements are prepared once and cached by the address of `text`, which must be a string
-// literal. A statement that fails dooms its job, whatever run returns.
+// RETURNING work on both. SQL_TEXT is for TEXT and SQL_BLOB for BLOB/BYTEA, never the other way. A JSONB column of PostgreSQL takes
+// SQL_TEXT (ERR_INVALID when that is no JSON) and reads as its text, in the form that PostgreSQL gives it.
+// Statements are prepared once and cached by the address of `text`, which must be a string literal. A statement that fails dooms its
+// job, whatever run returns.
+#define SQL_PARAMETERS_MAX 2048 // of one statement
 enum sql_type { SQL_NULL, SQL_INT, SQL_TEXT, SQL_BLOB };
 struct sql_value {
     enum sql_type type;
@@ -75,7 +80,8 @@ int sql_exec(struct sql *sql, const char *text, const struct sql_value *values, 
 // Runs one statement for many parameter sets (rows × count values), in as few round trips as the database allows.
 int sql_exec_many(struct sql *sql, const char *text, const struct sql_value *values, size_t count, size_t rows,
                   struct err *err) must_use;
-// The same for a text that was put together for this one call, with its values as parameters all the same; it is not kept.
+// sql_exec for a text that was put together for this one call, with its values as parameters all the same; it is not kept.
+// ERR_TOO_LARGE over SQL_PARAMETERS_MAX.
 int sql_exec_once(struct sql *sql, const char *text, const struct sql_value *values, size_t count, sql_row_fn *fn, void *arg,
                   int64_t *ret_changed, struct err *err) must_use;
 // The store's clock: PostgreSQL's, so that nodes whose clocks differ agree; with SQLite this process's.
@@ -87,7 +93,8 @@ bool sql_is_postgres(const struct sql *sql); // for the rare clause that only on
 struct store_ops {
     const char *scheme;
     bool shared;
-    int (*open)(const char *url, struct sql **ret, struct err *err); // connects and migrates
+    // Connects; with read_ms 0 also migrates, else for reading only.
+    int (*open)(const char *url, int64_t read_ms, struct sql **ret, struct err *err);
     void (*close)(struct sql *sql);
     int (*begin)(struct sql *sql, struct err *err);
     int (*commit)(struct sql *sql, struct err *err);
@@ -96,6 +103,8 @@ struct store_ops {
     bool (*collided)(const struct sql *sql);  // the transaction lost a race with another process: run it again
     int (*exec)(struct sql *sql, const char *text, const struct sql_value *values, size_t count, sql_row_fn *fn,
                 void *arg, int64_t *ret_changed, struct err *err);
+    int (*exec_once)(struct sql *sql, const char *text, const struct sql_value *values, size_t count, sql_row_fn *fn,
+                     void *arg, int64_t *ret_changed, struct err *err);
     int (*exec_many)(struct sql *sql, const char *text, const struct sql_value *values, size_t count, size_t rows,
                      struct err *err);
     int64_t (*row_int)(const struct sql_row *row, int column);
@@ -105,10 +114,13 @@ struct store_ops {
 struct sql {
     const struct store_ops *ops;
     int failed; // set by the backend to the code of the first statement that failed in this transaction; 0 by begin
+    int64_t read_ms;     // of a reader: how long a job may take; 0: a writer
+    int64_t deadline_ns; // of a reader's job
 };
 struct sql_row {
     const struct store_ops *ops;
 };
+int sql_fail_late(struct sql *sql, const char *text, struct err *err); // the deadline has passed; returns ERR_TIMEOUT
 extern const struct store_ops store_sqlite_ops, store_postgres_ops;
 
 #endif

@@ -2,8 +2,9 @@
 // The store on PostgreSQL. The only file that knows libpq.
 //
 // Invariants: the connection is non-blocking and every wait has an end, so that a server that is connected but silent
-// counts as lost. Every statement is prepared on its first use. Integers go to the server as text, because the type of
-// a parameter is the server's to infer; TEXT and BYTEA go as they are; all results come in binary.
+// counts as lost. Every statement but those of exec_once is prepared on its first use. Integers and texts go to the server in
+// text form, because the type of a parameter is the server's to infer (BIGINT or NUMERIC, TEXT or JSONB); bytes go as they
+// are; all results come in binary.
 #include <errno.h>
 #include <inttypes.h>
 #include <libpq-fe.h>
@@ -14,14 +15,13 @@
 #include "core/store.h"
 
 #define STATEMENTS_MAX 256         // a power of two; more texts than that are a bug
-#define PARAMETERS_MAX 32
-#define SILENCE_MS 30000           // a server that says nothing for so long is lost
+#define SILENCE_MS 30000           // a server that says nothing for so long is lost; to a reader it may have nothing to say for read_ms
 #define STALLED_MS "10000"          // inside a transaction, without a statement
 #define CHUNK_ROWS 256             // of exec_many, between two syncs
 #define CHUNK_BYTES (4u * 1024 * 1024)
 #define LOCK_KEY "5027917318435173" // of the advisory lock around migrations; any number that nobody else takes
 
-enum oid { OID_BOOL = 16, OID_INT8 = 20, OID_INT2 = 21, OID_INT4 = 23, OID_NUMERIC = 1700 };
+enum oid { OID_BOOL = 16, OID_INT8 = 20, OID_INT2 = 21, OID_INT4 = 23, OID_NUMERIC = 1700, OID_JSONB = 3802 };
 
 struct statement {
     const char *text;
@@ -45,10 +45,9 @@ struct postgres_row {
 
 // The parameters of one execution as libpq wants them.
 struct parameters {
-    const char *values[PARAMETERS_MAX];
-    int lengths[PARAMETERS_MAX];
-    int formats[PARAMETERS_MAX];
-    char numbers[PARAMETERS_MAX][24];
+    const char *values[SQL_PARAMETERS_MAX];
+    int lengths[SQL_PARAMETERS_MAX];
+    int formats[SQL_PARAMETERS_MAX];
 };
 
 static struct postgres *postgres_of(struct sql *sql) {
@@ -57,7 +56,11 @@ static struct postgres *postgres_of(struct sql *sql) {
 
 // ---- errors ------------------------------------------------------------------------------------------------------------
 
-// The longest matching prefix comes first. PostgreSQL's manual, appendix A.
+// PostgreSQL's manual, appendix A.
+#define READ_ONLY "25006"
+#define CANCELLED "57014"
+
+// The longest matching prefix comes first.
 static const struct {
     const char *prefix;
     enum err_code code;
@@ -69,10 +72,11 @@ static const struct {
     {"53100", ERR_FULL},        // disk full
     {"53", ERR_UNAVAILABLE},    // out of memory, too many connections
     {"54", ERR_TOO_LARGE},      // program limit exceeded
+    {"08P01", ERR_INTERNAL},    // wrong number of parameters
     {"08", ERR_UNAVAILABLE},    // connection
     {"57", ERR_UNAVAILABLE},    // shut down, starting up, cancelled
     {"58", ERR_UNAVAILABLE},    // system error
-    {"25006", ERR_UNAVAILABLE}, // read-only: a standby
+    {READ_ONLY, ERR_UNAVAILABLE}, // a standby
     {"40", ERR_UNAVAILABLE},    // serialization, deadlock, still so after all retries
     {"XX001", ERR_CORRUPT},
     {"XX002", ERR_CORRUPT},
@@ -100,27 +104,35 @@ static int fail_connection(struct postgres *p, struct err *err) {
     return fail_with(p, err_set(err, ERR_UNAVAILABLE, "PostgreSQL: %.*s", first_line(message), message));
 }
 
+static bool breaks_connection(const char *state) {
+    return strncmp(state, "57P", 3) == 0 || strncmp(state, "08", 2) == 0 || strcmp(state, READ_ONLY) == 0;
+}
+
 static int fail_result(struct postgres *p, const PGresult *result, const char *text, struct err *err) {
     const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     if (!state || PQstatus(p->conn) == CONNECTION_BAD) return fail_connection(p, err);
     if (strcmp(state, "40001") == 0 || strcmp(state, "40P01") == 0) p->collided = true;
-    if (strncmp(state, "57P", 3) == 0 || strncmp(state, "08", 2) == 0 || strcmp(state, "25006") == 0) p->broken = true;
+    if (p->base.read_ms && strcmp(state, CANCELLED) == 0) return sql_fail_late(&p->base, text, err);
+    bool reader_writes = p->base.read_ms && strcmp(state, READ_ONLY) == 0;
+    enum err_code code = reader_writes ? ERR_INTERNAL : code_of_state(state);
+    if (code == ERR_UNAVAILABLE && breaks_connection(state)) p->broken = true;
     const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
-    return fail_with(p, err_set(err, code_of_state(state), "PostgreSQL %s: %s (%.60s)", state, message ? message : "?", text));
+    return fail_with(p, err_set(err, code, "PostgreSQL %s: %s (%.60s)", state, message ? message : "?", text));
 }
 
 // ---- waiting -------------------------------------------------------------------------------------------------------------
 
 static int wait_for(struct postgres *p, short events, struct err *err) {
     struct pollfd fd = {.fd = PQsocket(p->conn), .events = events};
-    int64_t end_ns = clock_mono_ns() + SILENCE_MS * NS_PER_MS;
+    int64_t silence_ms = SILENCE_MS + p->base.read_ms;
+    int64_t end_ns = clock_mono_ns() + silence_ms * NS_PER_MS;
     for (;;) {
         int64_t left_ms = (end_ns - clock_mono_ns()) / NS_PER_MS;
         int n = poll(&fd, 1, left_ms > 0 ? (int)left_ms : 0);
         if (n > 0) break;
         if (n < 0 && errno == EINTR) continue;
         p->broken = true;
-        return fail_with(p, err_set(err, ERR_UNAVAILABLE, "PostgreSQL was silent for %d s", SILENCE_MS / 1000));
+        return fail_with(p, err_set(err, ERR_UNAVAILABLE, "PostgreSQL was silent for %d s", (int)(silence_ms / 1000)));
     }
     if ((fd.revents & ~POLLOUT) && !PQconsumeInput(p->conn)) return fail_connection(p, err);
     return 0;
@@ -204,7 +216,7 @@ static struct statement *slot_of(struct postgres *p, const char *text) {
 }
 
 static int prepare(struct postgres *p, const char *text, size_t count, const char **ret_name, struct err *err) {
-    MUST(count <= PARAMETERS_MAX);
+    MUST(count <= SQL_PARAMETERS_MAX);
     struct statement *slot = slot_of(p, text);
     MUST(slot);
     if (!slot->text) {
@@ -219,26 +231,58 @@ static int prepare(struct postgres *p, const char *text, size_t count, const cha
     return 0;
 }
 
-static void set_parameters(struct parameters *to, const struct sql_value *values, size_t count) {
-    for (size_t i = 0; i < count; i++) {
-        const struct sql_value *v = &values[i];
-        to->formats[i] = v->type != SQL_INT;
-        to->lengths[i] = (int)v->bytes.len;
-        if (v->type == SQL_NULL) {
-            to->values[i] = NULL;
-        } else if (v->type == SQL_INT) {
-            MUST(text_format(to->numbers[i], sizeof to->numbers[i], "%" PRId64, v->number) == 0);
-            to->values[i] = to->numbers[i];
-        } else {
-            to->values[i] = v->bytes.data ? v->bytes.data : "";
-        }
-    }
+// libpq reads a text up to its NUL, so that one inside would cut it.
+static int check_texts(struct postgres *p, const struct sql_value *values, size_t count, const char *text, struct err *err) {
+    for (size_t i = 0; i < count; i++)
+        if (values[i].type == SQL_TEXT && values[i].bytes.len && memchr(values[i].bytes.data, 0, values[i].bytes.len))
+            return fail_with(p, err_set(err, ERR_INVALID, "a text with a NUL byte (%.60s)", text));
+    return 0;
 }
 
-static int send_execute(struct postgres *p, const char *name, const struct sql_value *values, size_t count) {
+#define NUMBER_BYTES sizeof "-9223372036854775808"
+
+// Returns what holds the texts and numbers, to be freed after sending.
+static char *set_parameters(struct parameters *to, const struct sql_value *values, size_t count) {
+    size_t bytes = 1;
+    for (size_t i = 0; i < count; i++) bytes += values[i].type == SQL_TEXT ? values[i].bytes.len + 1 : NUMBER_BYTES;
+    char *texts = mem_alloc(bytes), *at = texts;
+    for (size_t i = 0; i < count; i++) {
+        const struct sql_value *v = &values[i];
+        to->formats[i] = v->type == SQL_BLOB;
+        to->lengths[i] = (int)v->bytes.len;
+        to->values[i] = at;
+        switch (v->type) {
+        case SQL_NULL: to->values[i] = NULL; break;
+        case SQL_INT:
+            MUST(text_format(at, NUMBER_BYTES, "%" PRId64, v->number) == 0);
+            at += NUMBER_BYTES;
+            break;
+        case SQL_TEXT:
+            if (v->bytes.len) memcpy(at, v->bytes.data, v->bytes.len);
+            at += v->bytes.len;
+            *at++ = 0;
+            break;
+        case SQL_BLOB: to->values[i] = v->bytes.data ? v->bytes.data : ""; break;
+        }
+    }
+    return texts;
+}
+
+// name: NULL for a text that is not prepared.
+static int send_execute(struct postgres *p, const char *name, const char *text, const struct sql_value *values, size_t count) {
     struct parameters to;
-    set_parameters(&to, values, count);
-    return PQsendQueryPrepared(p->conn, name, (int)count, to.values, to.lengths, to.formats, 1);
+    cleanup_free char *texts = set_parameters(&to, values, count);
+    return name ? PQsendQueryPrepared(p->conn, name, (int)count, to.values, to.lengths, to.formats, 1)
+                : PQsendQueryParams(p->conn, text, (int)count, NULL, to.values, to.lengths, to.formats, 1);
+}
+
+// A reader's job has one deadline, the server's limit is for one statement.
+static int limit_statement(struct postgres *p, struct err *err) {
+    if (!p->base.read_ms) return 0;
+    int64_t left_ms = (p->base.deadline_ns - clock_mono_ns()) / NS_PER_MS;
+    char text[64]; // 0 would be no limit
+    MUST(text_format(text, sizeof text, "SET LOCAL statement_timeout = %" PRId64, left_ms > 0 ? left_ms : 1) == 0);
+    return script(&p->base, text, err);
 }
 
 static int each_row(const PGresult *result, sql_row_fn *fn, void *arg) {
@@ -256,19 +300,29 @@ static int64_t changed_rows(PGresult *result) {
     return strtoll(PQcmdTuples(result), NULL, 10); // "" for a command without rows
 }
 
-static int postgres_exec(struct sql *sql, const char *text, const struct sql_value *values, size_t count,
-                         sql_row_fn *fn, void *arg, int64_t *ret_changed, struct err *err) {
-    struct postgres *p = postgres_of(sql);
-    const char *name;
-    int rc = prepare(p, text, count, &name, err);
-    if (rc) return rc;
+static int execute(struct postgres *p, const char *name, const char *text, const struct sql_value *values, size_t count,
+                   sql_row_fn *fn, void *arg, int64_t *ret_changed, struct err *err) {
     PGresult *result = NULL;
-    rc = finish(p, send_execute(p, name, values, count), text, &result, err);
+    int rc = check_texts(p, values, count, text, err);
+    if (rc == 0) rc = limit_statement(p, err);
+    if (rc == 0) rc = finish(p, send_execute(p, name, text, values, count), text, &result, err);
     if (rc || !result) return rc;
     if (ret_changed) *ret_changed = changed_rows(result);
     if (fn) rc = each_row(result, fn, arg);
     PQclear(result);
     return rc;
+}
+
+static int postgres_exec(struct sql *sql, const char *text, const struct sql_value *values, size_t count,
+                         sql_row_fn *fn, void *arg, int64_t *ret_changed, struct err *err) {
+    const char *name;
+    int rc = prepare(postgres_of(sql), text, count, &name, err);
+    return rc ? rc : execute(postgres_of(sql), name, text, values, count, fn, arg, ret_changed, err);
+}
+
+static int postgres_exec_once(struct sql *sql, const char *text, const struct sql_value *values, size_t count,
+                              sql_row_fn *fn, void *arg, int64_t *ret_changed, struct err *err) {
+    return execute(postgres_of(sql), NULL, text, values, count, fn, arg, ret_changed, err);
 }
 
 // ---- many ----------------------------------------------------------------------------------------------------------------
@@ -305,7 +359,7 @@ static int collect_chunk(struct postgres *p, const char *text, struct err *err) 
 static int run_chunk(struct postgres *p, const char *name, const char *text, const struct sql_value *values,
                      size_t count, size_t rows, struct err *err) {
     for (size_t i = 0; i < rows; i++)
-        if (!send_execute(p, name, values + i * count, count)) return fail_connection(p, err);
+        if (!send_execute(p, name, text, values + i * count, count)) return fail_connection(p, err);
     if (!PQpipelineSync(p->conn)) return fail_connection(p, err);
     int rc = flush(p, err);
     return rc ? rc : collect_chunk(p, text, err);
@@ -315,7 +369,9 @@ static int postgres_exec_many(struct sql *sql, const char *text, const struct sq
                               size_t rows, struct err *err) {
     struct postgres *p = postgres_of(sql);
     const char *name;
-    int rc = prepare(p, text, count, &name, err);
+    int rc = check_texts(p, values, rows * count, text, err);
+    if (rc == 0) rc = prepare(p, text, count, &name, err);
+    if (rc == 0) rc = limit_statement(p, err);
     if (rc) return rc;
     if (!PQenterPipelineMode(p->conn)) return fail_connection(p, err);
     while (rows > 0 && rc == 0) {
@@ -360,8 +416,9 @@ static bool postgres_row_is_null(const struct sql_row *row, int column) {
 static struct str postgres_row_bytes(const struct sql_row *row, int column) {
     const struct postgres_row *r = row_of(row);
     if (PQgetisnull(r->result, r->number, column)) return STR_NONE;
-    return (struct str){PQgetvalue(r->result, r->number, column),
-                        (size_t)PQgetlength(r->result, r->number, column)};
+    struct str s = {PQgetvalue(r->result, r->number, column), (size_t)PQgetlength(r->result, r->number, column)};
+    if (PQftype(r->result, column) != OID_JSONB || !s.len) return s;
+    return (struct str){s.data + 1, s.len - 1}; // behind the version of its format: text
 }
 
 static int64_t postgres_row_int(const struct sql_row *row, int column) {
@@ -383,7 +440,7 @@ static int postgres_begin(struct sql *sql, struct err *err) {
     struct postgres *p = postgres_of(sql);
     sql->failed = 0;
     p->collided = false;
-    return script(sql, "BEGIN", err);
+    return script(sql, sql->read_ms ? "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" : "BEGIN", err);
 }
 
 // A COMMIT in a failed transaction is answered with ROLLBACK, which is no error to libpq.
@@ -460,13 +517,13 @@ static int migrate(struct postgres *p, struct err *err) {
     return rc;
 }
 
-static int postgres_open(const char *url, struct sql **ret, struct err *err) {
+static int postgres_open(const char *url, int64_t read_ms, struct sql **ret, struct err *err) {
     int rc = check_url(url, err);
     if (rc) return rc;
     struct postgres *p = mem_zalloc(sizeof *p);
-    p->base.ops = &store_postgres_ops;
+    p->base = (struct sql){.ops = &store_postgres_ops, .read_ms = read_ms};
     rc = connect_to(p, url, err);
-    if (rc == 0) rc = migrate(p, err);
+    if (rc == 0 && !read_ms) rc = migrate(p, err);
     if (rc) {
         postgres_close(&p->base);
         return rc;
@@ -486,6 +543,7 @@ const struct store_ops store_postgres_ops = {
     .is_broken = postgres_is_broken,
     .collided = postgres_collided,
     .exec = postgres_exec,
+    .exec_once = postgres_exec_once,
     .exec_many = postgres_exec_many,
     .row_int = postgres_row_int,
     .row_bytes = postgres_row_bytes,

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The store on one SQLite file. The only file that knows SQLite.
 //
-// Invariants: one connection, one writer. PATH.lock is locked as long as the file is open, so that a second server on
-// the same file is told so; other tools may still read the database. WAL with synchronous=FULL: a commit is one fsync.
+// Invariants: one writer. It has PATH.lock locked as long as the file is open, so that a second server on the same file is
+// told so; readers, and other tools, may still read the database. WAL with synchronous=FULL: a commit is one fsync, and
+// neither does a reader wait for the writer nor the writer for a reader.
 #include <errno.h>
 #include <fcntl.h>
 #include <sqlite3.h>
@@ -16,6 +17,7 @@
 #define STATEMENTS_MAX 256 // a power of two; more texts than that are a bug
 #define BUSY_TIMEOUT_MS 10000
 #define SPACE_TRY_NS (1000 * NS_PER_MS)
+#define LOOK_AT_CLOCK 1000 // instructions of a reader's statement between two looks: some tens of microseconds
 
 struct statement {
     const char *text;
@@ -84,15 +86,17 @@ static enum err_code code_of(struct sqlite *s) {
     case SQLITE_NOTADB: return ERR_CORRUPT;
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
-    case SQLITE_READONLY:
     case SQLITE_CANTOPEN:
     case SQLITE_IOERR: return ERR_UNAVAILABLE;
+    case SQLITE_READONLY: // a reader that writes, or a file that became read-only
+        return s->base.read_ms && sqlite3_extended_errcode(s->db) == SQLITE_READONLY ? ERR_INTERNAL : ERR_UNAVAILABLE;
     default: return ERR_INTERNAL;
     }
 }
 
 // For a statement of a transaction; `text` is what was tried.
 static int fail(struct sqlite *s, const char *text, struct err *err) {
+    if (sqlite3_errcode(s->db) == SQLITE_INTERRUPT) return sql_fail_late(&s->base, text, err);
     enum err_code code = code_of(s);
     if ((sqlite3_errcode(s->db) & 0xff) == SQLITE_IOERR && code != ERR_FULL) s->broken = true;
     if (!s->base.failed) s->base.failed = code;
@@ -124,20 +128,26 @@ static struct statement *slot_of(struct sqlite *s, const char *text) {
     return NULL;
 }
 
+static int compile(struct sqlite *s, const char *text, size_t count, unsigned flags, sqlite3_stmt **ret, struct err *err) {
+    sqlite3_stmt *stmt;
+    if (sqlite3_prepare_v3(s->db, text, -1, flags, &stmt, NULL) != SQLITE_OK) return fail(s, text, err);
+    int rc = check_parameters(stmt, count, text, err);
+    if (rc) {
+        sqlite3_finalize(stmt);
+        s->base.failed = rc;
+        return rc;
+    }
+    *ret = stmt;
+    return 0;
+}
+
 static int prepare(struct sqlite *s, const char *text, size_t count, sqlite3_stmt **ret, struct err *err) {
     struct statement *slot = slot_of(s, text);
     MUST(slot);
     if (!slot->stmt) {
-        sqlite3_stmt *stmt;
-        if (sqlite3_prepare_v3(s->db, text, -1, SQLITE_PREPARE_PERSISTENT, &stmt, NULL) != SQLITE_OK)
-            return fail(s, text, err);
-        int rc = check_parameters(stmt, count, text, err);
-        if (rc) {
-            sqlite3_finalize(stmt);
-            s->base.failed = rc;
-            return rc;
-        }
-        *slot = (struct statement){text, stmt};
+        int rc = compile(s, text, count, SQLITE_PREPARE_PERSISTENT, &slot->stmt, err);
+        if (rc) return rc;
+        slot->text = text;
     }
     *ret = slot->stmt;
     return 0;
@@ -175,17 +185,34 @@ static int step_all(struct sqlite *s, sqlite3_stmt *stmt, const char *text, sql_
 }
 
 // `total_changes` would count what foreign keys did too.
+static int run(struct sqlite *s, sqlite3_stmt *stmt, const char *text, const struct sql_value *values, size_t count, sql_row_fn *fn,
+               void *arg, int64_t *ret_changed, struct err *err) {
+    int rc = bind_all(s, stmt, values, count, text, err);
+    if (rc == 0) rc = step_all(s, stmt, text, fn, arg, err);
+    if (rc == 0 && ret_changed) *ret_changed = sqlite3_stmt_readonly(stmt) ? 0 : sqlite3_changes64(s->db);
+    return rc;
+}
+
 static int sqlite_exec(struct sql *sql, const char *text, const struct sql_value *values, size_t count, sql_row_fn *fn,
                        void *arg, int64_t *ret_changed, struct err *err) {
     struct sqlite *s = sqlite_of(sql);
     sqlite3_stmt *stmt;
     int rc = prepare(s, text, count, &stmt, err);
     if (rc) return rc;
-    rc = bind_all(s, stmt, values, count, text, err);
-    if (rc == 0) rc = step_all(s, stmt, text, fn, arg, err);
-    if (rc == 0 && ret_changed) *ret_changed = sqlite3_stmt_readonly(stmt) ? 0 : sqlite3_changes64(s->db);
+    rc = run(s, stmt, text, values, count, fn, arg, ret_changed, err);
     sqlite3_reset(stmt);
     sqlite3_clear_bindings(stmt);
+    return rc;
+}
+
+static int sqlite_exec_once(struct sql *sql, const char *text, const struct sql_value *values, size_t count, sql_row_fn *fn,
+                            void *arg, int64_t *ret_changed, struct err *err) {
+    struct sqlite *s = sqlite_of(sql);
+    sqlite3_stmt *stmt;
+    int rc = compile(s, text, count, 0, &stmt, err);
+    if (rc) return rc;
+    rc = run(s, stmt, text, values, count, fn, arg, ret_changed, err);
+    sqlite3_finalize(stmt);
     return rc;
 }
 
@@ -228,7 +255,7 @@ static int script(struct sql *sql, const char *text, struct err *err) {
 
 static int sqlite_begin(struct sql *sql, struct err *err) {
     sql->failed = 0;
-    return sqlite_exec(sql, "BEGIN IMMEDIATE", NULL, 0, NULL, NULL, NULL, err);
+    return sqlite_exec(sql, sql->read_ms ? "BEGIN" : "BEGIN IMMEDIATE", NULL, 0, NULL, NULL, NULL, err);
 }
 
 static int sqlite_commit(struct sql *sql, struct err *err) {
@@ -310,7 +337,7 @@ static int migrate(struct sqlite *s, struct err *err) {
 
 // page_size has a say only before the first table is made. 8 KiB pages and a log of about 32 MiB measured best for the
 // embedded queue. The cache grows with use only.
-static const char settings[] = "PRAGMA page_size = 8192;"
+static const char writer_settings[] = "PRAGMA page_size = 8192;"
                                "PRAGMA journal_mode = WAL;"
                                "PRAGMA synchronous = FULL;"
                                "PRAGMA foreign_keys = ON;"
@@ -318,25 +345,36 @@ static const char settings[] = "PRAGMA page_size = 8192;"
                                "PRAGMA journal_size_limit = 67108864;"
                                "PRAGMA cache_size = -16384;"
                                "PRAGMA temp_store = MEMORY;";
+// What a reader sorts and does not fit into the cache goes to a file: it may look at millions of rows.
+static const char reader_settings[] = "PRAGMA query_only = ON;"
+                                      "PRAGMA cache_size = -16384;"
+                                      "PRAGMA temp_store = FILE;";
+
+static int stop_when_late(void *arg) {
+    return clock_mono_ns() >= ((const struct sql *)arg)->deadline_ns;
+}
 
 static int open_file(struct sqlite *s, const char *path, struct err *err) {
-    int rc = take_lock(s, path, err);
+    bool reader = s->base.read_ms > 0;
+    int rc = reader ? 0 : take_lock(s, path, err);
     if (rc) return rc;
-    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
-    if (sqlite3_open_v2(path, &s->db, flags, NULL) != SQLITE_OK)
+    int flags = reader ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
+    if (sqlite3_open_v2(path, &s->db, flags | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK)
         return err_set(err, is_out_of_space(s, SQLITE_CANTOPEN) ? ERR_FULL : ERR_INVALID, "cannot open %s: %s", path,
                        s->db ? sqlite3_errmsg(s->db) : "no memory");
     sqlite3_extended_result_codes(s->db, 1);
     sqlite3_busy_timeout(s->db, BUSY_TIMEOUT_MS);
-    rc = script(&s->base, settings, err);
-    return rc ? rc : migrate(s, err);
+    rc = script(&s->base, reader ? reader_settings : writer_settings, err);
+    if (rc || !reader) return rc ? rc : migrate(s, err);
+    sqlite3_progress_handler(s->db, LOOK_AT_CLOCK, stop_when_late, &s->base);
+    return 0;
 }
 
-static int sqlite_open(const char *url, struct sql **ret, struct err *err) {
+static int sqlite_open(const char *url, int64_t read_ms, struct sql **ret, struct err *err) {
     const char *path = url + strlen("sqlite:");
     if (!path[0] || path[0] == ':') return err_set(err, ERR_INVALID, "\"%s\" names no file", url);
     struct sqlite *s = mem_zalloc(sizeof *s);
-    s->base.ops = &store_sqlite_ops;
+    s->base = (struct sql){.ops = &store_sqlite_ops, .read_ms = read_ms};
     s->lock_fd = -1;
     int rc = open_file(s, path, err);
     if (rc) {
@@ -358,6 +396,7 @@ const struct store_ops store_sqlite_ops = {
     .is_broken = sqlite_is_broken,
     .collided = sqlite_collided,
     .exec = sqlite_exec,
+    .exec_once = sqlite_exec_once,
     .exec_many = sqlite_exec_many,
     .row_int = sqlite_row_int,
     .row_bytes = sqlite_row_bytes,
