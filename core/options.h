@@ -31,6 +31,8 @@ enum option_type {
     X(store, "store", OPTION_TEXT, "", 0, 0, "",                                                                         \
       "where functions and letters are kept: sqlite:PATH or postgresql://...; empty: sqlite in the data folder")         \
     X(token, "token", OPTION_TEXT, "", 0, 0, "", "clients must send it as a bearer token; needed off loopback")          \
+    X(redact, "redact", OPTION_TEXT, "", 0, 0, "",                                                                       \
+      "names of fields whose values are masked in lists, logs, exports and the audit: password,card.number")             \
     X(node, "node", OPTION_TEXT, "", 0, 0, "",                                                                           \
       "stable name of this node: Kafka triggers keep their partitions over a quick restart; differs on each node")       \
     X(log_level, "log-level", OPTION_WORD, "info", 0, 0, "error|warn|info|debug", "least level that is logged")          \
