@@ -4,7 +4,7 @@
 
 int json_text_check(struct str text, struct err *err) {
     struct str value;
-    return json_checked_value(text, &value, err);
+    return json_checked_value(text, &value, NULL, err);
 }
 
 // ---- paths -----------------------------------------------------------------------------------------------------------------
@@ -54,23 +54,44 @@ bool json_index(struct str part, size_t *ret) {
     return true;
 }
 
+// What a person sees of a name: its beginning, cut between characters.
+static struct str beginning(struct str name) {
+    size_t most = 60;
+    if (name.len <= most) return name;
+    while ((name.data[most] & 0xc0) == 0x80) most--;
+    return (struct str){name.data, most};
+}
+
+int json_no_container(struct str part, struct err *err) {
+    return err_set(err, ERR_NOT_FOUND, "there is no object or array around \"%.*s\"", STR_ARG(beginning(part)));
+}
+
+int json_no_index(struct str part, struct err *err) {
+    return err_set(err, ERR_NOT_FOUND, "\"%.*s\" is no index of an array", STR_ARG(beginning(part)));
+}
+
+int json_no_member(struct str part, struct err *err) {
+    return err_set(err, ERR_NOT_FOUND, "the object has no member \"%.*s\"", STR_ARG(beginning(part)));
+}
+
+int json_short_array(size_t count, struct err *err) {
+    return err_set(err, ERR_NOT_FOUND, "the array has %zu member%s", count, count == 1 ? "" : "s");
+}
+
 static int step(struct str value, struct str part, struct str *ret, struct err *err) {
     struct json_children children;
     struct json_child child;
     size_t index = 0;
     bool found = false;
-    if (!json_children_open(&children, value))
-        return err_set(err, ERR_NOT_FOUND, "there is no object or array around \"%.*s\"", STR_ARG(part));
-    if (!children.is_object && !json_index(part, &index))
-        return err_set(err, ERR_NOT_FOUND, "\"%.*s\" is no index of an array", STR_ARG(part));
+    if (!json_children_open(&children, value)) return json_no_container(part, err);
+    if (!children.is_object && !json_index(part, &index)) return json_no_index(part, err);
     while (json_children_next(&children, &child)) {
         if (children.is_object ? !json_name_is(child.name, part) : child.index != index) continue;
         *ret = child.value;
         found = true;
     }
     if (found) return 0;
-    if (children.is_object) return err_set(err, ERR_NOT_FOUND, "the object has no member \"%.*s\"", STR_ARG(part));
-    return err_set(err, ERR_NOT_FOUND, "the array has %zu member%s", children.count, children.count == 1 ? "" : "s");
+    return children.is_object ? json_no_member(part, err) : json_short_array(children.count, err);
 }
 
 int json_descend(struct str value, const struct json_path *path, size_t count, struct str *ret, struct err *err) {
@@ -87,7 +108,7 @@ int json_descend(struct str value, const struct json_path *path, size_t count, s
 int json_text_find(struct str text, struct str path, struct str *ret, struct err *err) {
     struct json_path parts;
     struct str root;
-    int rc = json_checked_value(text, &root, err);
+    int rc = json_checked_value(text, &root, NULL, err);
     if (rc == 0) rc = json_path_parse(path, &parts, err);
     if (rc) return rc;
     rc = json_descend(root, &parts, parts.count, ret, err);
@@ -115,6 +136,19 @@ void json_text_items(struct str text, json_text_item_fn *fn, void *arg) {
     if (!json_children_open(&children, json_trim(text)) || children.is_object) return;
     while (json_children_next(&children, &child))
         if (!fn(arg, child.value)) return;
+}
+
+int json_text_quote(struct str plain, struct buf *out) {
+    int rc = buf_append(out, STR_LIT("\""));
+    for (size_t i = 0; i < plain.len && rc == 0;) {
+        size_t from = i;
+        while (i < plain.len && (unsigned char)plain.data[i] >= 0x20 && plain.data[i] != '"' && plain.data[i] != '\\') i++;
+        rc = buf_append(out, (struct str){plain.data + from, i - from});
+        if (rc || i == plain.len) break;
+        unsigned char c = (unsigned char)plain.data[i++];
+        rc = buf_printf(out, c < 0x20 ? "\\u%04x" : "\\%c", c);
+    }
+    return rc ? rc : buf_append(out, STR_LIT("\""));
 }
 
 int json_text_unescape(struct str content, struct buf *out) {

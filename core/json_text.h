@@ -5,7 +5,8 @@
 //   members, escapes, blanks. jansson reads what is ours.
 // Paths: JSON Pointer (RFC 6901), "" is the whole; "/items/0/sku"; "-" behind the last member of an array. Of members with one name
 //   twice, the last counts.
-// Errors: ERR_INVALID with the place (byte, from 1) of what is not JSON; ERR_NOT_FOUND: nothing at the path; ERR_TOO_LARGE: `out` is full.
+// Errors: ERR_INVALID with the place (byte, from 1) of what is not JSON; ERR_NOT_FOUND: nothing at the path; ERR_TOO_LARGE: `out` is full (and stays as it
+//   was), or the changed text would have too many levels.
 // Depth: at most JSON_TEXT_DEPTH levels, without recursion that grows with the input's own depth beyond that.
 // Threads: any. Memory: nothing is kept; spans point into the text.
 #ifndef CORE_JSON_TEXT_H
@@ -28,7 +29,8 @@ int json_text_find(struct str text, struct str path, struct str *ret, struct err
 int json_text_set(struct str text, struct str path, struct str value, struct buf *out, struct err *err) must_use;
 // The same for RFC 6902's "add": at an index of an array the value goes in front of what stands there.
 int json_text_insert(struct str text, struct str path, struct str value, struct buf *out, struct err *err) must_use;
-// Appends `text` without the value at `path`, its name and one comma. The whole ("") cannot be removed.
+// Appends `text` without the value at `path`, its name and one comma; of members with one name, without them all. The whole ("") cannot
+// be removed.
 int json_text_remove(struct str text, struct str path, struct buf *out, struct err *err) must_use;
 // Are the two equal as RFC 6902, 4.6, says? Numbers are compared by their value, exactly.
 bool json_text_equal(struct str a, struct str b);
@@ -41,6 +43,8 @@ void json_text_members(struct str text, json_text_member_fn *fn, void *arg);
 typedef bool json_text_item_fn(void *arg, struct str value);
 void json_text_items(struct str text, json_text_item_fn *fn, void *arg);
 
+// Appends a string that stands for exactly these characters, which are UTF-8 (a NUL too, unlike text_append_json). ERR_TOO_LARGE.
+int json_text_quote(struct str plain, struct buf *out) must_use;
 // Appends what a name or string (without its quotes, from a checked text) stands for. Half of a surrogate pair becomes three bytes, which
 // are not UTF-8. ERR_TOO_LARGE: `out` is full.
 int json_text_unescape(struct str content, struct buf *out) must_use;

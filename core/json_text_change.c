@@ -11,7 +11,8 @@ struct place {
     struct str part;      // the path's last
     bool is_found;
     struct json_child found; // of members with one name, the last
-    const char *gap;      // behind the last child, or behind the bracket
+    const char *found_gap;   // behind the child before it, or behind the bracket
+    const char *gap;         // behind the last child, or behind the bracket
     size_t count;         // of children
 };
 
@@ -19,27 +20,27 @@ static int look_among_children(struct place *p, struct err *err) {
     struct json_children children;
     struct json_child child;
     size_t index = SIZE_MAX;
-    if (!json_children_open(&children, p->parent))
-        return err_set(err, ERR_NOT_FOUND, "there is no object or array around \"%.*s\"", STR_ARG(p->part));
+    if (!json_children_open(&children, p->parent)) return json_no_container(p->part, err);
     p->in_object = children.is_object;
-    if (!p->in_object && !str_is(p->part, "-") && !json_index(p->part, &index))
-        return err_set(err, ERR_NOT_FOUND, "\"%.*s\" is no index of an array", STR_ARG(p->part));
+    if (!p->in_object && !str_is(p->part, "-") && !json_index(p->part, &index)) return json_no_index(p->part, err);
     p->gap = p->parent.data + 1;
     while (json_children_next(&children, &child)) {
+        if (p->in_object ? json_name_is(child.name, p->part) : child.index == index) {
+            p->is_found = true;
+            p->found = child;
+            p->found_gap = p->gap;
+        }
         p->gap = child.value.data + child.value.len;
-        if (p->in_object ? !json_name_is(child.name, p->part) : child.index != index) continue;
-        p->is_found = true;
-        p->found = child;
     }
     p->count = children.count;
     if (!p->in_object && !p->is_found && index != p->count && !str_is(p->part, "-"))
-        return err_set(err, ERR_NOT_FOUND, "the array has %zu member%s", p->count, p->count == 1 ? "" : "s");
+        return json_short_array(p->count, err);
     return 0;
 }
 
 static int look(struct place *p, const struct json_path *path, struct err *err) {
     struct str root;
-    int rc = json_checked_value(p->text, &root, err);
+    int rc = json_checked_value(p->text, &root, NULL, err);
     if (rc) return rc;
     if (path->count == 0) {
         p->is_found = true;
@@ -50,17 +51,6 @@ static int look(struct place *p, const struct json_path *path, struct err *err) 
     if (rc) return rc;
     p->part = path->parts[path->count - 1];
     return look_among_children(p, err);
-}
-
-static int append_name(struct str part, struct buf *out) {
-    int rc = buf_append(out, STR_LIT("\""));
-    for (size_t i = 0; i < part.len && rc == 0; i++) {
-        unsigned char c = (unsigned char)part.data[i];
-        if (c < 0x20) rc = buf_printf(out, "\\u%04x", c);
-        else if (c == '"' || c == '\\') rc = buf_printf(out, "\\%c", c);
-        else rc = buf_append(out, (struct str){part.data + i, 1});
-    }
-    return rc ? rc : buf_append(out, STR_LIT("\":"));
 }
 
 static int append_until(const struct place *p, const char *end, struct buf *out) {
@@ -77,17 +67,22 @@ static int put_in_place_of(const struct place *p, struct str value, struct buf *
     return rc ? rc : append_from(p, p->found.value.data + p->found.value.len, out);
 }
 
+// The comma stands on the side where json_text_remove takes it away again, and everything is as it was.
 static int put_before(const struct place *p, struct str value, struct buf *out) {
-    int rc = append_until(p, p->found.from, out);
+    bool first = p->found.index == 0;
+    const char *gap = first ? p->found.from : p->found_gap;
+    int rc = append_until(p, gap, out);
+    if (rc == 0 && !first) rc = buf_append(out, STR_LIT(","));
     if (rc == 0) rc = buf_append(out, value);
-    if (rc == 0) rc = buf_append(out, STR_LIT(","));
-    return rc ? rc : append_from(p, p->found.from, out);
+    if (rc == 0 && first) rc = buf_append(out, STR_LIT(","));
+    return rc ? rc : append_from(p, gap, out);
 }
 
 static int put_behind_all(const struct place *p, struct str value, struct buf *out) {
     int rc = append_until(p, p->gap, out);
     if (rc == 0 && p->count) rc = buf_append(out, STR_LIT(","));
-    if (rc == 0 && p->in_object) rc = append_name(p->part, out);
+    if (rc == 0 && p->in_object) rc = json_text_quote(p->part, out);
+    if (rc == 0 && p->in_object) rc = buf_append(out, STR_LIT(":"));
     if (rc == 0) rc = buf_append(out, value);
     return rc ? rc : append_from(p, p->gap, out);
 }
@@ -127,38 +122,42 @@ static int change_text(const struct place *p, enum change change, struct str val
     return err_set(err, ERR_TOO_LARGE, "the changed text is larger than %zu bytes", out->cap);
 }
 
+static int check_place(const struct place *p, enum change what, struct err *err) {
+    if (what == REMOVE && !p->parent.data) return err_set(err, ERR_INVALID, "the whole cannot be removed");
+    if (what == REMOVE && !p->is_found) return p->in_object ? json_no_member(p->part, err) : json_short_array(p->count, err);
+    if (!p->is_found && p->in_object && !text_is_utf8(p->part)) return err_set(err, ERR_INVALID, "the name of the new member is not UTF-8");
+    return 0;
+}
+
 static int change(struct str text, struct str path, enum change what, struct str value, struct buf *out, struct err *err) {
     struct place p = {.text = text};
     struct json_path parts;
     int rc = json_path_parse(path, &parts, err);
     if (rc) return rc;
     rc = look(&p, &parts, err);
-    if (rc == 0 && what == REMOVE && !p.parent.data) rc = err_set(err, ERR_INVALID, "the whole cannot be removed");
-    else if (rc == 0 && what == REMOVE && !p.is_found)
-        rc = err_set(err, ERR_NOT_FOUND, p.in_object ? "the object has no member \"%.*s\"" : "the array has no member \"%.*s\"", STR_ARG(p.part));
-    else if (rc == 0 && !p.is_found && p.in_object && !text_is_utf8(p.part))
-        rc = err_set(err, ERR_INVALID, "the name of the new member is not UTF-8");
+    if (rc == 0) rc = check_place(&p, what, err);
     if (rc == 0) rc = change_text(&p, what, value, out, err);
     json_path_done(&parts);
     return rc;
 }
 
-static int check_value(struct str value, struct str *ret, struct err *err) {
+static int put(struct str text, struct str path, enum change what, struct str value, struct buf *out, struct err *err) {
+    struct str checked;
     struct err why;
-    if (json_checked_value(value, ret, &why) == 0) return 0;
-    return err_set(err, ERR_INVALID, "the value is %s", why.text);
+    unsigned levels;
+    size_t above = 0;
+    if (json_checked_value(value, &checked, &levels, &why)) return err_set(err, ERR_INVALID, "the value is %s", why.text);
+    for (size_t i = 0; i < path.len; i++) above += path.data[i] == '/';
+    if (above + levels > JSON_TEXT_DEPTH) return err_set(err, ERR_TOO_LARGE, "there would be more than %d levels", JSON_TEXT_DEPTH);
+    return change(text, path, what, checked, out, err);
 }
 
 int json_text_set(struct str text, struct str path, struct str value, struct buf *out, struct err *err) {
-    struct str checked;
-    int rc = check_value(value, &checked, err);
-    return rc ? rc : change(text, path, SET, checked, out, err);
+    return put(text, path, SET, value, out, err);
 }
 
 int json_text_insert(struct str text, struct str path, struct str value, struct buf *out, struct err *err) {
-    struct str checked;
-    int rc = check_value(value, &checked, err);
-    return rc ? rc : change(text, path, INSERT, checked, out, err);
+    return put(text, path, INSERT, value, out, err);
 }
 
 int json_text_remove(struct str text, struct str path, struct buf *out, struct err *err) {

@@ -189,6 +189,6 @@ static bool equal(struct str a, struct str b) {
 
 bool json_text_equal(struct str a, struct str b) {
     struct str x, y;
-    if (json_checked_value(a, &x, NULL) || json_checked_value(b, &y, NULL)) return false;
+    if (json_checked_value(a, &x, NULL, NULL) || json_checked_value(b, &y, NULL, NULL)) return false;
     return equal(x, y);
 }

@@ -14,13 +14,14 @@ struct json_scan {
     const char *at, *end;
     const char *wrong; // what is wrong at `at`
     bool queryable;    // only what a database takes
-    unsigned depth, depth_max;
+    unsigned depth, deepest, depth_max;
     uint64_t objects[JSON_TEXT_DEPTH / 64]; // one bit an open level: it is an object
 };
 // Passes over one value with the blanks before it; false: `wrong` says why not.
 bool json_scan_value(struct json_scan *s);
 bool json_scan_text(struct json_scan *s, struct str text, bool queryable, struct str *ret_value);
-int json_checked_value(struct str text, struct str *ret_value, struct err *err) must_use;
+// ret_levels may be NULL.
+int json_checked_value(struct str text, struct str *ret_value, unsigned *ret_levels, struct err *err) must_use;
 
 struct str json_trim(struct str text); // a checked text: its value, without the blanks around it
 struct json_child {
@@ -48,6 +49,10 @@ struct json_path {
 };
 int json_path_parse(struct str path, struct json_path *ret, struct err *err) must_use;
 void json_path_done(struct json_path *p);
+int json_no_container(struct str part, struct err *err); // the errors of a part that leads nowhere
+int json_no_index(struct str part, struct err *err);
+int json_no_member(struct str part, struct err *err);
+int json_short_array(size_t count, struct err *err);
 bool json_index(struct str part, size_t *ret); // "0", "12", not "012"; beyond all arrays: SIZE_MAX
 // From a checked value down the first `count` parts.
 int json_descend(struct str value, const struct json_path *path, size_t count, struct str *ret, struct err *err) must_use;

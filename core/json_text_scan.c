@@ -169,6 +169,7 @@ static bool in_object(const struct json_scan *s) {
 static bool open_level(struct json_scan *s, bool object) {
     if (s->depth == s->depth_max) return wrong(s, "there are too many levels");
     unsigned level = s->depth++;
+    if (s->depth > s->deepest) s->deepest = s->depth;
     uint64_t bit = UINT64_C(1) << level % 64;
     if (object) s->objects[level / 64] |= bit;
     else s->objects[level / 64] &= ~bit;
@@ -247,9 +248,12 @@ bool json_scan_text(struct json_scan *s, struct str text, bool queryable, struct
     return s->at == s->end || wrong(s, "nothing is wanted behind the value");
 }
 
-int json_checked_value(struct str text, struct str *ret_value, struct err *err) {
+int json_checked_value(struct str text, struct str *ret_value, unsigned *ret_levels, struct err *err) {
     struct json_scan s;
-    if (json_scan_text(&s, text, false, ret_value)) return 0;
+    if (json_scan_text(&s, text, false, ret_value)) {
+        if (ret_levels) *ret_levels = s.deepest;
+        return 0;
+    }
     return err_set(err, ERR_INVALID, "not JSON at byte %zu: %s", (size_t)(s.at - text.data) + 1, s.wrong);
 }
 

@@ -252,7 +252,7 @@ static void test_set(void **state) {
 static void test_insert(void **state) {
     (void)state;
     becomes(json_text_insert, "[1, 2]", "/0", "9", "[9,1, 2]");
-    becomes(json_text_insert, "[1, 2]", "/1", "9", "[1, 9,2]");
+    becomes(json_text_insert, "[1, 2]", "/1", "9", "[1,9, 2]");
     becomes(json_text_insert, "[1, 2]", "/2", "9", "[1, 2,9]");
     becomes(json_text_insert, "[1, 2]", "/-", "9", "[1, 2,9]");
     becomes(json_text_insert, "{\"a\":1}", "/a", "9", "{\"a\":9}");
@@ -290,6 +290,37 @@ static void test_changes_are_refused(void **state) {
     refuses(remove_it, "[1,2]", "/-", "", ERR_NOT_FOUND, "the array has");
     refuses(remove_it, "{\"a\":1}", "/b", "", ERR_NOT_FOUND, "no member \"b\"");
     refuses(remove_it, "{\"a\":1}", "", "", ERR_INVALID, "the whole");
+}
+
+static void test_changes_keep_to_the_levels(void **state) {
+    (void)state;
+    cleanup_free char *deep = levels(JSON_TEXT_DEPTH - 1);
+    struct buf out;
+    buf_init(&out, 4096);
+    assert_int_equal(json_text_set(STR_LIT("[0]"), STR_LIT("/0"), str_of(deep), &out, NULL), 0);
+    assert_int_equal(json_text_check(buf_str(&out), NULL), 0);
+    assert_int_equal(json_text_insert(STR_LIT("[[0]]"), STR_LIT("/0/0"), str_of(deep), &out, NULL), ERR_TOO_LARGE);
+    buf_done(&out);
+}
+
+// A value that is put in and taken out again leaves no trace, whatever the blanks are.
+static void test_remove_undoes_insert(void **state) {
+    (void)state;
+    static const char *const texts[] = {"[1, 2 ,3 ]", "[ ]", "[ 1]", "[\n1,\n2\n]"};
+    static const char *const paths[] = {"/0", "/1", "/2", "/3"};
+    for (size_t i = 0; i < array_len(texts); i++) {
+        for (size_t k = 0; k < array_len(paths); k++) {
+            struct buf more, back;
+            buf_init(&more, 4096);
+            buf_init(&back, 4096);
+            if (json_text_insert(str_of(texts[i]), str_of(paths[k]), STR_LIT("9"), &more, NULL) == 0) {
+                assert_int_equal(json_text_remove(buf_str(&more), str_of(paths[k]), &back, NULL), 0);
+                if (!str_is(buf_str(&back), texts[i])) fail_msg("%s in %s: %.*s", paths[k], texts[i], STR_ARG(buf_str(&back)));
+            }
+            buf_done(&more);
+            buf_done(&back);
+        }
+    }
 }
 
 static void test_a_full_buffer_stays_as_it_was(void **state) {
@@ -364,6 +395,15 @@ static void test_members_and_items(void **state) {
     buf_done(&seen);
 }
 
+static void test_quote(void **state) {
+    (void)state;
+    struct buf out;
+    buf_init(&out, 64);
+    assert_int_equal(json_text_quote((struct str){"a\"b\\\n\0\x7f\xc3\xa9", 9}, &out), 0);
+    assert_true(str_is(buf_str(&out), "\"a\\\"b\\\\\\u000a\\u0000\x7f\xc3\xa9\""));
+    buf_done(&out);
+}
+
 static void test_unescape(void **state) {
     (void)state;
     struct buf out;
@@ -387,9 +427,12 @@ int main(void) {
         cmocka_unit_test(test_insert),
         cmocka_unit_test(test_remove),
         cmocka_unit_test(test_changes_are_refused),
+        cmocka_unit_test(test_changes_keep_to_the_levels),
+        cmocka_unit_test(test_remove_undoes_insert),
         cmocka_unit_test(test_a_full_buffer_stays_as_it_was),
         cmocka_unit_test(test_equal),
         cmocka_unit_test(test_members_and_items),
+        cmocka_unit_test(test_quote),
         cmocka_unit_test(test_unescape),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
