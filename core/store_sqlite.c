@@ -105,17 +105,18 @@ static int fail(struct sqlite *s, const char *text, struct err *err) {
 
 // ---- statements --------------------------------------------------------------------------------------------------------
 
+static int fail_misuse(struct sqlite *s, const char *text, const char *what, struct err *err) {
+    if (!s->base.failed) s->base.failed = ERR_INTERNAL;
+    return err_set(err, ERR_INTERNAL, "%s: %.100s", what, text);
+}
+
 // SQLite numbers $-parameters by their first appearance; the texts promise that this is their own number.
-static int check_parameters(sqlite3_stmt *stmt, size_t count, const char *text, struct err *err) {
-    if ((size_t)sqlite3_bind_parameter_count(stmt) != count)
-        return err_set(err, ERR_INTERNAL, "%d parameters are wanted, %zu given: %.100s",
-                       sqlite3_bind_parameter_count(stmt), count, text);
-    for (int i = 1; i <= (int)count; i++) {
+static bool is_numbered(sqlite3_stmt *stmt) {
+    for (int i = 1; i <= sqlite3_bind_parameter_count(stmt); i++) {
         const char *name = sqlite3_bind_parameter_name(stmt, i);
-        if (!name || name[0] != '$' || atoi(name + 1) != i)
-            return err_set(err, ERR_INTERNAL, "parameter %d is named %s: %.100s", i, name ? name : "?", text);
+        if (!name || name[0] != '$' || atoi(name + 1) != i) return false;
     }
-    return 0;
+    return true;
 }
 
 static struct statement *slot_of(struct sqlite *s, const char *text) {
@@ -128,24 +129,22 @@ static struct statement *slot_of(struct sqlite *s, const char *text) {
     return NULL;
 }
 
-static int compile(struct sqlite *s, const char *text, size_t count, unsigned flags, sqlite3_stmt **ret, struct err *err) {
+static int compile(struct sqlite *s, const char *text, unsigned flags, sqlite3_stmt **ret, struct err *err) {
     sqlite3_stmt *stmt;
     if (sqlite3_prepare_v3(s->db, text, -1, flags, &stmt, NULL) != SQLITE_OK) return fail(s, text, err);
-    int rc = check_parameters(stmt, count, text, err);
-    if (rc) {
+    if (!is_numbered(stmt)) {
         sqlite3_finalize(stmt);
-        s->base.failed = rc;
-        return rc;
+        return fail_misuse(s, text, "the parameters are not $1, $2, ... in the order of their appearance", err);
     }
     *ret = stmt;
     return 0;
 }
 
-static int prepare(struct sqlite *s, const char *text, size_t count, sqlite3_stmt **ret, struct err *err) {
+static int prepare(struct sqlite *s, const char *text, sqlite3_stmt **ret, struct err *err) {
     struct statement *slot = slot_of(s, text);
     MUST(slot);
     if (!slot->stmt) {
-        int rc = compile(s, text, count, SQLITE_PREPARE_PERSISTENT, &slot->stmt, err);
+        int rc = compile(s, text, SQLITE_PREPARE_PERSISTENT, &slot->stmt, err);
         if (rc) return rc;
         slot->text = text;
     }
@@ -166,6 +165,7 @@ static int bind(sqlite3_stmt *stmt, int at, const struct sql_value *v) {
 
 static int bind_all(struct sqlite *s, sqlite3_stmt *stmt, const struct sql_value *values, size_t count,
                     const char *text, struct err *err) {
+    if ((size_t)sqlite3_bind_parameter_count(stmt) != count) return fail_misuse(s, text, "the wrong number of values", err);
     for (size_t i = 0; i < count; i++)
         if (bind(stmt, (int)i + 1, &values[i]) != SQLITE_OK) return fail(s, text, err);
     return 0;
@@ -197,7 +197,7 @@ static int sqlite_exec(struct sql *sql, const char *text, const struct sql_value
                        void *arg, int64_t *ret_changed, struct err *err) {
     struct sqlite *s = sqlite_of(sql);
     sqlite3_stmt *stmt;
-    int rc = prepare(s, text, count, &stmt, err);
+    int rc = prepare(s, text, &stmt, err);
     if (rc) return rc;
     rc = run(s, stmt, text, values, count, fn, arg, ret_changed, err);
     sqlite3_reset(stmt);
@@ -209,7 +209,7 @@ static int sqlite_exec_once(struct sql *sql, const char *text, const struct sql_
                             void *arg, int64_t *ret_changed, struct err *err) {
     struct sqlite *s = sqlite_of(sql);
     sqlite3_stmt *stmt;
-    int rc = compile(s, text, count, 0, &stmt, err);
+    int rc = compile(s, text, 0, &stmt, err);
     if (rc) return rc;
     rc = run(s, stmt, text, values, count, fn, arg, ret_changed, err);
     sqlite3_finalize(stmt);
@@ -220,7 +220,7 @@ static int sqlite_exec_many(struct sql *sql, const char *text, const struct sql_
                             size_t rows, struct err *err) {
     struct sqlite *s = sqlite_of(sql);
     sqlite3_stmt *stmt;
-    int rc = prepare(s, text, count, &stmt, err);
+    int rc = prepare(s, text, &stmt, err);
     if (rc) return rc;
     for (size_t i = 0; i < rows && rc == 0; i++) {
         rc = bind_all(s, stmt, values + i * count, count, text, err);

@@ -61,6 +61,10 @@ static void test_values(void **state) {
     free(bytes);
 }
 
+static int run_sql(void *arg, struct sql *sql, struct err *err) {
+    return sql_exec_once(sql, *(const char **)arg, NULL, 0, NULL, NULL, NULL, err);
+}
+
 static int sums(void *arg, struct sql *sql, struct err *err) {
     int64_t *got = arg;
     int rc = insert_thing(sql, 1, 9000000000, err);
@@ -114,6 +118,210 @@ static void test_changes(void **state) {
     assert_int_equal(c.upserted, 1);
     assert_int_equal(c.rows, 2);
     assert_int_equal(thing_count(*state), 6);
+}
+
+// ---- texts for one call ------------------------------------------------------------------------------------------------
+
+typedef int exec_fn(struct sql *sql, const char *text, const struct sql_value *values, size_t count, sql_row_fn *fn, void *arg,
+                    int64_t *ret_changed, struct err *err);
+
+// Runs a text that is gone afterwards.
+static int exec_gone(struct sql *sql, const char *text, const struct sql_value *values, size_t count, sql_row_fn *fn, void *arg,
+                     int64_t *ret_changed, struct err *err) {
+    cleanup_free char *copy = mem_strdup(text);
+    int rc = sql_exec_once(sql, copy, values, count, fn, arg, ret_changed, err);
+    memset(copy, 'x', strlen(text));
+    return rc;
+}
+
+static int put_thing_once(void *arg, struct sql *sql, struct err *err) {
+    const struct thing *t = arg;
+    struct sql_value values[] = {or_null(t->no_n, SQL_I(t->n)), or_null(t->no_s, SQL_T(t->s)), or_null(t->no_b, SQL_B(t->b))};
+    int64_t changed = 0;
+    int rc = exec_gone(sql, "INSERT INTO things (id, n, s, b) VALUES (1, $1, $2, $3)", values, 3, NULL, NULL, &changed, err);
+    if (rc == 0) rc = exec_gone(sql, "SELECT n, s, b FROM things WHERE id = 1", NULL, 0, compare_thing, arg, NULL, err);
+    return rc ? rc : changed == 1 ? 0 : ERR_NOT_FOUND;
+}
+
+static void test_once_values(void **state) {
+    struct thing things[] = {
+        {.no_n = true, .no_s = true, .no_b = true},
+        {.n = 0, .s = STR_NONE, .b = STR_NONE},
+        {.n = INT64_MIN, .s = STR_LIT("h\xc3\xa9 \xf0\x9f\x8c\x8a '\"\\;--"), .b = STR_LIT("\0\1\xff\\x00")},
+    };
+    for (size_t i = 0; i < array_len(things); i++) {
+        assert_int_equal(call(*state, put_thing_once, &things[i]), 0);
+        assert_int_equal(call(*state, take_thing, &things[i]), 0);
+    }
+}
+
+// More texts than a cache holds, all at one address.
+static int run_many_texts(void *arg, struct sql *sql, struct err *err) {
+    char text[64];
+    for (int64_t i = 0; i < 2000; i++) {
+        int64_t got = -1;
+        struct sql_value v = SQL_I(i);
+        if (text_format(text, sizeof text, "SELECT %d + CAST($1 AS BIGINT)", (int)i)) return ERR_INTERNAL;
+        int rc = sql_exec_once(sql, text, &v, 1, read_int, &got, NULL, err);
+        if (rc) return rc;
+        if (got != 2 * i) return err_set(err, ERR_CORRUPT, "%d: %d", (int)i, (int)got);
+    }
+    return insert_one(arg, sql, err);
+}
+
+static void test_once_many_texts(void **state) {
+    assert_int_equal(call(*state, run_many_texts, &(int64_t){1}), 0);
+    assert_int_equal(thing_count(*state), 1);
+}
+
+static int find_hostile(void *arg, struct sql *sql, struct err *err) {
+    const struct sql_value v = SQL_Z(*(const char **)arg), again[] = {v, SQL_I(0)};
+    int64_t found = 0;
+    int rc = exec_gone(sql, "INSERT INTO things (id, s) SELECT count(*), $1 FROM things", &v, 1, NULL, NULL, NULL, err);
+    if (rc == 0) rc = exec_gone(sql, "SELECT count(*) FROM things WHERE s = $1 AND id >= $2", again, 2, read_int, &found, NULL, err);
+    return rc ? rc : found == 1 ? 0 : err_set(err, ERR_CORRUPT, "%d found", (int)found);
+}
+
+static void test_once_hostile_text(void **state) {
+    static const char *texts[] = {"'; DROP TABLE things; --", "' OR '1'='1", "$1", "$2", "?", ":s", "\\'; DELETE FROM things; --", "%_", "\\x27",
+                                  "E'\\''", "/* */", "\xe2\x80\xa8\xef\xbc\x87"};
+    for (size_t i = 0; i < array_len(texts); i++) assert_int_equal(call(*state, find_hostile, &texts[i]), 0);
+    assert_int_equal(thing_count(*state), array_len(texts));
+}
+
+struct counted {
+    exec_fn *exec;
+    size_t count;
+};
+
+static int insert_counted(void *arg, struct sql *sql, struct err *err) {
+    const struct counted *c = arg;
+    struct sql_value values[] = {SQL_I(1), SQL_I(2), SQL_I(3)};
+    return c->exec(sql, "INSERT INTO things (id, n) VALUES ($1, $2)", values, c->count, NULL, NULL, NULL, err);
+}
+
+static int exec_as_many(struct sql *sql, const char *text, const struct sql_value *values, size_t count, sql_row_fn *fn, void *arg,
+                        int64_t *ret_changed, struct err *err) {
+    (void)fn, (void)arg, (void)ret_changed;
+    return sql_exec_many(sql, text, values, count, 1, err);
+}
+
+static void test_wrong_counts(void **state) {
+    struct store_fixture *fx = *state;
+    exec_fn *const all[] = {sql_exec, sql_exec_once, exec_as_many};
+    for (size_t i = 0; i < array_len(all); i++) {
+        for (size_t count = 0; count <= 3; count++)
+            if (count != 2) assert_int_equal(call(fx, insert_counted, &(struct counted){all[i], count}), ERR_INTERNAL);
+        assert_true(store_is_up(fx->store));
+        assert_int_equal(thing_count(fx), i);
+        assert_int_equal(call(fx, insert_counted, &(struct counted){all[i], 2}), 0);
+        assert_int_equal(call(fx, run_sql, &(const char *){"UPDATE things SET id = id + 100"}), 0);
+    }
+}
+
+static int count_parameters(void *arg, struct sql *sql, struct err *err) {
+    int count = *(int *)arg;
+    struct sql_value *values = mem_array((size_t)count, sizeof *values);
+    char *text = mem_alloc((size_t)count * 24 + 64), *at = text + sprintf(text, "SELECT count(*) FROM (VALUES ");
+    for (int i = 0; i < count; i++) {
+        values[i] = SQL_I(i);
+        at += sprintf(at, "%s(CAST($%d AS BIGINT))", i ? "," : "", i + 1);
+    }
+    sprintf(at, ") AS v");
+    int64_t got = 0;
+    int rc = sql_exec_once(sql, text, values, (size_t)count, read_int, &got, NULL, err);
+    free(text);
+    free(values);
+    return rc ? rc : got == count ? 0 : ERR_CORRUPT;
+}
+
+static void test_once_many_parameters(void **state) {
+    assert_int_equal(call(*state, count_parameters, &(int){SQL_PARAMETERS_MAX}), 0);
+    assert_int_equal(call(*state, count_parameters, &(int){SQL_PARAMETERS_MAX + 1}), ERR_TOO_LARGE);
+    assert_int_equal(call(*state, insert_one, &(int64_t){1}), 0);
+}
+
+static int once_fails_late(void *arg, struct sql *sql, struct err *err) {
+    struct err hidden;
+    int rc = insert_one(arg, sql, err);
+    if (sql_exec_once(sql, "SELEKT 1", NULL, 0, NULL, NULL, NULL, &hidden) != ERR_INTERNAL) return ERR_CORRUPT;
+    return rc;
+}
+
+static void test_once_dooms_its_job(void **state) {
+    struct store_fixture *fx = *state;
+    struct call good[2], bad;
+    submit(fx->store, &good[0], insert_one, &(int64_t){1});
+    submit(fx->store, &bad, once_fails_late, &(int64_t){2});
+    submit(fx->store, &good[1], insert_one, &(int64_t){3});
+    TURN_UNTIL(fx->loop, good[1].done);
+    assert_int_equal(good[0].code, 0);
+    assert_int_equal(bad.code, ERR_INTERNAL);
+    assert_int_equal(good[1].code, 0);
+    assert_int_equal(thing_count(fx), 2);
+}
+
+// ---- PostgreSQL's JSONB ------------------------------------------------------------------------------------------------
+
+static int put_documents(void *arg, struct sql *sql, struct err *err) {
+    const struct sql_value *v = arg; // four documents
+    const struct sql_value rows[] = {SQL_I(2), v[1], SQL_I(3), v[2]};
+    int rc = sql_exec(sql, "INSERT INTO documents (id, doc) VALUES (1, $1)", v, 1, NULL, NULL, NULL, err);
+    if (rc == 0) rc = sql_exec_many(sql, "INSERT INTO documents (id, doc) VALUES ($1, $2)", rows, 2, 2, err);
+    if (rc == 0) rc = sql_exec_once(sql, "INSERT INTO documents (id, doc) VALUES (4, $1)", &v[3], 1, NULL, NULL, NULL, err);
+    return rc;
+}
+
+static int compare_document(void *arg, const struct sql_row *row) {
+    const struct str *expected = arg;
+    int64_t id = sql_row_int(row, 0);
+    for (int column = 1; column <= 2; column++)
+        if (!str_eq(sql_row_bytes(row, column), expected[id - 1])) return ERR_CORRUPT;
+    return sql_row_is_null(row, 1) == !expected[id - 1].data ? 0 : ERR_CORRUPT;
+}
+
+static int compare_documents(void *arg, struct sql *sql, struct err *err) {
+    return sql_exec(sql, "SELECT id, doc, CAST(doc AS TEXT) FROM documents", NULL, 0, compare_document, arg, NULL, err);
+}
+
+static void test_jsonb(void **state) {
+    struct store_fixture *fx = *state;
+    assert_int_equal(call(fx, run_sql, &(const char *){"CREATE TABLE documents (id BIGINT PRIMARY KEY, doc JSONB)"}), 0);
+    struct sql_value good[] = {SQL_Z("{\"a\":[1,2.50]}"), SQL_Z("\"h\xc3\xa9 \\\\ \\\"\""), SQL_NONE, SQL_Z("12345678901234567890.123")};
+    struct str expected[] = {STR_LIT("{\"a\": [1, 2.50]}"), STR_LIT("\"h\xc3\xa9 \\\\ \\\"\""), STR_NONE,
+                             STR_LIT("12345678901234567890.123")};
+    static const char *const bad[] = {"", "{", "{\"a\":1}}", "\"\\u0000\"", "\xff", "\1{}"};
+    for (size_t at = 0; at < array_len(good); at++) {
+        for (size_t i = 0; i < array_len(bad); i++) {
+            struct sql_value values[array_len(good)];
+            memcpy(values, good, sizeof values);
+            values[at] = SQL_Z(bad[i]);
+            struct call broken, whole;
+            submit(fx->store, &broken, put_documents, values);
+            submit(fx->store, &whole, insert_one, &(int64_t){(int64_t)(at * 100 + i)});
+            TURN_UNTIL(fx->loop, whole.done);
+            assert_int_equal(broken.code, ERR_INVALID);
+            assert_int_equal(whole.code, 0);
+        }
+    }
+    assert_int_equal(call(fx, put_documents, good), 0);
+    assert_int_equal(call(fx, compare_documents, expected), 0);
+    assert_int_equal(call(fx, run_sql, &(const char *){"DROP TABLE documents"}), 0);
+}
+
+static int put_nul(void *arg, struct sql *sql, struct err *err) {
+    const struct sql_value rows[] = {SQL_I(1), SQL_Z("fine"), SQL_I(2), SQL_T(STR_LIT("cut\0here"))};
+    const char *text = "INSERT INTO things (id, s) VALUES ($1, $2)";
+    switch (*(int *)arg) {
+    case 0: return sql_exec(sql, "INSERT INTO things (id, s) VALUES ($1, $2)", rows + 2, 2, NULL, NULL, NULL, err);
+    case 1: return sql_exec_many(sql, "INSERT INTO things (id, s) VALUES ($1, $2)", rows, 2, 2, err);
+    default: return sql_exec_once(sql, text, rows + 2, 2, NULL, NULL, NULL, err);
+    }
+}
+
+static void test_nul_in_text(void **state) {
+    for (int how = 0; how < 3; how++) assert_int_equal(call(*state, put_nul, &how), ERR_INVALID);
+    assert_int_equal(thing_count(*state), 0);
 }
 
 // ---- many --------------------------------------------------------------------------------------------------------------
@@ -365,6 +573,14 @@ int main(void) {
         {"values", test_values, STORE_BOTH},
         {"sums", test_sums, STORE_BOTH},
         {"changes", test_changes, STORE_BOTH},
+        {"once_values", test_once_values, STORE_BOTH},
+        {"once_many_texts", test_once_many_texts, STORE_BOTH},
+        {"once_hostile_text", test_once_hostile_text, STORE_BOTH},
+        {"once_many_parameters", test_once_many_parameters, STORE_BOTH},
+        {"once_dooms_its_job", test_once_dooms_its_job, STORE_BOTH},
+        {"wrong_counts", test_wrong_counts, STORE_BOTH},
+        {"jsonb", test_jsonb, STORE_POSTGRES},
+        {"nul_in_text", test_nul_in_text, STORE_POSTGRES},
         {"many", test_many, STORE_BOTH},
         {"big_many", test_big_many, STORE_BOTH},
         {"clock", test_clock, STORE_BOTH},
