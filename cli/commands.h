@@ -12,6 +12,7 @@ enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_MISUSE = 2 };
 
 extern const struct command deploy_command;
 extern const struct command invoke_command;
+extern const struct command run_here_command;
 extern const struct command fn_command;
 extern const struct command trigger_command;
 extern const struct command cron_command;

@@ -2,6 +2,7 @@
 // weir deploy: packs a file or a folder, guesses what was not said, and makes a new version of the function.
 #include "cli/client.h"
 #include "cli/commands.h"
+#include "cli/env.h"
 #include "cli/guess.h"
 #include "cli/out.h"
 #include "cli/pack.h"
@@ -33,15 +34,7 @@ static int set_env(json_t *settings, const struct args *a) {
     if (!args_has(a, "env")) return EXIT_OK;
     json_t *env = json_object();
     json_object_set_new(settings, "env", env);
-    const char *pair;
-    for (size_t i = 0; (pair = args_nth(a, "env", i)); i++) {
-        const char *equals = strchr(pair, '=');
-        if (!equals || equals == pair) return out_misuse("--env '%s' is not of the form NAME=VALUE", pair);
-        json_t *value = json_string(equals + 1);
-        if (!value) return out_misuse("--env %.*s: the value is not UTF-8", (int)(equals - pair), pair);
-        json_object_setn_new(env, pair, (size_t)(equals - pair), value);
-    }
-    return EXIT_OK;
+    return env_read(a, env);
 }
 
 static void set_backoff(json_t *settings, const struct args *a) {

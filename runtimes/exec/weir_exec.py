@@ -110,6 +110,8 @@ class Function:
         env["WEIR_REQUEST_ID"] = str(context.get("request_id", ""))
         env["WEIR_ATTEMPT"] = str(context.get("attempt", 1))
         env["WEIR_DEADLINE_MS"] = str(context.get("deadline_ms", 0))
+        if context.get("dry_run"):
+            env["WEIR_DRY_RUN"] = "1"
         given, kept = [_payload_file(payload)], []
         try:
             for _ in ("stdout", "stderr"):

@@ -68,7 +68,7 @@ def _cut(stack):
 
 
 def _stack(e):
-    tb = _users_part(e.__traceback__)
+    tb = users_part(e.__traceback__)
     if _is_plain(e):
         lines = _plain(tb)
         if lines is not None:
@@ -77,7 +77,7 @@ def _stack(e):
     return "".join(format_exception(type(e), e, tb))
 
 
-def _users_part(tb):
+def users_part(tb):
     """Leaves out the frames above the handler: the runtime's, and those of asyncio that the runtime called."""
     first = tb
     while tb is not None and _is_own(tb.tb_frame.f_code.co_filename):

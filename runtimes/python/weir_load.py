@@ -38,6 +38,7 @@ def _context(init, env):
         "tencentcloud_appid": "",
         "tencentcloud_uin": "",
         "attempt": 1,
+        "dry_run": False,
         "deadline_ms": 0,
         "headers": {},
         "source": None,

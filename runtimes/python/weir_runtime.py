@@ -30,7 +30,7 @@ def main():
         os._exit(0)
     if kind != INIT:
         conn.broken("type %d before INIT" % kind)
-    handler, base = _init(conn, log, body)
+    handler, base = init(conn, log, body)
     serve(conn, log, handler, base)
 
 
@@ -49,13 +49,15 @@ def _take_over_process(log):
     os._exit = flush_and_exit
 
 
-def _init(conn, log, body):
+def init(conn, log, body, limited=True):
+    """Answers INIT; returns the handler, and what every event's context starts from."""
     start = monotonic()
     try:
-        init = weir_json.loads(body.decode())
-        base = prepare(init)
-        limit_memory(init.get("memory_mb"))
-        handler = load(init["handler"])
+        given = weir_json.loads(body.decode())
+        base = prepare(given)
+        if limited:
+            limit_memory(given.get("memory_mb"))
+        handler = load(given["handler"])
     except BaseException as e:
         conn.send(log.finish() + frame(ERROR, 0, describe(e)))
         os._exit(1)
