@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// weir dlq: the table of commands, the filter, and list. show is in cli/dlq_show.c, what changes letters in
-// cli/dlq_change.c.
+// weir dlq: the table of commands, and list.
 #include "cli/dlq.h"
 
 #include "cli/commands.h"
+#include "cli/dlq_replay.h"
 #include "cli/out.h"
 #include "core/base/buf.h"
 
@@ -16,6 +16,7 @@ static int fetch_page(struct client *c, const struct args *a, const char *state,
                       json_t **ret) {
     cleanup_free char *path = path_new("/v1/letters");
     dlq_selection_query(a, state, &path);
+    if (args_takes(a, "order")) path_query(&path, "order", args_text(a, "order"));
     path_query_number(&path, "limit", limit);
     path_query(&path, "cursor", cursor);
     return client_json(c, "GET", path, NULL, ret);
@@ -48,27 +49,19 @@ int dlq_fetch_one(struct client *c, const char *id, json_t **ret) {
 
 // --- list ---------------------------------------------------------------------------------------------------------
 
-// "KeyError: 'total'", cut to a width without tearing a character apart.
-static char *short_error(const json_t *letter) {
-    const char *type = member_text(letter, "errorType", ""), *message = member_text(letter, "errorMessage", "");
-    char *text = mem_printf("%s%s%s", type, *type && *message ? ": " : "", message);
-    size_t i = 0, width = 0;
-    for (; text[i] && text[i] != '\n'; i++)
-        if (((unsigned char)text[i] & 0xc0) != 0x80 && width++ == ERROR_WIDTH) break;
-    if (!text[i]) return text;
-    char *cut = mem_printf("%.*s…", (int)i, text);
-    free(text);
-    return cut;
+char *dlq_error_text(const json_t *o) {
+    const char *type = member_text(o, "errorType", ""), *message = member_text(o, "errorMessage", member_text(o, "title", ""));
+    return mem_printf("%s%s%s", type, *type && *message ? ": " : "", message);
 }
 
-static enum tone state_tone(const char *state) {
+enum tone dlq_state_tone(const char *state) {
     if (strcmp(state, "dead") == 0) return TONE_BAD;
     if (strcmp(state, "due") == 0 || strcmp(state, "replaying") == 0) return TONE_WARN;
     return TONE_DIM;
 }
 
 void dlq_print_table(const json_t *letters) {
-    static const char *const titles[] = {"ID", "FUNCTION", "STATE", ">ATTEMPTS", "ERROR", ">AGE", NULL};
+    static const char *const titles[] = {"ID", "FUNCTION", "STATE", ">ATTEMPTS", "GROUP", "ERROR", ">AGE", NULL};
     struct table t;
     table_init(&t, titles);
     size_t i;
@@ -76,20 +69,34 @@ void dlq_print_table(const json_t *letters) {
     json_array_foreach(letters, i, letter) {
         char age[OUT_SHORT_BYTES];
         const char *state = member_text(letter, "state", "?");
-        cleanup_free char *error = short_error(letter);
+        cleanup_free char *whole = dlq_error_text(letter), *error = out_cut(whole, ERROR_WIDTH);
         table_add(&t, TONE_PLAIN, "%s", member_text(letter, "id", "?"));
         table_add(&t, TONE_BOLD, "%s", member_text(letter, "function", "?"));
-        table_add(&t, state_tone(state), "%s", state);
+        table_add(&t, dlq_state_tone(state), "%s", state);
         table_add(&t, TONE_PLAIN, "%lld", (long long)member_int(letter, "attempts", 0));
+        table_add(&t, TONE_DIM, "%s", member_text(letter, "group", "-"));
         table_add(&t, TONE_PLAIN, "%s", error);
         table_add(&t, TONE_PLAIN, "%s", out_age(member_int(letter, "changedMs", 0), age));
     }
     table_print(&t);
 }
 
+#define REFUSED_SHOWN 20
+
+size_t dlq_print_refused(const json_t *refused) {
+    size_t n = json_array_size(refused);
+    for (size_t i = 0; i < n && i < REFUSED_SHOWN; i++) {
+        const json_t *one = json_array_get(refused, i);
+        (void)out_fail("%s: %s", member_text(one, "id", "?"), member_text(one, "why", member_text(one, "state", "refused")));
+    }
+    if (n > REFUSED_SHOWN) (void)out_fail("and %zu more", n - REFUSED_SHOWN);
+    return n;
+}
+
 static const struct arg_spec list_specs[] = {
     DLQ_SELECT_SPECS,
     DLQ_STATE_SPEC("only in this state (default dead)"),
+    {"order", 0, ARG_WORD, "ORDER", "newest first (the default), or oldest", "newest|oldest"},
     {0},
 };
 
@@ -113,14 +120,6 @@ static int run_list(const struct args *a) {
     return EXIT_OK;
 }
 
-size_t dlq_print_refused(const json_t *refused) {
-    size_t i;
-    const json_t *one;
-    json_array_foreach(refused, i, one)
-        (void)out_fail("%s: %s", member_text(one, "id", "?"), member_text(one, "why", member_text(one, "state", "refused")));
-    return json_array_size(refused);
-}
-
 static const struct command dlq_list = {
     .name = "list",
     .summary = "Lists letters: events that failed for good (dead), or wait for a retry (--state due)",
@@ -129,10 +128,12 @@ static const struct command dlq_list = {
     .run = run_list,
 };
 
-extern const struct command dlq_replay; // cli/dlq_replay.h, when it is there
-
 const struct command dlq_command = {
     .name = "dlq",
-    .summary = "Shows the dead letters and sends them back, or gives them up",
-    .subs = (const struct command *const[]){&dlq_list, &dlq_show, &dlq_replay, &dlq_discard, &dlq_purge, NULL},
+    .summary = "Dead letters: in groups, one by one; mends them, sends them back, or gives them up",
+    .subs = (const struct command *const[]){
+        &dlq_groups, &dlq_group, &dlq_list, &dlq_show, &dlq_edit, &dlq_try, &dlq_replay, &dlq_replays, &dlq_pause, &dlq_resume,
+        &dlq_cancel, &dlq_discard, &dlq_restore, &dlq_retry, &dlq_purge, &dlq_export, &dlq_import, &dlq_pull,
+        // &dlq_watch,
+        &dlq_policy, NULL},
 };

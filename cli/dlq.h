@@ -8,12 +8,13 @@
 #define CLI_DLQ_H
 
 #include "cli/client.h"
+#include "cli/out.h"
 
 #define DLQ_PAGE 1000    // letters a call
 #define DLQ_IDS_MAX 1000 // ids of one selection
 
-// Rows for the tables of commands that select letters.
-#define DLQ_SELECT_SPECS                                                                                                      \
+// Rows for the tables of commands that select letters; DLQ_FIELD_SPECS for those without --limit.
+#define DLQ_FIELD_SPECS                                                                                                      \
     {"group", 'g', ARG_TEXT, "GROUP", "only of this group: its 16 hex digits or its name", NULL},                             \
         {"function", 'f', ARG_TEXT, "NAME", "only letters of this function", NULL},                                           \
         {"error", 'E', ARG_TEXT, "TYPE", "only with this error type, such as KeyError", NULL},                                \
@@ -21,8 +22,8 @@
         {"until", 0, ARG_WHEN, "WHEN", "only died before", NULL},                                                             \
         {"where", 'w', ARG_TEXT, "EXPR", "only where this holds: 'payload.customer = \"acme\" and attempt >= 3'", NULL},      \
         {"search", 0, ARG_TEXT, "TEXT", "only with this text in error, key, source or payload", NULL},                        \
-        {"source", 0, ARG_TEXT, "SOURCE", "only from there: kafka, kafka:orders/3, timer:report", NULL},                      \
-        {"limit", 0, ARG_COUNT, "N", "at most so many", NULL}
+        {"source", 0, ARG_TEXT, "SOURCE", "only from there: kafka, kafka:orders/3, timer:report", NULL}
+#define DLQ_SELECT_SPECS DLQ_FIELD_SPECS, {"limit", 0, ARG_COUNT, "N", "at most so many", NULL}
 #define DLQ_ALL_SPEC {"all", 0, ARG_FLAG, NULL, "all of them, said on purpose", NULL}
 #define DLQ_WHY_SPEC {"why", 0, ARG_TEXT, "TEXT", "the reason, which the letters and the audit keep", NULL}
 #define DLQ_YES_SPEC {"yes", 'y', ARG_FLAG, NULL, "do not ask", NULL}
@@ -54,6 +55,11 @@ int dlq_fetch(struct client *c, const struct args *a, const char *state, int64_t
     must_use;
 int dlq_fetch_one(struct client *c, const char *id, json_t **ret) must_use; // the whole letter
 void dlq_print_table(const json_t *letters);
+char *dlq_error_text(const json_t *letter) must_use; // "KeyError: 'total'"; of an attempt or a group too. Caller frees
+enum tone dlq_state_tone(const char *state);
+// What happened to a whole letter, a line each; with all_attempts every stack and log (cli/dlq_life.c).
+void dlq_print_life(const json_t *letter, bool all_attempts);
+void dlq_print_patch(const json_t *patch, const char *indent); // a line an operation
 // Each of "refused":[{"id","state","why"}…] on stderr. Returns how many.
 size_t dlq_print_refused(const json_t *refused);
 

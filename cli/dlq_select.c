@@ -18,6 +18,10 @@ static bool takes_all(const struct args *a) {
     return args_takes(a, "all") && args_has(a, "all");
 }
 
+static bool has_limit(const struct args *a) {
+    return args_takes(a, "limit") && args_has(a, "limit");
+}
+
 bool dlq_has_selection(const struct args *a) {
     for (size_t i = 0; i < array_len(fields); i++)
         if (args_has(a, fields[i].option)) return true;
@@ -35,14 +39,14 @@ int dlq_check_options(const struct args *a, const char *verb) {
     for (size_t i = 0; i < array_len(fields); i++)
         if (args_has(a, fields[i].option) && !*args_text(a, fields[i].option))
             return out_misuse("dlq %s: --%s is empty; leave it out, or give a value", verb, fields[i].option);
-    if (args_has(a, "limit") && args_number(a, "limit", 0) == 0) return out_misuse("dlq %s: --limit must be at least 1", verb);
+    if (has_limit(a) && args_number(a, "limit", 0) == 0) return out_misuse("dlq %s: --limit must be at least 1", verb);
     return EXIT_OK;
 }
 
 int dlq_check_selection(const struct args *a, const char *verb) {
     bool options = dlq_has_selection(a), all = takes_all(a);
     const char *or_all = args_takes(a, "all") ? ", or --all" : "";
-    if (a->word_count && (options || all || args_has(a, "limit")))
+    if (a->word_count && (options || all || has_limit(a)))
         return out_misuse("dlq %s: give either ids or a selection, not both", verb);
     if (a->word_count > DLQ_IDS_MAX)
         return out_misuse("dlq %s: at most %d ids at once; select them with --group or --where, or call it several times", verb,

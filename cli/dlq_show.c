@@ -1,120 +1,48 @@
 // SPDX-License-Identifier: Apache-2.0
-// weir dlq show: the whole life of one letter, for reading.
+// weir dlq show: one letter for reading, its payload for a file, or a replay by its number.
 #include "cli/commands.h"
 #include "cli/dlq.h"
-#include "cli/out.h"
-#include "core/base/buf.h"
-#include "core/base/clock.h"
+#include "cli/dlq_replay.h"
+#include "cli/pretty.h"
 #include "core/digest.h"
+#include "core/json_text.h"
 
+#define SHOWN_BYTES 2048 // of a payload
 #define HEX_SHOWN 256
+
+static const struct arg_spec specs[] = {
+    {"attempts", 'a', ARG_FLAG, NULL, "every attempt with its stack and log, not only the last one", NULL},
+    {"payload", 'p', ARG_FLAG, NULL, "print the bytes of the payload and nothing else", NULL},
+    {0},
+};
 
 static void print_text(const char *label, const char *text) {
     if (!text || !*text) return;
     printf("  %-12s", label);
-    out_text(stdout, str_of(text));
+    cleanup_free char *line = out_cut(text, 1000);
+    out_text(stdout, str_of(line));
     putchar('\n');
-}
-
-static void print_time(const char *label, int64_t ms) {
-    char at[CLOCK_TEXT_BYTES], age[OUT_SHORT_BYTES];
-    if (ms <= 0) return;
-    clock_format_utc(ms, at);
-    printf("  %-12s%s", label, at);
-    if (ms > clock_unix_ms()) printf(" (in %s)\n", out_span(ms - clock_unix_ms(), age));
-    else printf(" (%s ago)\n", out_age(ms, age));
 }
 
 static void print_title(const char *title) {
     printf("\n%s%s%s\n", out_tone(stdout, TONE_BOLD), title, out_tone(stdout, TONE_PLAIN));
 }
 
-static void print_source(const json_t *letter) {
-    const json_t *source = json_object_get(letter, "source");
-    if (!json_is_object(source)) return;
-    const json_t *at = json_object_get(source, "at");
-    cleanup_free char *coordinates = NULL;
-    if (json_is_string(at)) coordinates = mem_strdup(json_string_value(at));
-    else if (at && !json_is_null(at)) coordinates = json_dumps(at, JSON_COMPACT | JSON_ENCODE_ANY);
-    const char *name = member_text(source, "name", "");
-    cleanup_free char *text = mem_printf("%s%s%s%s%s", member_text(source, "kind", ""), *name ? " " : "", name,
-                                         coordinates && *coordinates ? " " : "", coordinates ? coordinates : "");
-    print_text("source", text);
-}
-
 static void print_head(const json_t *letter) {
-    const char *state = member_text(letter, "state", "?");
-    enum tone tone = strcmp(state, "dead") == 0 ? TONE_BAD : TONE_WARN;
-    printf("%s%s%s\n", out_tone(stdout, TONE_BOLD), member_text(letter, "id", "?"), out_tone(stdout, TONE_PLAIN));
+    const char *state = member_text(letter, "state", "?"), *plain = out_tone(stdout, TONE_PLAIN);
+    int64_t version = member_int(letter, "version", 0), attempts = member_int(letter, "attempts", 0);
+    cleanup_free char *error = dlq_error_text(letter);
+    printf("%s%s%s\n", out_tone(stdout, TONE_BOLD), member_text(letter, "id", "?"), plain);
     printf("  %-12s%s", "function", member_text(letter, "function", "?"));
-    if (member_int(letter, "version", 0)) printf(":%lld", (long long)member_int(letter, "version", 0));
-    printf("\n  %-12s%s%s%s", "state", out_tone(stdout, tone), state, out_tone(stdout, TONE_PLAIN));
-    printf(" (kind %s, %lld attempt%s)\n", member_text(letter, "kind", "?"), (long long)member_int(letter, "attempts", 0),
-           plural(member_int(letter, "attempts", 0)));
-    const char *type = member_text(letter, "errorType", ""), *message = member_text(letter, "errorMessage", "");
-    cleanup_free char *error = mem_printf("%s%s%s", type, *type && *message ? ": " : "", message);
+    if (version) printf(":%lld", (long long)version);
+    printf("\n  %-12s%s%s%s (kind %s, %lld attempt%s)\n", "state", out_tone(stdout, dlq_state_tone(state)), state, plain,
+           member_text(letter, "kind", "?"), (long long)attempts, plural(attempts));
     print_text("error", error);
-    print_time("accepted", member_int(letter, "acceptedMs", 0));
-    print_time("changed", member_int(letter, "changedMs", 0));
-    print_time("due", member_int(letter, "dueMs", 0));
-    print_source(letter);
-    print_text("key", member_text(letter, "orderingKey", NULL));
-    print_text("replays", member_text(letter, "originId", NULL));
+    print_text("place", member_text(letter, "place", NULL));
+    print_text("group", member_text(letter, "group", NULL));
     print_text("replayed as", member_text(letter, "replayId", NULL));
     print_text("replayed to", member_text(letter, "to", NULL));
 }
-
-// --- attempts -----------------------------------------------------------------------------------------------------
-
-static void print_part(const char *label, const char *text) {
-    if (!*text) return;
-    printf("    %s%s%s\n", out_tone(stdout, TONE_DIM), label, out_tone(stdout, TONE_PLAIN));
-    out_block(stdout, "      ", str_of(text));
-}
-
-static bool is_same_error(const json_t *a, const json_t *b) {
-    return strcmp(member_text(a, "errorMessage", ""), member_text(b, "errorMessage", "")) == 0 &&
-           strcmp(member_text(a, "stack", ""), member_text(b, "stack", "")) == 0;
-}
-
-static void print_error(const json_t *attempt) {
-    const char *type = member_text(attempt, "errorType", ""), *message = member_text(attempt, "errorMessage", "");
-    cleanup_free char *error = mem_printf("%s%s%s", type, *type && *message ? ": " : "", message);
-    out_block(stdout, "    ", str_of(error));
-    print_part("stack", member_text(attempt, "stack", ""));
-}
-
-// `before` is the attempt above it, whose error is not said twice; NULL: none.
-static void print_attempt(const json_t *attempt, const json_t *before) {
-    char at[CLOCK_TEXT_BYTES] = "-", span[OUT_SHORT_BYTES];
-    int64_t number = member_int(attempt, "attempt", 0), start_ms = member_int(attempt, "startMs", 0);
-    if (start_ms > 0) clock_format_utc(start_ms, at);
-    if (number > 0) printf("  %lld  ", (long long)number);
-    else fputs("  -  ", stdout); // not charged
-    printf("%s  %6s  %s%s%s", at, out_span(member_int(attempt, "durationMs", 0), span), out_tone(stdout, TONE_BAD),
-           member_text(attempt, "outcome", "?"), out_tone(stdout, TONE_PLAIN));
-    if (member_int(attempt, "version", 0)) printf("  version %lld", (long long)member_int(attempt, "version", 0));
-    const char *worker = member_text(attempt, "worker", "");
-    if (*worker) printf("  on %s", worker);
-    if (member_int(attempt, "instance", 0)) printf(" (process %lld)", (long long)member_int(attempt, "instance", 0));
-    putchar('\n');
-    if (before && is_same_error(attempt, before)) puts("    the same error");
-    else print_error(attempt);
-    print_part("log", member_text(attempt, "log", ""));
-}
-
-static void print_attempts(const json_t *history) {
-    size_t i;
-    const json_t *attempt, *before = NULL;
-    if (json_array_size(history) == 0) return;
-    print_title("Attempts");
-    json_array_foreach(history, i, attempt) {
-        print_attempt(attempt, before);
-        before = attempt;
-    }
-}
-
-// --- headers, payload ---------------------------------------------------------------------------------------------
 
 static void print_headers(const json_t *headers) {
     size_t i;
@@ -128,55 +56,122 @@ static void print_headers(const json_t *headers) {
     }
 }
 
-static void print_hex(struct str bytes) {
-    for (size_t i = 0; i < bytes.len && i < HEX_SHOWN; i++)
-        printf("%s%02x%s", i % 32 == 0 ? "  " : "", (unsigned char)bytes.data[i], i % 32 == 31 || i + 1 == bytes.len ? "\n" : " ");
-    if (bytes.len > HEX_SHOWN) printf("  … (--json has all of it, as base64)\n");
+// --- the payload --------------------------------------------------------------------------------------------------
+
+// The payload's bytes: those of the letter, or of `room` when they came as base64.
+static struct str payload_of(const json_t *letter, struct buf *room) {
+    const json_t *text = json_object_get(letter, "payload");
+    const char *base64 = member_text(letter, "payloadBase64", NULL);
+    if (json_is_string(text)) return (struct str){json_string_value(text), json_string_length(text)};
+    return base64 && base64_decode(str_of(base64), room, NULL) == 0 ? buf_str(room) : (struct str){"", 0};
 }
 
-static void print_binary(const char *base64) {
-    struct buf bytes;
-    buf_init(&bytes, (size_t)64 << 20);
-    if (base64_decode(str_of(base64), &bytes, NULL) == 0) print_hex(buf_str(&bytes));
-    else print_text("base64", base64);
-    buf_done(&bytes);
+static void print_hex(struct str bytes) {
+    for (size_t i = 0; i < bytes.len && i < HEX_SHOWN; i++)
+        printf("%s%02x%s", i % 32 == 0 ? "  " : "", (unsigned char)bytes.data[i],
+               i % 32 == 31 || i + 1 == bytes.len || i + 1 == HEX_SHOWN ? "\n" : " ");
+}
+
+// The beginning that is shown: whole characters, and whole lines unless the first one is too long.
+static struct str beginning(struct str text) {
+    if (text.len <= SHOWN_BYTES) return text;
+    size_t n = SHOWN_BYTES;
+    while (n > 0 && ((unsigned char)text.data[n] & 0xc0) == 0x80) n--;
+    const char *end = memrchr(text.data, '\n', n);
+    return (struct str){text.data, end ? (size_t)(end - text.data) : n};
 }
 
 static void print_payload(const json_t *letter) {
     char size[OUT_SHORT_BYTES];
-    const char *type = member_text(letter, "contentType", ""), *binary = member_text(letter, "payloadBase64", NULL);
-    const json_t *payload = json_object_get(letter, "payload");
-    cleanup_free char *title = mem_printf("Payload (%s%s%s)", out_size(member_int(letter, "payloadBytes", 0), size),
-                                          *type ? ", " : "", type);
+    struct buf room, pretty;
+    buf_init(&room, (size_t)64 << 20);
+    buf_init(&pretty, (size_t)4 * SHOWN_BYTES); // the beginning is enough
+    struct str payload = payload_of(letter, &room), text = payload;
+    const char *type = member_text(letter, "contentType", "");
+    cleanup_free char *title = mem_printf("Payload (%s%s%s%s)", out_size(member_int(letter, "payloadBytes", 0), size),
+                                          *type ? ", " : "", type, member_true(letter, "edited") ? ", edited" : "");
     print_title(title);
-    if (json_is_string(payload)) {
-        // As it is: reading and writing it again could change a number.
-        out_block(stdout, "  ", (struct str){json_string_value(payload), json_string_length(payload)});
-    } else if (binary) {
-        print_binary(binary);
+    bool is_text = json_object_get(letter, "payload") != NULL, cut = false;
+    if (is_text && json_text_check(payload, NULL) == 0) {
+        cut = pretty_json(payload, 2, &pretty) < 0;
+        text = buf_str(&pretty);
+    }
+    struct str shown = beginning(text);
+    if (is_text) out_block(stdout, "  ", shown);
+    else print_hex(payload);
+    if (cut || shown.len < text.len || (!is_text && payload.len > HEX_SHOWN))
+        out_note("  … weir dlq show %s --payload prints all of it", member_text(letter, "id", "ID"));
+    buf_done(&room);
+    buf_done(&pretty);
+}
+
+static int print_raw_payload(const json_t *letter) {
+    struct buf room;
+    buf_init(&room, (size_t)64 << 20);
+    struct str payload = payload_of(letter, &room);
+    out_text(stdout, payload);
+    if (out_is_terminal(stdout)) putchar('\n');
+    buf_done(&room);
+    if (member_true(letter, "redacted")) out_note("the server masks some of its values (--redact)");
+    return EXIT_OK;
+}
+
+// --- show ---------------------------------------------------------------------------------------------------------
+
+static void print_next(const json_t *letter) {
+    const char *id = member_text(letter, "id", "?"), *group = member_text(letter, "group", NULL);
+    const char *state = member_text(letter, "state", "");
+    if (strcmp(state, "discarded") == 0) {
+        out_note("\nnext: weir dlq restore %s", id);
+    } else if (strcmp(state, "due") == 0) {
+        out_note("\nnext: weir dlq retry %s | weir dlq discard %s --why TEXT", id, id);
+    } else if (strcmp(state, "dead") == 0 && group) {
+        out_note("\nnext: weir dlq edit %s --set payload.PATH=JSON | weir dlq try %s --to FUNCTION:VERSION | weir dlq replay %s\n"
+                 "all of its kind: weir dlq list -g %s | weir dlq try -g %s --to FUNCTION:VERSION | weir dlq replay -g %s",
+                 id, id, id, group, group, group);
     }
 }
 
+static void print_letter(const json_t *letter, bool all_attempts) {
+    print_head(letter);
+    print_title("Life");
+    dlq_print_life(letter, all_attempts);
+    print_headers(json_object_get(letter, "headers"));
+    print_payload(letter);
+    if (member_true(letter, "redacted")) out_note("*** stands for values that the server masks (--redact)");
+    print_next(letter);
+}
+
+static bool is_number(const char *word) {
+    size_t n = strspn(word, "0123456789");
+    return n > 0 && n < 19 && word[n] == '\0';
+}
+
 static int run_show(const struct args *a) {
+    bool payload = args_has(a, "payload");
+    if (payload && args_has(a, "json")) return out_misuse("dlq show: give --payload or --json, not both");
     cleanup_client struct client *c = client_new(a);
+    if (is_number(a->words[0])) {
+        if (payload || args_has(a, "attempts")) return out_misuse("dlq show: %s is a replay; it has no payload and no attempts", a->words[0]);
+        return dlq_show_replay(a, c, a->words[0]);
+    }
     json_auto_t *letter = NULL;
     int rc = dlq_fetch_one(c, a->words[0], &letter);
     if (rc != EXIT_OK) return rc;
-    if (args_has(a, "json")) {
-        out_json(letter);
-        return EXIT_OK;
-    }
-    print_head(letter);
-    print_attempts(json_object_get(letter, "history"));
-    print_headers(json_object_get(letter, "headers"));
-    print_payload(letter);
+    if (payload) return print_raw_payload(letter);
+    if (args_has(a, "json")) out_json(letter);
+    else print_letter(letter, args_has(a, "attempts"));
     return EXIT_OK;
 }
 
 const struct command dlq_show = {
     .name = "show",
     .words = "ID",
-    .summary = "Shows the whole life of a letter: origin, attempts with their errors and logs, payload",
+    .summary = "Shows the whole life of a letter: origin, attempts, edits, replays, payload; or a replay by its number",
+    .about = "\n  weir dlq show 0192f3c4-…\n"
+             "  weir dlq show 0192f3c4-… --payload > case.json\n"
+             "  weir dlq show 12                                   # a replay\n",
+    .specs = specs,
     .uses = USES_SERVER | USES_JSON,
     .least = 1,
     .most = 1,

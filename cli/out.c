@@ -2,6 +2,8 @@
 #include "cli/out.h"
 
 #include <stdarg.h>
+#include <strings.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "cli/commands.h"
@@ -22,6 +24,21 @@ const char *out_tone(FILE *f, enum tone tone) {
     const char *term = getenv("TERM");
     if ((no_color && *no_color) || (term && strcmp(term, "dumb") == 0) || !out_is_terminal(f)) return "";
     return escapes[tone];
+}
+
+size_t out_columns(FILE *f) {
+    struct winsize size;
+    if (!out_is_terminal(f) || ioctl(fileno(f), TIOCGWINSZ, &size) < 0) return 0;
+    return size.ws_col;
+}
+
+bool out_is_utf8(void) {
+    static const char *const names[] = {"LC_ALL", "LC_CTYPE", "LANG"}; // the first that is set counts
+    for (size_t i = 0; i < array_len(names); i++) {
+        const char *value = getenv(names[i]);
+        if (value && *value) return strcasestr(value, "utf-8") || strcasestr(value, "utf8");
+    }
+    return false;
 }
 
 // C0, DEL, and the C1 controls as UTF-8 writes them (0xC2 0x80…0x9F).
@@ -169,6 +186,17 @@ const char *out_size(int64_t bytes, char out[OUT_SHORT_BYTES]) {
     return out;
 }
 
+char *out_cut(const char *text, size_t width) {
+    size_t end = 0, shown = 0, fits = 0; // fits: bytes of the first width - 1 characters
+    for (; text[end] && text[end] != '\n'; end++) {
+        if (((unsigned char)text[end] & 0xc0) == 0x80) continue;
+        if (shown + 1 == width) fits = end;
+        if (shown++ == width) break;
+    }
+    if (!text[end]) return mem_strdup(text);
+    return mem_printf("%.*s…", (int)(shown > width ? fits : end), text);
+}
+
 // --- tables -------------------------------------------------------------------------------------------------------
 
 struct table_cell {
@@ -219,6 +247,17 @@ static void print_cell(const struct table *t, size_t column, size_t width, const
     fputs(last ? "\n" : "  ", stdout);
 }
 
+#define LAST_COLUMN_LEAST 20
+
+// What the terminal leaves to the last column; its widest cell when that is less, or there is no terminal.
+static size_t last_width(const struct table *t, const size_t *width) {
+    size_t room = out_columns(stdout), last = t->columns - 1;
+    if (!t->cut_last || room == 0) return width[last];
+    for (size_t c = 0; c < last; c++) room = room > width[c] + 2 ? room - width[c] - 2 : 0;
+    if (room < LAST_COLUMN_LEAST) room = LAST_COLUMN_LEAST;
+    return room < width[last] ? room : width[last];
+}
+
 void table_print(struct table *t) {
     size_t width[TABLE_COLUMNS_MAX];
     for (size_t c = 0; c < t->columns; c++) width[c] = width_of(t->titles[c]);
@@ -226,9 +265,11 @@ void table_print(struct table *t) {
         size_t n = width_of(t->cell[i].text);
         if (n > width[i % t->columns]) width[i % t->columns] = n;
     }
+    width[t->columns - 1] = last_width(t, width);
     for (size_t c = 0; c < t->columns; c++) print_cell(t, c, width[c], t->titles[c], TONE_BOLD);
     for (size_t i = 0; i < t->cells; i++) {
-        print_cell(t, i % t->columns, width[i % t->columns], t->cell[i].text, t->cell[i].tone);
+        cleanup_free char *text = out_cut(t->cell[i].text, width[i % t->columns]);
+        print_cell(t, i % t->columns, width[i % t->columns], text, t->cell[i].tone);
         free(t->cell[i].text);
     }
     free(t->cell);

@@ -16,6 +16,8 @@ enum tone { TONE_PLAIN, TONE_GOOD, TONE_WARN, TONE_BAD, TONE_DIM, TONE_BOLD };
 bool out_is_terminal(FILE *f);
 // The escape sequence that begins the tone (TONE_PLAIN ends it), "" when f shows no colours (no terminal, NO_COLOR).
 const char *out_tone(FILE *f, enum tone tone);
+size_t out_columns(FILE *f);     // of the terminal; 0 when f is none
+bool out_is_utf8(void);          // by the locale of the environment
 // Text from elsewhere: control characters but tab and line feed become '?' when f is a terminal.
 void out_text(FILE *f, struct str text);
 // The same, each line behind `indent`; ends with a line feed.
@@ -39,6 +41,8 @@ const char *out_span(int64_t ms, char out[OUT_SHORT_BYTES]);
 const char *out_age(int64_t unix_ms, char out[OUT_SHORT_BYTES]);
 // 812 B, 1.2 kB, 64 MB
 const char *out_size(int64_t bytes, char out[OUT_SHORT_BYTES]);
+// The first line of the text, at most `width` characters; "…" stands for what was cut off. Caller frees.
+char *out_cut(const char *text, size_t width) must_use;
 // "1 letter", "2 letters": the letter s when n is not 1
 static inline const char *plural(int64_t n) {
     return n == 1 ? "" : "s";
@@ -49,6 +53,7 @@ struct table {
     const char *titles[TABLE_COLUMNS_MAX];
     bool right[TABLE_COLUMNS_MAX];
     size_t columns, cells, room;
+    bool cut_last;  // the last column is cut so that rows fit the terminal
     struct table_cell *cell;
 };
 // titles: ended by NULL; '>' before one aligns its column to the right. At most TABLE_COLUMNS_MAX.
