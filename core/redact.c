@@ -18,8 +18,9 @@
 // ---- names -----------------------------------------------------------------------------------------------------------------
 
 struct str redact_last_member(struct str name) {
-    const char *dot = memrchr(name.data, '.', name.len);
-    return dot ? (struct str){dot + 1, name.len - (size_t)(dot + 1 - name.data)} : name;
+    size_t from = name.len;
+    while (from && name.data[from - 1] != '.' && name.data[from - 1] != '/') from--;
+    return (struct str){name.data + from, name.len - from};
 }
 
 bool redact_same(const char *a, const char *b, size_t len) {
@@ -42,7 +43,7 @@ static int check_name(struct str name, struct err *err) {
         char c = name.data[i];
         if ((unsigned char)c < 0x20 || c == 0x7f || strchr("\"'`\\=:;&*?()[]{}<>", c))
             return err_set(err, ERR_INVALID, "'%.*s' is no name of a field: it is masked by its whole name, without patterns", STR_ARG(name));
-        if (c == '.' && (i == 0 || i + 1 == name.len || name.data[i - 1] == '.'))
+        if ((c == '.' || c == '/') && (i == 0 || i + 1 == name.len || strchr("./", name.data[i - 1])))
             return err_set(err, ERR_INVALID, "'%.*s' is no path of names such as card.number", STR_ARG(name));
     }
     return 0;
@@ -88,37 +89,62 @@ void redact_free(struct redact *r) {
     free(r);
 }
 
-bool redact_is_secret(const struct redact *r, struct str name) {
-    for (size_t i = 0; r && i < r->count; i++)
-        if (same_name(r->names[i], name)) return true;
-    return false;
-}
-
 static bool is_index(struct str s) {
     for (size_t i = 0; i < s.len; i++)
         if (s.data[i] < '0' || s.data[i] > '9') return false;
     return s.len > 0;
 }
 
+// A path that is read from its end. A name in it can be a path itself: user.password, payload.items[0].sku, /card/number.
+struct tail {
+    const struct str *names;
+    size_t count, left; // bytes of the last name that are left
+};
+
+static struct tail tail_of(const struct str *names, size_t count) {
+    return (struct tail){names, count, names[count - 1].len};
+}
+
+static bool is_between(char c) {
+    return c == '.' || c == '/' || c == '[' || c == ']' || c == '"';
+}
+
+static bool take_last(struct tail *t, struct str *ret) {
+    for (;;) {
+        struct str name = {t->names[t->count - 1].data, t->left};
+        while (name.len && is_between(name.data[name.len - 1])) name.len--;
+        size_t from = name.len;
+        while (from && !is_between(name.data[from - 1])) from--;
+        t->left = from;
+        *ret = (struct str){name.data + from, name.len - from};
+        if (ret->len) return true;
+        if (t->count == 1) return false;
+        t->count--;
+        t->left = t->names[t->count - 1].len;
+    }
+}
+
 // Does the path end with the members of `name`? Indexes may stand between them.
 static bool ends_with(struct str name, const struct str *path, size_t count) {
-    for (size_t i = count; i-- > 0;) {
-        struct str member = redact_last_member(name);
-        if (same_name(member, path[i])) {
-            if (member.len == name.len) return true;
-            name.len -= member.len + 1;
-        } else if (i + 1 == count || !is_index(path[i])) {
-            return false;
-        }
+    struct tail wanted = tail_of(&name, 1), given = tail_of(path, count);
+    struct str member, one;
+    for (bool last = true; take_last(&wanted, &member); last = false) {
+        do {
+            if (!take_last(&given, &one)) return false;
+        } while (!last && is_index(one) && !same_name(member, one));
+        if (!same_name(member, one)) return false;
     }
-    return false;
+    return true;
 }
 
 static bool is_secret_end(const struct redact *r, const struct str *path, size_t count) {
-    if (redact_is_secret(r, path[count - 1])) return true; // also a member that is called "card.number"
     for (size_t i = 0; i < r->count; i++)
         if (ends_with(r->names[i], path, count)) return true;
     return false;
+}
+
+bool redact_is_secret(const struct redact *r, struct str name) {
+    return r && is_secret_end(r, &name, 1);
 }
 
 bool redact_is_secret_path(const struct redact *r, const struct str *names, size_t count) {
@@ -298,9 +324,11 @@ static bool mask_string(const struct redact *r, json_t *value) {
 }
 
 static bool mask_members(const struct redact *r, json_t *object, struct str *path, size_t depth) {
+    const char *patched = json_string_value(json_object_get(object, "path"));
     bool masked = false;
     for (void *i = json_object_iter(object); i; i = json_object_iter_next(object, i)) {
-        path[depth] = str_of(json_object_iter_key(i));
+        const char *key = json_object_iter_key(i);
+        path[depth] = str_of(patched && strcmp(key, "value") == 0 ? patched : key);
         if (is_secret_end(r, path, depth + 1)) {
             MUST(json_object_iter_set_new(object, i, json_string(REDACT_MASK)) == 0);
             masked = true;

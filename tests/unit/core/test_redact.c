@@ -117,6 +117,7 @@ static void test_json(void **state) {
         {"{\"a\":{\"card\":[[{\"number\":4111}],{\"number\":1}]}}", "{\"a\":{\"card\":[[{\"number\":\"***\"}],{\"number\":\"***\"}]}}"},
         {"{\"card\":{\"more\":{\"number\":5}}}", NULL},
         {"{\"card.number\":4111,\"number\":1}", "{\"card.number\":\"***\",\"number\":1}"},
+        {"{\"payload.card[0]\":{\"number\":1},\"user.password\":1}", "{\"payload.card[0]\":{\"number\":\"***\"},\"user.password\":\"***\"}"},
         {"{\"my_password\":1,\"passwor\":2,\"password_\":3}", NULL},
         {"[\"--password=hunter2\",\"password\",\"x\"]", "[\"--password=***\",\"password\",\"x\"]"},
         {"\"password=x y\"", "\"password=*** y\""},
@@ -156,6 +157,14 @@ static void test_our_json(void **state) {
     json_auto_t *plain = json_pack("{s:s}", "password_hash", "x");
     assert_false(redact_json(r, plain));
     assert_false(redact_json(NULL, plain));
+    json_auto_t *patch = json_loads("[{\"op\":\"add\",\"path\":\"/payload/card/0/number\",\"value\":4111},"
+                                    "{\"op\":\"add\",\"path\":\"/payload/card\",\"value\":{\"number\":4111,\"a\":1}},"
+                                    "{\"op\":\"add\",\"path\":\"/payload/number\",\"value\":4111}]", 0, NULL);
+    json_auto_t *shown = json_loads("[{\"op\":\"add\",\"path\":\"/payload/card/0/number\",\"value\":\"***\"},"
+                                    "{\"op\":\"add\",\"path\":\"/payload/card\",\"value\":{\"number\":\"***\",\"a\":1}},"
+                                    "{\"op\":\"add\",\"path\":\"/payload/number\",\"value\":4111}]", 0, NULL);
+    assert_true(redact_json(r, patch));
+    assert_true(json_equal(patch, shown));
     cleanup_free char *deep = mem_alloc(4001);
     memset(deep, '[', 2000);
     memset(deep + 2000, ']', 2000);
@@ -204,6 +213,8 @@ static void test_headers_and_paths(void **state) {
     assert_true(redact_is_secret(r, STR_LIT("card.number")));
     assert_false(redact_is_secret(r, STR_LIT("number")));
     assert_false(redact_is_secret(r, STR_LIT("passwor")));
+    static const char *const written[] = {"payload.card.number", "payload.card[12].number", "/payload/card/0/number", "payload.card[\"number\"]"};
+    for (size_t i = 0; i < array_len(written); i++) assert_true(redact_is_secret(r, str_of(written[i])));
     const struct str path[] = {STR_LIT("a"), STR_LIT("card"), STR_LIT("0"), STR_LIT("Number"), STR_LIT("x")};
     assert_false(redact_is_secret_path(r, path, 0));
     assert_false(redact_is_secret_path(r, path, 3));
