@@ -28,7 +28,7 @@
 struct case_file {
     struct ev *ev;            // with its payload as it came, and attempt as in every event: how many were charged
     uint32_t version;         // of the function; 0: not said
-    struct settings settings; // runtime and handler are NULL where they were not said
+    struct settings settings; // runtime and handler are empty where they were not said
     json_t *error;            // {"type", "message", "stack"}; NULL: none
 };
 

@@ -47,15 +47,20 @@ static char *case_handler_in(const char *handler, const char *file) {
     return same ? mem_strdup(module) : NULL;
 }
 
+// What the case says of its function; NULL: nothing.
+static char *said(const char *text) {
+    return text && *text ? mem_strdup(text) : NULL;
+}
+
 static int find_code(const char *path, struct run *r, struct err *err) {
-    const struct settings *said = &r->c.settings;
+    const struct settings *s = &r->c.settings;
     struct stat st;
     cleanup_free char *real = realpath(path, NULL);
     if (!real || stat(real, &st)) return err_set(err, ERR_NOT_FOUND, "%s: there is no such file or folder", path);
     bool folder = S_ISDIR(st.st_mode);
     if (!folder && pack_is_archive(path)) return err_set(err, ERR_INVALID, "%s: unpack it, and give the folder", path);
-    if (!r->guess.handler) r->guess.handler = folder ? mem_strdup(said->handler) : case_handler_in(said->handler, real);
-    if (!r->guess.runtime && folder) r->guess.runtime = mem_strdup(said->runtime);
+    if (!r->guess.handler) r->guess.handler = folder ? said(s->handler) : case_handler_in(s->handler, real);
+    if (!r->guess.runtime && folder) r->guess.runtime = said(s->runtime);
     int rc = guess_fill(&r->guess, real, err);
     r->code_dir = mem_strdup(folder ? real : dirname(real));
     return rc;
