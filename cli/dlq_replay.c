@@ -10,6 +10,7 @@
 
 #define COUNTED_MAX 10000 // letters that are counted by their groups before it asks
 #define GROUPS_SHOWN 10
+#define ERROR_WIDTH 60
 
 static const struct arg_spec replay_specs[] = {
     DLQ_SELECT_SPECS,
@@ -75,12 +76,8 @@ static json_t *tally(const json_t *letters) {
 
 static void print_group(const char *name, const json_t *group) {
     const json_t *letter = json_object_get(group, "letter");
-    const char *type = member_text(letter, "errorType", ""), *message = member_text(letter, "errorMessage", "");
-    cleanup_free char *line = mem_printf("%8" PRId64 "  %s  %s  %s%s%.60s", member_int(group, "count", 0), name,
-                                         member_text(letter, "function", "?"), type, *type && *message ? ": " : "", message);
-    for (char *p = line; *p; p++)
-        if (*p == '\n') *p = ' ';
-    out_note("%s", line);
+    cleanup_free char *whole = dlq_error_text(letter), *error = out_cut(whole, ERROR_WIDTH);
+    out_note("%8" PRId64 "  %s  %s  %s", member_int(group, "count", 0), name, member_text(letter, "function", "?"), error);
 }
 
 // Which groups the letters are of, on stderr; the newest COUNTED_MAX are looked at.

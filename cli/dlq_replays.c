@@ -10,6 +10,7 @@
 
 #define LIST_DEFAULT 50
 #define PROBLEMS_SHOWN 20
+#define ERROR_WIDTH 50
 #define GROUPED_MAX 50 // letters that failed again whose groups are looked up: their ids go in one query
 
 static int64_t count(const json_t *replay, const char *member) {
@@ -142,16 +143,15 @@ static void print_groups(const json_t *letters, const char *state) {
         json_object_set_new(counts, group, json_integer(member_int(counts, group, 0) + 1));
     }
     json_array_foreach(letters, i, letter) {
-        const char *group = member_text(letter, "group", "-"), *type = member_text(letter, "errorType", "");
-        const char *message = member_text(letter, "errorMessage", "");
+        const char *group = member_text(letter, "group", "-");
         int64_t n = member_int(counts, group, 0);
         if (n == 0) continue; // said
         json_object_del(counts, group);
         table_add(&t, TONE_PLAIN, "%s", group);
         table_add(&t, TONE_PLAIN, "%" PRId64, n);
-        table_add(&t, TONE_BAD, "%s%s%.50s", type, *type && *message ? ": " : "", message);
-        table_add(&t, TONE_DIM, "weir dlq list --group %s%s%s", group, *state == 'd' && state[1] == 'u' ? " --state " : "",
-                  *state == 'd' && state[1] == 'u' ? state : "");
+        cleanup_free char *whole = dlq_error_text(letter), *error = out_cut(whole, ERROR_WIDTH);
+        table_add(&t, TONE_BAD, "%s", error);
+        table_add(&t, TONE_DIM, "weir dlq list --group %s%s", group, strcmp(state, "due") == 0 ? " --state due" : "");
     }
     table_print(&t);
 }

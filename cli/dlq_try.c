@@ -20,19 +20,10 @@ static const struct arg_spec try_specs[] = {
 
 // --- a table ------------------------------------------------------------------------------------------------------
 
-// At most CELL_CHARACTERS of the first line; caller frees.
-static char *shorten(const char *text) {
-    size_t i = 0, width = 0;
-    for (; text[i] && text[i] != '\n'; i++)
-        if (((unsigned char)text[i] & 0xc0) != 0x80 && width++ == CELL_CHARACTERS) break;
-    return mem_printf("%.*s%s", (int)i, text, text[i] ? "…" : "");
-}
-
-// "KeyError: 'total'"; caller frees.
-static char *error_of(const json_t *o) {
-    const char *type = member_text(o, "errorType", ""), *message = member_text(o, "errorMessage", "");
-    cleanup_free char *whole = mem_printf("%s%s%s", type, *type && *message ? ": " : "", message);
-    return shorten(whole);
+// "KeyError: 'total'", as wide as a cell; caller frees.
+static char *short_error(const json_t *o) {
+    cleanup_free char *whole = dlq_error_text(o);
+    return out_cut(whole, CELL_CHARACTERS);
 }
 
 static bool is_verdict(const json_t *result, const char *verdict) {
@@ -41,11 +32,11 @@ static bool is_verdict(const json_t *result, const char *verdict) {
 
 // What it died of, and what came of it now; caller frees.
 static char *change_of(struct client *c, const json_t *result) {
-    cleanup_free char *after = is_verdict(result, "passes") ? shorten(member_text(result, "result", "")) : error_of(result);
+    cleanup_free char *after = is_verdict(result, "passes") ? out_cut(member_text(result, "result", ""), CELL_CHARACTERS) : short_error(result);
     if (is_verdict(result, "same") || is_verdict(result, "not-run")) return mem_strdup(after);
     json_auto_t *letter = NULL;
     if (dlq_fetch_one(c, member_text(result, "id", ""), &letter) != EXIT_OK) return mem_strdup(after);
-    cleanup_free char *before = error_of(letter);
+    cleanup_free char *before = short_error(letter);
     return mem_printf("%s -> %s", before, *after ? after : "(nothing returned)");
 }
 
