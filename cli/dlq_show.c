@@ -25,7 +25,9 @@ static void print_text(const char *label, const char *text) {
 }
 
 static void print_title(const char *title) {
-    printf("\n%s%s%s\n", out_tone(stdout, TONE_BOLD), title, out_tone(stdout, TONE_PLAIN));
+    printf("\n%s", out_tone(stdout, TONE_BOLD));
+    out_text(stdout, str_of(title));
+    printf("%s\n", out_tone(stdout, TONE_PLAIN));
 }
 
 static void print_head(const json_t *letter) {
@@ -91,7 +93,7 @@ static void print_payload(const json_t *letter) {
     cleanup_free char *title = mem_printf("Payload (%s%s%s%s)", out_size(member_int(letter, "payloadBytes", 0), size),
                                           *type ? ", " : "", type, member_true(letter, "edited") ? ", edited" : "");
     print_title(title);
-    bool is_text = json_object_get(letter, "payload") != NULL, cut = false;
+    bool is_text = json_is_string(json_object_get(letter, "payload")), cut = false;
     if (is_text && json_text_check(payload, NULL) == 0) {
         cut = pretty_json(payload, 2, &pretty) < 0;
         text = buf_str(&pretty);

@@ -12,7 +12,7 @@ import tarfile
 
 import pytest
 
-from fake_server import LETTER_IDS, FakeServer, error
+from fake_server import FakeServer, error
 
 WEIR = os.environ.get("WEIR_BIN") or str(pathlib.Path(__file__).resolve().parents[2] / "build/weir")
 HANDLER = "def main_handler(event, context):\n    return event\n"
@@ -455,83 +455,6 @@ def test_doctor(weir, fake):
     assert "fail  server" in weir("doctor", "--server", "127.0.0.1:1", rc=1).out
 
 
-# ---- dlq --------------------------------------------------------------------------------------------------------------------
-
-
-def test_dlq_list(weir, fake):
-    table = weir("dlq", "list", "--function", "orders", "--error", "KeyError", "--since", "2025-01-02", "--limit", "7").out
-    assert table.splitlines()[0].split() == ["ID", "FUNCTION", "STATE", "ATTEMPTS", "ERROR", "AGE"]
-    assert table.splitlines()[1].split()[:6] == [LETTER_IDS[0], "orders", "dead", "4", "KeyError:", "'total'…"]
-    assert fake.requests[-1]["query"] == {"function": "orders", "error": "KeyError", "sinceMs": "1735776000000", "limit": "7"}
-    assert len(json.loads(weir("dlq", "list", "--json", "--state", "due").out)["letters"]) == 2
-    assert fake.requests[-1]["query"]["state"] == "due"
-
-
-def test_dlq_list_reads_pages(weir, fake):
-    page = lambda i: (200, {"letters": [{"id": LETTER_IDS[i]}], "next": "c%d" % i})
-    fake.expect("GET", "/v1/letters", page(0), page(1), page(2))
-    done = weir("dlq", "list", "--limit", "2")
-    assert [r["query"].get("cursor") for r in fake.requests] == [None, "c0"]
-    assert "there are more" in done.err and len(done.out.splitlines()) == 3
-    fake.letters = []
-    fake.script.clear()
-    done = weir("dlq", "list")
-    assert (done.out, done.err) == ("", "no dead letters\n")
-
-
-def test_dlq_show_tells_the_whole_life(weir):
-    shown = weir("dlq", "show", LETTER_IDS[0]).out
-    for part in ["orders:2", "dead (kind function, 4 attempts)", "2025-10-09T08:53:20.100Z", "12ms", "error  version 2  on node1:77",
-                 "      Traceback (most", "      got an order", "  shop: north", "Payload (7 B, application/json)", '\n  {"n":1}\n']:
-        assert part in shown
-    assert json.loads(weir("dlq", "show", LETTER_IDS[0], "--json").out)["payload"] == '{"n":1}'
-
-
-def test_dlq_replay_ids(weir, fake):
-    fake.expect("POST", "/v1/replays", (200, {"replayed": 2, "failed": 0, "more": False, "error": None}))
-    assert weir("dlq", "replay", *LETTER_IDS[:2], "--to", "orders:2").out == "2 letters replayed\n"
-    assert json.loads(fake.requests[-1]["body"]) == {"ids": LETTER_IDS[:2], "to": "orders:2"}
-
-
-def test_dlq_replay_to_origin(weir, fake):
-    fake.expect("POST", "/v1/replays", (200, {"replayed": 1, "failed": 0, "more": False, "error": None}))
-    assert weir("dlq", "replay", "--function", "orders", "--to-origin").out == "1 letter replayed\n"
-    assert json.loads(fake.requests[-1]["body"]) == {"function": "orders", "limit": 1000, "toOrigin": True}
-
-
-def test_dlq_replay_loops_over_a_filter_but_not_over_what_dies_again(weir, fake):
-    more = (200, {"replayed": 1000, "failed": 0, "more": True, "error": None})
-    fake.expect("POST", "/v1/replays", more, more, (200, {"replayed": 1, "failed": 0, "more": False, "error": None}))
-    assert weir("dlq", "replay", "--function", "orders").out == "2001 letters replayed\n"
-    bodies = [json.loads(r["body"]) for r in fake.requests]
-    assert bodies[0] == {"function": "orders", "limit": 1000}
-    assert bodies[1] == bodies[2] and bodies[1]["untilMs"] > 1.7e12
-
-
-def test_dlq_replay_tells_what_stays_dead_and_ends(weir, fake):
-    stuck = (200, {"replayed": 0, "failed": 3, "more": True, "error": "there is no function 'x'"})
-    fake.expect("POST", "/v1/replays", stuck, stuck)
-    done = weir("dlq", "replay", "--all", rc=1)
-    assert done.out == "0 letters replayed\n" and "3 letters could not be replayed and stay dead: there is no function 'x'" in done.err
-    assert [json.loads(r["body"]) for r in fake.requests] == [{"sinceMs": 0, "limit": 1000}]
-
-
-def test_dlq_dry_run_only_lists(weir, fake):
-    done = weir("dlq", "replay", "--function", "orders", "--dry-run")
-    assert done.out.endswith("2 letters would be replayed\n") and LETTER_IDS[1] in done.out
-    assert weir("dlq", "replay", LETTER_IDS[3], "--dry-run").out.endswith("1 letter would be replayed\n")
-    assert {r["method"] for r in fake.requests} == {"GET"}
-
-
-def test_dlq_discard_and_purge(weir, fake):
-    fake.expect("POST", "/v1/letters/discard", (200, {"discarded": 1}), (200, {"discarded": 1000}), (200, {"discarded": 0}))
-    assert "do not exist" in weir("dlq", "discard", *LETTER_IDS[:2], rc=1).err
-    assert weir("dlq", "discard", "--error", "E", "--json").out == '{\n  "discarded": 1000\n}\n'
-    fake.expect("POST", "/v1/letters/purge", (200, {"purged": 5}), (200, {"purged": 0}))
-    assert weir("dlq", "purge", "--older-than", "30d").out == "5 letters purged\n"
-    assert json.loads(fake.requests[-1]["body"]) == {"olderThanMs": 2592000000, "dead": False}
-
-
 # ---- on a terminal ----------------------------------------------------------------------------------------------------------
 
 
@@ -561,10 +484,3 @@ def test_a_terminal_gets_colours_unless_told_not_to(fake):
 def test_control_characters_of_functions_never_reach_a_terminal(fake):
     fake.expect("POST", INVOCATIONS, (200, b"a\x1b]0;owned\x07b\xc2\x9bc"))
     assert on_terminal(fake, "invoke", "orders")[1] == "a?]0;owned?b?c\r\n"
-
-
-def test_a_terminal_is_asked_before_many_letters_are_touched(fake):
-    code, shown = on_terminal(fake, "dlq", "replay", "--function", "orders", answer=b"n\n")
-    assert code == 1 and "Replay letters of orders? [y/N]" in shown and fake.requests == []
-    fake.expect("POST", "/v1/replays", (200, {"replayed": 2, "failed": 0, "more": False, "error": None}))
-    assert on_terminal(fake, "dlq", "replay", "--function", "orders", answer=b"y\n")[0] == 0

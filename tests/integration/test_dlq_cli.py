@@ -1,0 +1,534 @@
+# SPDX-License-Identifier: Apache-2.0
+"""weir dlq against a stand-in for the server: which letters it asks for, what it prints, and how it ends. Replays, tries, exports
+and imports are in test_dlq_replay_cli.py."""
+import base64
+import fcntl
+import json
+import os
+import pathlib
+import pty
+import re
+import struct
+import subprocess
+import termios
+import time
+
+import pytest
+
+from fake_server import LETTER_IDS, FakeServer, error, letter, whole_letter
+
+WEIR = os.environ.get("WEIR_BIN") or str(pathlib.Path(__file__).resolve().parents[2] / "build/weir")
+SECONDS = 30
+GROUP = "9f86d081884c7d65"
+ID = LETTER_IDS[0]
+
+
+@pytest.fixture
+def fake():
+    server = FakeServer()
+    server.http.RequestHandlerClass.do_PATCH = server.http.RequestHandlerClass.do_GET
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def dlq(fake, tmp_path):
+    def run(*words, rc=0, **more):
+        env = {**os.environ, "WEIR_SERVER": fake.url, "TMPDIR": str(tmp_path), **more.pop("env", {})}
+        env.pop("WEIR_TOKEN", None)
+        done = subprocess.run([WEIR, "dlq", *map(str, words)], env=env, cwd=tmp_path, timeout=SECONDS, capture_output=True, **more)
+        done.out, done.err = (text.decode(errors="replace") for text in (done.stdout, done.stderr))
+        assert done.returncode == rc, done.out + done.err
+        return done
+    return run
+
+
+def on_terminal(fake, *words, answer=b"", env=None, size=None):
+    """Runs it on a terminal of its own; returns the exit code and what was shown."""
+    ours, theirs = pty.openpty()
+    if size:
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+    p = subprocess.Popen([WEIR, "dlq", *words, "--server", fake.url], stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True,
+                         env={**os.environ, "TERM": "xterm", "NO_COLOR": "", **(env or {})})
+    os.close(theirs)
+    os.write(ours, answer)
+    shown = b""
+    while True:
+        try:
+            part = os.read(ours, 65536)
+        except OSError:
+            break
+        shown += part
+    os.close(ours)
+    return p.wait(SECONDS), shown.decode()
+
+
+def plain(text):
+    return re.sub(r"\x1b\[[0-9;]*[mK]", "", text).replace("\r\n", "\n")
+
+
+def bodies(fake, path):
+    return [json.loads(r["body"]) for r in fake.sent("POST", "/v1/letters/" + path)]
+
+
+# ---- the selection ----------------------------------------------------------------------------------------------------------
+
+WHERE = "payload.customer = \"acme\" and attempt >= 3"
+OPTIONS = ["--group", "no-total", "--function", "orders", "--error", "KeyError", "--since", "2025-01-02", "--until", "2025-02-02T01:00:00Z",
+           "--where", WHERE, "--search", "100% & more", "--source", "kafka:orders/3"]
+MEMBERS = {"group": "no-total", "function": "orders", "error": "KeyError", "sinceMs": 1735776000000, "untilMs": 1738458000000,
+           "where": WHERE, "search": "100% & more", "source": "kafka:orders/3"}
+
+
+def test_a_selection_is_the_same_in_a_query_and_in_a_body(dlq, fake):
+    dlq("list", *OPTIONS, "--state", "replayed", "--order", "oldest", "--limit", "7")
+    assert fake.requests[-1]["query"] == {**{name: str(value) for name, value in MEMBERS.items()}, "state": "replayed", "order": "oldest",
+                                          "limit": "7"}
+    fake.expect("POST", "/v1/letters/discard", (200, {"discarded": 0, "more": False, "refused": []}))
+    dlq("discard", *OPTIONS, "--state", "due")
+    assert bodies(fake, "discard") == [{**MEMBERS, "state": "due"}]
+
+
+def test_short_options(dlq, fake):
+    dlq("list", "-g", GROUP, "-f", "orders", "-w", "attempt > 1", "-s", "due")
+    assert fake.requests[-1]["query"] == {"group": GROUP, "function": "orders", "where": "attempt > 1", "state": "due", "limit": "50"}
+
+
+@pytest.mark.parametrize("words, said", [
+    (["discard"], "say which letters: ids, --group"), (["discard"], "or --all"), (["edit", "--set", "payload.a=1"], "say which letters"),
+    (["retry"], "say which letters"), (["restore"], "say which letters"),
+    (["discard", "x", "--where", "a"], "either ids or a selection"), (["discard", "x", "--all"], "either ids or a selection"),
+    (["discard", "x", "--limit", "2"], "either ids or a selection"), (["discard", "--all", "--group", "x"], "--all means all"),
+    (["discard", "--where", "a", "--where", "b"], "--where can be given once"), (["list", "-g", "a", "-g", "b"], "--group can be given once"),
+    (["purge", "--older-than", "1d", "-f", "a", "-f", "b"], "--function can be given once"),
+    (["discard", "--group", ""], "--group is empty"), (["list", "--limit", "0"], "at least 1"), (["groups", "--limit", "0"], "at least 1"),
+    (["discard", *map(str, range(1001))], "at most 1000 ids"), (["purge"], "--older-than"), (["purge", "--older-than", "soon"], "soon"),
+    (["group", GROUP, "--mute", "--unmute"], "not both"), (["show", ID, "--payload", "--json"], "not both"), (["list", "--state", "gone"], "due|dead"),
+    (["edit", "-g", GROUP], "say what to change"), (["edit", ID, "--set", "payload.a"], "PATH=JSON"), (["edit", ID, "--set", "=1"], "PATH=JSON"),
+    (["edit", ID, "--set", "payload.a=EUR"], "the value is not JSON"), (["edit", ID, "--set", "a=1", "--set", "a=2"], "twice"),
+    (["policy", "--keep", "3d"], "which function"), (["policy", "orders", "--keep", "x"], "--keep"), (["policy", "orders", "--cap", "-1"], "whole number"),
+    (["policy", "orders", "--auto-replay-on-deploy", "sample:5,speed:3"], "the parts are"),
+    (["policy", "orders", "--auto-replay-on-deploy", "rate:0"], "is not a rate"),
+    (["policy", "orders", "--auto-replay-on-deploy", "abort:200%"], "is not a share"),
+    (["policy", "orders", "--remove", "--cap", "1"], "nothing else"),
+])
+def test_wrong_use_changes_nothing_and_says_what_to_do(dlq, fake, words, said):
+    assert said in dlq(*words, rc=2).err
+    assert [r for r in fake.requests if r["method"] != "GET"] == []
+
+
+def test_the_place_of_a_mistake_in_where_is_passed_on(dlq, fake):
+    fake.expect("GET", "/v1/letters", (400, error("InvalidArgument", "where: column 9: a value is missing")))
+    assert "weir: where: column 9: a value is missing" in dlq("list", "--where", "attempt >", rc=1).err
+
+
+# ---- groups -----------------------------------------------------------------------------------------------------------------
+
+
+def group(**more):
+    now_ms = int(time.time() * 1000)
+    return {"group": GROUP, "name": "", "note": "", "muted": False, "count": 412, "functions": ["orders"], "firstVersion": 3, "lastVersion": 7,
+            "firstMs": now_ms - 7300000, "lastMs": now_ms - 61500, "errorType": "KeyError", "title": "'total' is missing in " + "x" * 150,
+            "place": "orders.py main_handler", "spark": [0] * 20 + [1, 40, 0, 80], **more}
+
+
+def test_groups(dlq, fake):
+    fake.expect("GET", "/v1/groups", *[(200, {"groups": [
+        group(), group(group="0" * 16, name="bad-json", count=2, functions=["a", "b", "c"], firstVersion=0, lastVersion=0, muted=True,
+                       spark=[0] * 24)], "letters": 414, "more": True})] * 2)
+    done = dlq("groups", "--function", "orders", "--since", "2025-01-02", "--muted", "--limit", "2", env={"LC_ALL": "C.UTF-8"})
+    assert fake.requests[-1]["query"] == {"function": "orders", "sinceMs": "1735776000000", "muted": "true", "limit": "2"}
+    head, first, second = done.out.splitlines()
+    assert head.split() == ["GROUP", "COUNT", "FUNCTION", "VERSIONS", "FIRST", "LAST", "24H", "ERROR"]
+    assert first.split()[:6] == [GROUP, "412", "orders", "3-7", "2h", "61s"]
+    assert "▁" * 20 + "▂▅▁█" in first and first.endswith("KeyError: 'total' is missing in " + "x" * 150)
+    assert "bad-json (muted)" in second and "a, b +1" in second and " -  " in second and "▁" * 24 in second
+    assert "414 letters" in done.err and f"weir dlq group {GROUP}" in done.err and "more than these 2 groups" in done.err
+    assert "_" * 20 + ".=_#" in dlq("groups", env={"LC_ALL": "C"}).out
+
+
+def test_no_groups(dlq, fake):
+    fake.expect("GET", "/v1/groups", (200, {"groups": [], "letters": 0, "more": False}), (200, {"groups": [], "letters": 0, "more": False}))
+    done = dlq("groups", "--function", "orders")
+    assert done.out == "" and done.err == "no dead letters of orders; --muted shows the muted groups too\n"
+    assert json.loads(dlq("groups", "--json").out)["groups"] == []
+
+
+def test_rows_of_groups_fit_the_terminal(fake):
+    fake.expect("GET", "/v1/groups", (200, {"groups": [group(title="tab\x1b[2J é" + "y" * 300)], "letters": 412, "more": False}))
+    code, shown = on_terminal(fake, "groups", size=(40, 120), env={"LC_ALL": "C.UTF-8"})
+    row = plain(shown).splitlines()[1]
+    assert code == 0 and len(row) == 120 and row.endswith("y…") and "\x1b[2J" not in shown
+
+
+def test_a_group_is_shown_and_described(dlq, fake):
+    path = "/v1/groups/" + GROUP
+    whole = group(name="no-total", note="WEB-311\nsee there", letter=ID)
+    fake.expect("GET", path, (200, whole), (200, whole), (404, error("NotFound", "there is no group 'x'")))
+    shown = dlq("group", GROUP)
+    for part in [GROUP, "no-total", "KeyError: 'total'", "orders.py main_handler", "412 of orders, version 3-7", "first 2h ago", "WEB-311", ID]:
+        assert part in shown.out
+    assert f"weir dlq show {ID}" in shown.err and "weir dlq replay -g no-total" in shown.err
+    assert json.loads(dlq("group", GROUP, "--json").out)["count"] == 412
+    assert "there is no group" in dlq("group", GROUP, rc=1).err
+    fake.expect("PATCH", path, (200, whole), (200, whole))
+    dlq("group", GROUP, "--name", "no-total", "--note", "", "--mute")
+    dlq("group", GROUP, "--unmute")
+    assert [json.loads(r["body"]) for r in fake.sent("PATCH", path)] == [{"name": "no-total", "note": "", "muted": True}, {"muted": False}]
+
+
+# ---- list -------------------------------------------------------------------------------------------------------------------
+
+
+def test_list(dlq, fake):
+    fake.expect("GET", "/v1/letters", (200, {"letters": [{**letter(0), "group": GROUP}], "next": None}))
+    head, row = dlq("list").out.splitlines()
+    assert head.split() == ["ID", "FUNCTION", "STATE", "ATTEMPTS", "GROUP", "ERROR", "AGE"]
+    assert row.split()[:7] == [ID, "orders", "dead", "4", GROUP, "KeyError:", "'total'…"]
+    assert len(json.loads(dlq("list", "--json", "--state", "due").out)["letters"]) == 2
+
+
+def test_list_reads_pages(dlq, fake):
+    page = lambda i: (200, {"letters": [{"id": LETTER_IDS[i]}], "next": "c%d" % i})
+    fake.expect("GET", "/v1/letters", page(0), page(1), page(2))
+    done = dlq("list", "--limit", "2")
+    assert [r["query"].get("cursor") for r in fake.requests] == [None, "c0"]
+    assert "there are more" in done.err and len(done.out.splitlines()) == 3
+    fake.letters = []
+    fake.script.clear()
+    done = dlq("list")
+    assert (done.out, done.err) == ("", "no dead letters\n")
+
+
+# ---- show -------------------------------------------------------------------------------------------------------------------
+
+T = 1760000000000  # 2025-10-09T08:53:20.000Z
+
+
+def attempt(n, **more):
+    return {"attempt": n, "startMs": T + n * 1000, "durationMs": 12, "worker": "node1:77", "instance": 4711, "version": 2, "outcome": "error",
+            "errorType": "KeyError", "errorMessage": "'total'", "stack": "STACK %d" % n, "log": "LOG %d" % n, **more}
+
+
+def lived(**more):
+    return {**letter(0), "group": GROUP, "place": "orders.py main_handler", "diedMs": T + 5000, "changedMs": T + 9000, "orderingKey": "c-17",
+            "source": {"kind": "kafka", "name": "kafka-orders", "at": '{"topic":"orders","partition":3,"offset":1200}'},
+            "headers": [["shop", "north"]], "contentType": "application/json", "payload": '{"n":1.10,"big":123456789012345678901234567890}',
+            "history": [attempt(1), attempt(2), attempt(3, errorMessage="other\nline"), attempt(4)],
+            "edits": [{"revision": 1, "atMs": T + 7000, "who": "ops", "why": "no currency",
+                       "patch": [{"op": "add", "path": "/payload/currency", "value": "EUR"}, {"op": "remove", "path": "/headers/x"}]}],
+            "replays": [{"replay": 12, "state": "sent", "eventId": LETTER_IDS[1], "outcome": "dead", "why": "", "atMs": T + 6000},
+                        {"replay": 13, "state": "sent", "eventId": LETTER_IDS[2], "outcome": None, "why": "", "atMs": T + 8000}],
+            "why": "", "edited": True, "redacted": False, **more}
+
+
+def show(fake, dlq, *words, **more):
+    fake.expect("GET", "/v1/letters/" + ID, (200, lived(**more)))
+    return dlq("show", ID, *words)
+
+
+def test_show_tells_the_whole_life_in_order(dlq, fake):
+    done = show(fake, dlq)
+    life = ["2025-10-09T08:53:20.000Z  accepted from kafka: trigger kafka-orders, topic orders, partition 3, offset 1200, key c-17",
+            "08:53:21.000Z  attempt 1  12ms  error  version 2  on node1:77 (process 4711)", "\n    KeyError: 'total'\n", "attempt 2", "the same error",
+            "attempt 3", "    KeyError: other…", "attempt 4", "      STACK 4", "      LOG 4", "died after 4 attempts",
+            f"replay 12: sent as {LETTER_IDS[1]}, dead", "edited by ops, revision 1: no currency", '    add /payload/currency "EUR"', "    remove /headers/x",
+            f"replay 13: sent as {LETTER_IDS[2]}, not ended yet", "  shop: north"]
+    at = [done.out.index(part) for part in life]
+    assert at == sorted(at)
+    assert "STACK 1" not in done.out and "LOG 3" not in done.out
+    for part in ["orders:2", "dead (kind function, 4 attempts)", GROUP, "orders.py main_handler", "Payload (7 B, application/json, edited)",
+                 '\n  {\n    "n": 1.10,\n    "big": 123456789012345678901234567890\n  }\n']:
+        assert part in done.out
+    for part in [f"weir dlq edit {ID}", f"weir dlq replay -g {GROUP}", f"weir dlq try -g {GROUP}"]:
+        assert part in done.err
+
+
+def test_show_attempts_has_every_stack(dlq, fake):
+    shown = show(fake, dlq, "--attempts").out
+    assert all(f"STACK {n}" in shown and f"LOG {n}" in shown for n in (1, 2, 3, 4)) and "    line\n" in shown
+
+
+def test_show_says_why_it_was_discarded_or_restored_and_when_it_is_due(dlq, fake):
+    gone = show(fake, dlq, state="discarded", why="WEB-311")
+    assert "08:53:29.000Z  discarded: WEB-311" in gone.out and f"weir dlq restore {ID}" in gone.err
+    assert "08:53:29.000Z  restored: by mistake" in show(fake, dlq, state="dead", why="by mistake").out
+    due = show(fake, dlq, state="due", dueMs=int(time.time() * 1000) + 3600000)
+    assert "due in 59m" in due.out or "due in 60m" in due.out
+    assert "died after" not in due.out and f"weir dlq retry {ID}" in due.err
+    assert "as a replay of " + LETTER_IDS[3] in show(fake, dlq, originId=LETTER_IDS[3]).out
+
+
+def test_show_json_gives_the_letter(dlq, fake):
+    assert json.loads(show(fake, dlq, "--json").out)["edits"][0]["who"] == "ops"
+
+
+@pytest.mark.parametrize("payload", [b'{"n":1.10}', b"\x00\xff\r\n\x1b[31m" * 1000, b"", "é\u0000x".encode()])
+def test_payload_prints_the_bytes_and_nothing_else(dlq, fake, payload):
+    try:
+        text, binary = {"payload": payload.decode()}, {}
+    except UnicodeDecodeError:
+        text, binary = {}, {"payload": None, "payloadBase64": base64.b64encode(payload).decode()}
+    done = show(fake, dlq, "--payload", **text, **binary)
+    assert done.stdout == payload
+
+
+def test_a_large_payload_is_cut_and_said(dlq, fake):
+    done = show(fake, dlq, payload=json.dumps({"items": ["é" * 50] * 200}, ensure_ascii=False))
+    shown = done.out.split("Payload (")[1]
+    assert 1500 < len(shown.encode()) < 2500 and "�" not in shown and f"weir dlq show {ID} --payload" in done.err
+    deep = "[" * 500 + "]" * 500
+    done = show(fake, dlq, payload=deep)
+    assert len(done.out.split("Payload (")[1]) < 4000 and "--payload" in done.err
+
+
+def test_a_binary_payload_is_shown_as_hex(dlq, fake):
+    whole = base64.b64encode(bytes(range(256)) * 4).decode()
+    shown = show(fake, dlq, payload=None, payloadBase64=whole)
+    assert "  00 01 02" in shown.out and "fe ff\n" in shown.out and "--payload" in shown.err
+
+
+def test_masked_values_are_said(dlq, fake):
+    assert "masks" in show(fake, dlq, redacted=True).err
+
+
+def test_control_characters_do_not_reach_the_terminal(fake):
+    evil = "\x1b]0;owned\x07\x1b[2J\u009b31m"
+    fake.expect("GET", "/v1/letters/" + ID, (200, lived(
+        payload=evil, headers=[["h" + evil, evil]], orderingKey=evil, errorMessage=evil, errorType=evil, place=evil, contentType=evil,
+        history=[attempt(1, errorMessage=evil, stack=evil, log=evil, worker=evil, outcome=evil), attempt(2, errorMessage=evil + "x")],
+        edits=[{"revision": 1, "atMs": T, "who": evil, "why": evil, "patch": [{"op": "add", "path": evil, "value": evil}]}], why=evil,
+        replays=[{"replay": 1, "state": "failed", "eventId": None, "outcome": None, "why": evil, "atMs": T}])))
+    code, shown = on_terminal(fake, "show", ID, "--attempts")
+    assert code == 0
+    left = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert "owned" in left and not [c for c in left if (ord(c) < 32 and c not in "\r\n\t") or 127 <= ord(c) < 160]
+    assert "[2J" in left and "\x1b[2J" not in shown
+
+
+def test_a_payload_on_a_terminal_is_tamed(fake):
+    fake.expect("GET", "/v1/letters/" + ID, (200, lived(payload="a\x1b[2Jb")))
+    assert on_terminal(fake, "show", ID, "--payload") == (0, "a?[2Jb\r\n")
+
+
+# ---- edit -------------------------------------------------------------------------------------------------------------------
+
+
+def edited(i, **more):
+    before = {"payload": {"a": 1, "b": 2, "c": 3, "d": 4, "e": 5}, "headers": {}}
+    after = {"payload": {"a": 1, "b": 2, "c": i, "d": 4, "e": 5}, "headers": {}}
+    return {"id": LETTER_IDS[i % 5], "revision": 1, "patch": [{"op": "replace", "path": "/payload/c", "value": i}], "before": json.dumps(before),
+            "after": json.dumps(after), **more}
+
+
+def edit_answer(*letters, more=False, next=None, refused=(), unchanged=0):
+    return 200, {"edited": len(letters), "unchanged": unchanged, "more": more, "next": next, "refused": list(refused), "letters": list(letters)}
+
+
+def test_edit_shows_the_diff_and_the_end(dlq, fake):
+    fake.expect("POST", "/v1/letters/edit", edit_answer(edited(0)))
+    done = dlq("edit", ID, "--set", "payload.c=0", "--unset", "headers.x", "--why", "WEB-311")
+    assert done.out == (f'{ID}\n@@ -3,5 +3,5 @@\n     "a": 1,\n     "b": 2,\n-    "c": 3,\n+    "c": 0,\n     "d": 4,\n     "e": 5\n'
+                        "1 letter edited\n")
+    assert bodies(fake, "edit") == [{"ids": [ID], "why": "WEB-311", "set": {"payload.c": 0}, "unset": ["headers.x"]}]
+
+
+def test_values_stay_as_they_are_written(dlq, fake):
+    fake.expect("POST", "/v1/letters/edit", edit_answer(edited(0)))
+    dlq("edit", ID, "--set", "payload.n=12345678901234567890123.4500", "--set", 'payload."a=b"="x=y"')
+    body = fake.requests[-1]["body"]
+    assert b'"payload.n":12345678901234567890123.4500' in body and json.loads(body)["set"]['payload."a=b"'] == "x=y"
+
+
+def test_edit_takes_a_patch_from_a_file_or_stdin(dlq, fake, tmp_path):
+    patch = '[{"op":"add","path":"/payload/n","value":1.50}]'
+    (tmp_path / "p.json").write_text(patch)
+    (tmp_path / "bad.json").write_text("{}")
+    fake.expect("POST", "/v1/letters/edit", edit_answer(), edit_answer())
+    dlq("edit", ID, "--patch", "p.json")
+    dlq("edit", ID, "--patch", "-", input=patch.encode())
+    assert all(('"patch":' + patch).encode() in r["body"] for r in fake.requests)
+    assert "is not a JSON Patch" in dlq("edit", ID, "--patch", "bad.json", rc=1).err
+    assert "cannot read none.json" in dlq("edit", ID, "--patch", "none.json", rc=1).err
+    assert len(fake.requests) == 2
+
+
+def test_edit_of_many_goes_on_by_the_cursor_and_shows_three(dlq, fake):
+    refused = [{"id": LETTER_IDS[4], "state": "replaying", "why": "it is being replayed"}]
+    pages = [edit_answer(edited(0), edited(1), edited(2), edited(3), more=True, next="after-3"), edit_answer(edited(4), refused=refused, unchanged=2)]
+    fake.expect("POST", "/v1/letters/edit", *pages, *pages)
+    done = dlq("edit", "--where", "payload.c = 3", "--set", "payload.c=0", rc=1)
+    assert done.out.count("@@ ") == 3 and done.out.endswith("… and 2 more\n5 letters edited, 2 had it already\n")
+    assert f"weir: {LETTER_IDS[4]}: it is being replayed" in done.err
+    assert [b.get("cursor") for b in bodies(fake, "edit")] == [None, "after-3"]
+    assert all(b["where"] == "payload.c = 3" and "dryRun" not in b for b in bodies(fake, "edit"))
+    shown = json.loads(dlq("edit", "--where", "payload.c = 3", "--set", "payload.c=0", "--json", rc=1).out)
+    assert (shown["edited"], shown["unchanged"], len(shown["letters"]), shown["refused"]) == (5, 2, 5, refused)
+    assert "before" not in shown["letters"][0] and shown["letters"][4]["patch"]
+
+
+def test_edit_keeps_to_its_limit(dlq, fake):
+    fake.expect("POST", "/v1/letters/edit", edit_answer(edited(0), edited(1), more=True, next="c"), edit_answer(edited(2), more=True, next="d"))
+    dlq("edit", "--all", "--set", "payload.c=0", "--limit", "3")
+    assert [b["limit"] for b in bodies(fake, "edit")] == [3, 1] and all(b["all"] for b in bodies(fake, "edit"))
+
+
+def test_dry_run_only_shows(dlq, fake):
+    fake.expect("POST", "/v1/letters/edit", edit_answer(edited(0)))
+    assert dlq("edit", ID, "--set", "payload.c=0", "--dry-run").out.endswith("1 letter would be edited\n")
+    assert [b["dryRun"] for b in bodies(fake, "edit")] == [True]
+
+
+def test_a_document_that_is_no_json_or_too_large_for_a_diff(dlq, fake):
+    fake.expect("POST", "/v1/letters/edit", edit_answer(edited(0, before="one\ntwo\n", after="one\n2\n")), edit_answer(edited(0, before='"%s"' % ("x" * 70000))))
+    assert "\n-two\n+2\n" in dlq("edit", ID, "--set", "payloadText=\"x\"").out
+    assert "\n  replace /payload/c 0\n" in dlq("edit", ID, "--set", "payload.c=0").out
+
+
+def test_edit_asks_when_more_than_one_letter_would_change(fake):
+    two, words = edit_answer(edited(0), edited(1)), ["edit", "-g", GROUP, "--set", "payload.c=0"]
+    fake.expect("POST", "/v1/letters/edit", two)
+    code, shown = on_terminal(fake, *words, answer=b"n\n")
+    assert code == 1 and "Edit 2 letters? [y/N]" in shown and "nothing was edited" in shown
+    assert "\x1b[31m-    " in shown and "\x1b[32m+    " in shown
+    fake.expect("POST", "/v1/letters/edit", two, two)
+    code, shown = on_terminal(fake, *words, answer=b"y\n")
+    assert code == 0 and "2 letters edited" in shown and shown.count("@@ ") == 2
+    assert [b.get("dryRun") for b in bodies(fake, "edit")] == [True, True, None]
+    fake.expect("POST", "/v1/letters/edit", edit_answer(edited(0)), edit_answer(edited(0)), two)
+    assert "Edit" not in on_terminal(fake, *words)[1] and bodies(fake, "edit")[-1].get("dryRun") is None  # it was one letter
+    assert "Edit" not in on_terminal(fake, *words, "--yes")[1]
+
+
+def editor(tmp_path, script):
+    path = tmp_path / "editor.sh"
+    path.write_text("#!/bin/sh\n" + script)
+    path.chmod(0o755)
+    return {"EDITOR": str(path), "VISUAL": ""}
+
+
+@pytest.mark.parametrize("script, patch", [
+    ("sed -i 's/1.10/1.20/' $1", [{"op": "test", "path": "/payload/n", "value": 1.1}, {"op": "replace", "path": "/payload/n", "value": 1.2}]),
+    ("sed -i '/\"a\\/b~\"/d' $1", [{"op": "test", "path": "/payload/a~1b~0", "value": True}, {"op": "remove", "path": "/payload/a~1b~0"}]),
+    ("sed -i 's/\"n\"/\"z\": {\"k\": []}, \"n\"/' $1", [{"op": "add", "path": "/payload/z", "value": {"k": []}}]),
+    ("sed -i 's/\"y\"/\"Y\"/' $1", [{"op": "test", "path": "/payload/o/list", "value": ["x", "y"]},
+                                    {"op": "replace", "path": "/payload/o/list", "value": ["x", "Y"]}]),
+    ("echo '[]' > $1", None),
+])
+def test_an_editor_makes_the_patch(dlq, fake, tmp_path, script, patch):
+    payload = '{"n": 1.10, "a/b~": true, "o": {"list": ["x","y"]}, "last": 9007199254740993000}'
+    fake.expect("GET", "/v1/letters/" + ID, (200, lived(payload=payload)))
+    fake.expect("POST", "/v1/letters/edit", edit_answer(edited(0)))
+    dlq("edit", ID, env=editor(tmp_path, script))
+    body = fake.requests[-1]["body"]
+    if patch:
+        assert json.loads(body) == {"ids": [ID], "patch": patch}
+    else:
+        assert json.loads(body)["patch"][1] == {"op": "replace", "path": "/payload", "value": []}
+        assert b'"last":9007199254740993000' in body
+    assert [p.name for p in tmp_path.iterdir()] == ["editor.sh"]
+
+
+def test_an_editor_that_changes_nothing_or_fails_or_saves_no_json(dlq, fake, tmp_path):
+    letters = [(200, lived())] * 3 + [(200, lived(redacted=True)), (200, lived(payload="plain")), (200, lived(payload=None, payloadBase64="/w=="))]
+    fake.expect("GET", "/v1/letters/" + ID, *letters)
+    assert "nothing was changed" in dlq("edit", ID, env=editor(tmp_path, "exit 0")).err
+    assert "nothing was edited" in dlq("edit", ID, env=editor(tmp_path, "exit 3"), rc=1).err
+    said = dlq("edit", ID, env=editor(tmp_path, "echo '{\"mine\": ' > $1"), rc=1).err
+    kept = re.search(r"it is kept in (\S+);", said)[1]
+    assert "not JSON" in said and pathlib.Path(kept).read_text() == '{"mine": \n'
+    assert "--set" in dlq("edit", ID, env=editor(tmp_path, "touch $1"), rc=1).err
+    assert "payload is not JSON" in dlq("edit", ID, env=editor(tmp_path, "touch $1"), rc=1).err
+    assert "payload is not JSON" in dlq("edit", ID, env=editor(tmp_path, "touch $1"), rc=1).err
+    assert fake.sent("POST", "/v1/letters/edit") == []
+
+
+# ---- discard, restore, retry, purge -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command, member, state", [("discard", "discarded", None), ("restore", "restored", "discarded"), ("retry", "retried", "due")])
+def test_changes_go_on_while_there_are_more(dlq, fake, command, member, state):
+    fake.expect("POST", "/v1/letters/" + command, (200, {member: 1000, "more": True, "refused": []}), (200, {member: 1, "more": False, "refused": []}),
+                (200, {member: 1, "more": False, "refused": []}))
+    assert dlq(command, "--group", "no-total").out == f"1001 letters {member}\n"
+    want = {"group": "no-total", **({"state": state} if state else {})}
+    assert bodies(fake, command) == [want, want]
+    assert json.loads(dlq(command, ID, LETTER_IDS[1], "--json").out) == {member: 1, "refused": []}
+    assert bodies(fake, command)[-1] == {"ids": [ID, LETTER_IDS[1]]}
+
+
+def test_what_is_refused_is_said_with_its_why(dlq, fake):
+    refused = [{"id": LETTER_IDS[i % 5], "state": "replaying", "why": "it is being replayed"} for i in range(30)]
+    fake.expect("POST", "/v1/letters/discard", (200, {"discarded": 1, "more": True, "refused": refused}), (200, {"discarded": 0, "more": True, "refused": []}))
+    done = dlq("discard", "--all", "--why", "WEB-311", rc=1)
+    assert done.out == "1 letter discarded\n"
+    assert done.err.count("it is being replayed") == 20 and "and 10 more" in done.err
+    assert bodies(fake, "discard")[0] == {"all": True, "why": "WEB-311"} and len(bodies(fake, "discard")) == 2  # no progress: it ends
+
+
+def test_changes_keep_to_their_limit_and_tell_what_was_done_before_a_failure(dlq, fake):
+    fake.expect("POST", "/v1/letters/discard", (200, {"discarded": 1000, "more": True}), (200, {"discarded": 200, "more": True}),
+                (200, {"discarded": 7, "more": True}), (503, error("Unavailable", "the store is away")))
+    dlq("discard", "--all", "--limit", "1200")
+    assert [b["limit"] for b in bodies(fake, "discard")] == [1000, 200]
+    done = dlq("discard", "--all", rc=1)
+    assert done.out == "7 letters discarded\n" and "the store is away" in done.err
+
+
+def test_purge(dlq, fake):
+    fake.expect("POST", "/v1/letters/purge", (200, {"purged": 5, "more": True}), (200, {"purged": 1, "more": False}), (200, {"purged": 0, "more": False}))
+    assert dlq("purge", "--older-than", "30d").out == "6 letters purged\n"
+    dlq("purge", "--older-than", "1h", "-f", "orders", "--dead")
+    assert bodies(fake, "purge")[1:] == [{"all": True, "olderThanMs": 2592000000, "dead": False}, {"function": "orders", "olderThanMs": 3600000, "dead": True}]
+
+
+@pytest.mark.parametrize("words, question", [
+    (["discard", "-g", GROUP, "--where", "attempt > 3"], f"Discard letters of group {GROUP} where attempt > 3? [y/N]"),
+    (["discard", "--all"], "Discard all letters? [y/N]"), (["discard", ID, LETTER_IDS[1]], "Discard 2 letters? [y/N]"),
+    (["restore", "-f", "orders", "--since", "2h"], "Restore discarded letters of orders since 2h? [y/N]"),
+    (["purge", "--older-than", "30d", "--dead"], "Delete all letters, older than 30d, dead ones too, for ever? [y/N]")])
+def test_it_asks_on_a_terminal(fake, words, question):
+    code, shown = on_terminal(fake, *words, answer=b"n\n")
+    assert code == 1 and question in shown and "nothing was" in shown and fake.requests == []
+    path = "/v1/letters/" + words[0]
+    fake.expect("POST", path, (200, {"more": False}), (200, {"more": False}))
+    assert on_terminal(fake, *words, answer=b"y\n")[0] == 0 and len(fake.requests) == 1
+    assert question not in on_terminal(fake, *words, "--yes")[1] and len(fake.requests) == 2
+
+
+def test_one_letter_by_its_id_is_not_asked_about(fake):
+    fake.expect("POST", "/v1/letters/discard", (200, {"discarded": 1, "more": False}))
+    assert "[y/N]" not in on_terminal(fake, "discard", ID)[1]
+
+
+# ---- policy -----------------------------------------------------------------------------------------------------------------
+
+
+def policy(**more):
+    return {"function": "orders", "keepMs": 30 * 86400000, "cap": 1000, "autoReplay": {"sample": 50, "rate": 100.0, "abortShare": 0.02},
+            "changedMs": int(time.time() * 1000) - 3000, "who": "ops", "dead": 950, "usedShare": 0.95, **more}
+
+
+def test_policies_are_shown(dlq, fake):
+    empty = policy(function="other", keepMs=None, cap=None, autoReplay=None, usedShare=None, dead=0)
+    fake.expect("GET", "/v1/policies", (200, {"policies": [policy(), empty]}), (200, {"policies": []}), (200, {"policies": []}))
+    head, first, second = dlq("policy").out.splitlines()
+    assert head.split() == ["FUNCTION", "KEEP", "CAP", "DEAD", "USED", "ON", "DEPLOY", "CHANGED", "BY"]
+    assert first.split() == ["orders", "30d", "1000", "950", "95%", "sample:50,rate:100/s,abort:2%", "3s", "ops"]
+    assert second.split() == ["other", "-", "-", "0", "-", "-", "3s", "ops"]
+    assert "no function has a policy" in dlq("policy").err and json.loads(dlq("policy", "--json").out) == {"policies": []}
+    fake.expect("GET", "/v1/policies/orders", (200, policy()), (404, error("NotFound", "orders has no policy")))
+    assert "sample:50" in dlq("policy", "orders").out and "has no policy" in dlq("policy", "orders", rc=1).err
+
+
+def test_a_policy_is_changed_and_removed(dlq, fake):
+    path = "/v1/policies/orders"
+    fake.expect("PUT", path, *[(200, policy())] * 3)
+    dlq("policy", "orders", "--auto-replay-on-deploy=sample:50,rate:100/s,abort:2%", "--keep", "30d", "--cap", "1000000")
+    dlq("policy", "orders", "--keep", "none", "--cap", "none", "--no-auto-replay")
+    dlq("policy", "orders", "--auto-replay-on-deploy", "rate:600/m")
+    assert [json.loads(r["body"]) for r in fake.sent("PUT", path)] == [
+        {"autoReplay": {"sample": 50, "rate": 100, "abortShare": 0.02}, "keepMs": 2592000000, "cap": 1000000},
+        {"keepMs": None, "cap": None, "autoReplay": None}, {"autoReplay": {"rate": 10}}]
+    fake.expect("DELETE", path, (200, {}))
+    assert dlq("policy", "orders", "--remove").out == "orders has no policy any more\n"
