@@ -35,7 +35,7 @@ def test_context_has_the_scf_fields(start):
     assert inst.result(1, attempt=2, source={"kind": "http"}) == {
         "memory_limit_in_mb": 512, "time_limit_in_ms": 3000, "request_id": "r1", "environment": '{"A":"1","B":"x y"}',
         "environ": "A=1;B=x y", "function_version": "3", "function_name": "f", "namespace": "shop",
-        "tencentcloud_region": "gz", "tencentcloud_appid": "1", "tencentcloud_uin": "2", "attempt": 2,
+        "tencentcloud_region": "gz", "tencentcloud_appid": "1", "tencentcloud_uin": "2", "attempt": 2, "dry_run": False,
         "deadline_ms": 1767225600000, "headers": {}, "source": {"kind": "http"}}
 
 
