@@ -126,9 +126,8 @@ static int64_t unknown_outcomes(const struct follow *f) {
     return n > 0 ? n : 0;
 }
 
-// All was sent and the outcomes are known, or stand still; or nobody sends.
+// Nothing is being sent, and the outcomes are known or stand still.
 static bool is_over(const struct follow *f) {
-    if (is_state(f, "paused")) return true;
     if (is_state(f, "running")) return false;
     return unknown_outcomes(f) == 0 || clock_mono_ns() - f->changed_ns >= STILL_MS * NS_PER_MS;
 }

@@ -183,6 +183,11 @@ def test_replay_that_others_ended_is_not_a_success(weir, fake, state, said):
     assert "replay 17 %s after" % state in done.out and "left                  4" in done.out and said in done.out + done.err
 
 
+def test_replay_that_goes_on_after_a_pause_is_followed_on(weir, fake):
+    scripted(fake, replay(), replay("paused", pending=4, sent=6, ok=5), replay(pending=2, sent=8, ok=6), ALL_OK)
+    assert "10 of 10 letters sent" in weir("dlq", "replay", "--all").out
+
+
 def test_replay_detached(weir, fake):
     scripted(fake, replay())
     done = weir("dlq", "replay", "--all", "--detach")
@@ -366,11 +371,13 @@ def test_export_stops_at_its_limit_and_counts_masked_ones(weir, fake):
 
 
 def test_export_says_when_stdout_is_full(weir, fake):
-    fake.expect("GET", "/v1/letters", (200, {"letters": hard_letters(), "next": "c"}))
-    with open("/dev/full", "wb") as full:
-        done = weir("dlq", "export", rc=1, stdout=full)
-    assert "stdout: No space left on device" in done.err and "the export is not complete" in done.err
-    assert len(fake.requests) == 1
+    for page in ({"letters": hard_letters() * 100, "next": "c"}, {"letters": [{"id": "small"}], "next": None}):
+        fake.requests.clear()
+        fake.expect("GET", "/v1/letters", (200, page))
+        with open("/dev/full", "wb") as full:
+            done = weir("dlq", "export", rc=1, stdout=full)
+        assert "stdout: No space left on device" in done.err and "the export is not complete" in done.err
+        assert len(fake.requests) == 1
 
 
 def test_export_says_what_a_broken_server_left(weir, fake):

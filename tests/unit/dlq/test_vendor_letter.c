@@ -268,6 +268,23 @@ static struct str noise(char *out, size_t max) {
     return (struct str){out, len};
 }
 
+static void test_odd_coordinates_make_valid_json(void **state) {
+    (void)state;
+    static const char *const ats[] = {
+        "{\"topic\":\"a\\\"\\u0000\",\"partition\":\"x\\ny\",\"offset\":\"7\\\"\",\"timestamp\":\"never\"}",
+        "{\"topic\":1,\"partition\":1e5,\"offset\":-1e5,\"timestamp\":99999999999999999999}",
+        "{\"topic\":true,\"offset\":null}", "{\"offset\":007}", "{\"offset\":\"\\q\\ud800\"}", "{\"topic\":\"\\ud800\",\"offset\":7", "[]", "",
+    };
+    static const char *const kinds[] = {"kafka", "amqp", "timer"};
+    for (size_t i = 0; i < array_len(ats) * array_len(kinds); i++) {
+        struct ev *ev = event(kinds[i % array_len(kinds)], ats[i / array_len(kinds)], STR_LIT("\xff{}"));
+        struct vendor_failure f = failure(ev);
+        free(render(VENDOR_SCF, &f));
+        free(render(VENDOR_LAMBDA, &f));
+        ev_free(ev);
+    }
+}
+
 static void test_any_bytes_make_valid_json(void **state) {
     (void)state;
     static const char *const kinds[] = {"kafka", "amqp", "timer", "http", NULL};
@@ -304,6 +321,7 @@ int main(void) {
         cmocka_unit_test(test_payloads_that_are_no_json_or_no_text),
         cmocka_unit_test(test_undecodable_bytes_are_as_they_are),
         cmocka_unit_test(test_a_full_buffer_is_as_it_was),
+        cmocka_unit_test(test_odd_coordinates_make_valid_json),
         cmocka_unit_test(test_any_bytes_make_valid_json),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
