@@ -59,11 +59,10 @@ static int ask(struct edits *e, bool dry_run, const char *cursor, int64_t limit,
 
 // --- the diff -----------------------------------------------------------------------------------------------------
 
-// A document for reading: laid out when it is JSON. `room` keeps it.
-static struct str document(const json_t *value, struct buf *room) {
-    struct str text = {json_string_value(value), json_string_length(value)};
-    if (!text.data) text = (struct str){"", 0};
-    return json_text_check(text, NULL) == 0 && pretty_json(text, 2, room) == 0 ? buf_str(room) : text;
+// The document, laid out for reading; false: it did not come, or is too large to be compared.
+static bool lay_out(const json_t *document, struct buf *out) {
+    struct str text = {json_string_value(document), json_string_length(document)};
+    return text.data && json_text_check(text, NULL) == 0 && pretty_json(text, 2, out) == 0;
 }
 
 static void print_diff_line(struct str line) {
@@ -80,8 +79,8 @@ static void print_diff(const json_t *letter) {
     buf_init(&after, DIFF_BYTES_MAX);
     buf_init(&diff, (size_t)4 * DIFF_BYTES_MAX);
     printf("%s%s%s\n", out_tone(stdout, TONE_BOLD), member_text(letter, "id", "?"), out_tone(stdout, TONE_PLAIN));
-    struct str from = document(json_object_get(letter, "before"), &before), to = document(json_object_get(letter, "after"), &after);
-    if (diff_unified(from, to, CONTEXT, &diff) == 0 && buf_len(&diff)) {
+    bool both = lay_out(json_object_get(letter, "before"), &before) && lay_out(json_object_get(letter, "after"), &after);
+    if (both && diff_unified(buf_str(&before), buf_str(&after), CONTEXT, &diff) == 0) {
         struct str text = buf_str(&diff);
         for (const char *end; text.len && (end = memchr(text.data, '\n', text.len));) {
             size_t n = (size_t)(end - text.data);
@@ -89,7 +88,7 @@ static void print_diff(const json_t *letter) {
             text = (struct str){end + 1, text.len - n - 1};
         }
     } else {
-        dlq_print_patch(json_object_get(letter, "patch"), "  "); // too large to compare by lines
+        dlq_print_patch(json_object_get(letter, "patch"), "  ");
     }
     buf_done(&before);
     buf_done(&after);

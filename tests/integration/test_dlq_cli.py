@@ -379,10 +379,12 @@ def test_dry_run_only_shows(dlq, fake):
     assert [b["dryRun"] for b in bodies(fake, "edit")] == [True]
 
 
-def test_a_document_that_is_no_json_or_too_large_for_a_diff(dlq, fake):
-    fake.expect("POST", "/v1/letters/edit", edit_answer(edited(0, before="one\ntwo\n", after="one\n2\n")), edit_answer(edited(0, before='"%s"' % ("x" * 70000))))
-    assert "\n-two\n+2\n" in dlq("edit", ID, "--set", "payloadText=\"x\"").out
-    assert "\n  replace /payload/c 0\n" in dlq("edit", ID, "--set", "payload.c=0").out
+def test_the_patch_is_shown_when_the_documents_cannot_be_compared(dlq, fake):
+    large, deep = json.dumps(["x" * 70000]), "[" * 400 + "]" * 400
+    cases = [edited(0, before=large), {k: v for k, v in edited(0).items() if k not in ("before", "after")}, edited(0, after=deep), edited(0, before=None)]
+    fake.expect("POST", "/v1/letters/edit", *[edit_answer(one) for one in cases])
+    for _ in cases:
+        assert dlq("edit", ID, "--set", "payload.c=0").out == f"{ID}\n  replace /payload/c 0\n1 letter edited\n"
 
 
 def test_edit_asks_when_more_than_one_letter_would_change(fake):
