@@ -57,6 +57,7 @@ static int open_stores(struct server *s, struct err *err) {
     const char *url = s->options->store.text;
     cleanup_free char *own = url[0] ? NULL : mem_printf("sqlite:%s/weir.db", s->data_dir);
     int rc = store_open(s->loop, own ? own : url, &s->store, err);
+    if (rc == 0) rc = store_open_reader(s->loop, own ? own : url, STORE_READ_MS, &s->reader, err);
     bool embedded = strncmp(s->options->queue.text, "embedded:", 9) == 0;
     if (rc || !embedded || !store_is_shared(s->store)) return rc;
     cleanup_free char *queue_url = mem_printf("sqlite:%s/queue.db", s->data_dir);
@@ -83,7 +84,10 @@ static int open_sandbox(struct server *s, struct err *err) {
 static void on_function_changed(void *arg, struct str name, struct function *fn) {
     struct server *s = arg;
     dispatch_function_changed(s->dispatch, name, fn);
-    if (fn) return;
+    if (fn) {
+        policies_deployed(s->policies, name, fn->current);
+        return;
+    }
     triggers_function_gone(s->triggers, name);
     fnlog_forget(s->log, name);
 }
@@ -117,7 +121,7 @@ static void make_parts(struct server *s) {
                                          .sync_lane = s->sync_lane,
                                          .metrics = s->metrics};
     s->ingest = ingest_new(&ingest);
-    s->letters = letters_new(s->loop, s->store);
+    server_make_replays(s);
     s->due = due_new(s->loop, s->letters, s->ingest);
     server_make_fires(s);
     const struct dispatch_config dispatch = {.loop = s->loop,
@@ -127,6 +131,7 @@ static void make_parts(struct server *s) {
                                              .sync_lane = s->sync_lane,
                                              .letters = s->letters,
                                              .fires = s->fires,
+                                             .replays = s->replays,
                                              .ingest = s->ingest,
                                              .log = s->log,
                                              .metrics = s->metrics,
@@ -136,13 +141,6 @@ static void make_parts(struct server *s) {
                                              .due_arg = s};
     s->dispatch = dispatch_new(&dispatch);
     server_make_bindings(s);
-    const struct replay_config replay = {.loop = s->loop,
-                                         .letters = s->letters,
-                                         .ingest = s->ingest,
-                                         .metrics = s->metrics,
-                                         .to_origin = bindings_to_origin,
-                                         .to_origin_arg = s->bindings};
-    s->replay = replay_new(&replay);
     server_add_status(s);
 }
 
@@ -154,18 +152,18 @@ static void on_triggers_loaded(void *arg, int code, const struct err *err) {
                                            .options = s->options,
                                            .registry = s->registry,
                                            .ingest = s->ingest,
-                                           .letters = s->letters,
                                            .triggers = s->triggers,
-                                           .replay = s->replay,
                                            .fnlog = s->log,
                                            .metrics = s->metrics,
                                            .status = s->status,
                                            .ready = server_is_ready,
                                            .ready_arg = s};
     server_give_timers(s, &gateway);
+    server_give_letters(s, &gateway);
     if (code) s->failed = *err;
     else if (gateway_open(&gateway, &s->gateway, &s->failed) == 0) {
         due_start(s->due);
+        server_start_letters(s);
         log_info("server", "listening", LOG_STR("address", s->options->listen.text), LOG_INT("port", gateway_port(s->gateway)),
                  LOG_STR("data", s->data_dir), LOG_STR("sandbox", sandbox_kind(s->sandbox)), LOG_STR("version", WEIR_VERSION));
         return;
@@ -196,6 +194,7 @@ static int make(struct server *s, struct err *err) {
     if (rc == 0) rc = open_sandbox(s, err);
     if (rc == 0) rc = open_stores(s, err);
     if (rc == 0) rc = open_queues(s, err);
+    if (rc == 0) rc = server_make_letters(s, err);
     if (rc == 0) make_parts(s);
     return rc;
 }
@@ -238,7 +237,7 @@ static void look_at_drain(void *arg) {
     struct server *s = arg;
     bool late = loop_now_ns(s->loop) >= s->drain_until_ns;
     bool answered = !s->gateway || gateway_open_requests(s->gateway) == 0;
-    bool stored = due_stop(s->due) && fires_stop(s->fires);
+    bool stored = due_stop(s->due) && fires_stop(s->fires) && server_stop_letters(s);
     if (s->workers_done && stored && (answered || late)) close_queues(s);
     else timer_start(s->drain_timer, DRAIN_LOOK_MS);
 }
@@ -261,7 +260,7 @@ static void on_stop_signal(void *arg, int signo) {
 }
 
 static void free_parts(struct server *s) {
-    replay_free(s->replay);
+    server_free_letters(s);
     due_free(s->due);
     timers_free(s->timers);
     triggers_free(s->triggers);
@@ -271,8 +270,11 @@ static void free_parts(struct server *s) {
     ingest_free(s->ingest);
     registry_free(s->registry);
     status_free(s->status);
+    if (s->reader) store_close(s->reader);
     if (s->queue_store) store_close(s->queue_store);
     if (s->store) store_close(s->store);
+    audit_free(s->audit);
+    redact_free(s->redact);
     metrics_free(s->metrics);
     fnlog_free(s->log);
     sandbox_free(s->sandbox);
@@ -282,6 +284,7 @@ static void free_parts(struct server *s) {
     loop_free(s->loop);
     free(s->data_dir);
     free(s->code_dir);
+    free(s->node);
 }
 
 static void raise_file_limit(void) {

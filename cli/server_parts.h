@@ -6,7 +6,10 @@
 #include "cli/server.h"
 #include "core/status.h"
 #include "dlq/due.h"
-#include "dlq/replay.h"
+#include "dlq/groups.h"
+#include "dlq/policies.h"
+#include "dlq/replays.h"
+#include "dlq/try.h"
 #include "gateway/gateway.h"
 #include "triggers/bindings.h"
 #include "triggers/timers.h"
@@ -17,6 +20,7 @@ struct server {
     struct loop *loop;
     char *data_dir, *code_dir; // absolute
     struct store *store;
+    struct store *reader;      // the same database, for long looks
     struct store *queue_store; // the embedded queue's, when the store is not SQLite; else NULL
     struct queue *queue, *sync_lane;
     struct runtimes runtimes;
@@ -29,7 +33,13 @@ struct server {
     struct due *due;
     struct fires *fires;
     struct timers *timers;
-    struct replay *replay;
+    struct redact *redact; // NULL: nothing is masked
+    struct audit *audit;
+    struct groups *groups;
+    struct replays *replays;
+    struct trials *trials;
+    struct policies *policies;
+    char *node;            // unique name of this process
     struct fnlog *log;
     struct metrics *metrics;
     struct status *status;
@@ -44,6 +54,13 @@ struct server {
 void server_add_status(struct server *s);
 void server_make_bindings(struct server *s);
 void server_make_fires(struct server *s);
+// Dead letters: server_letters.c.
+int server_make_letters(struct server *s, struct err *err) must_use; // letters, before what works on them
+void server_make_replays(struct server *s);                          // and groups, tries, policies: after ingest and bindings
+void server_start_letters(struct server *s);
+bool server_stop_letters(struct server *s); // true when nothing is under way
+void server_free_letters(struct server *s); // but `letters`
+void server_give_letters(struct server *s, struct gateway_config *gateway);
 struct triggers_config server_triggers_config(struct server *s);
 void server_give_timers(struct server *s, struct gateway_config *gateway);
 void server_on_reload_signal(void *server, int signo);

@@ -29,6 +29,8 @@ struct ev_fields {
     uint32_t attempt;               // attempts that were charged to it so far; 0 before the first
     int64_t accepted_ms;            // when it was first accepted; 0: ev_new takes the time of the call
     int64_t deadline_ms;            // sync: nobody waits for it after; 0: none
+    int64_t replay, replay_seq;     // the replay that sent it and its letter's place in that (dlq/replays); 0: none
+    bool dry_run;                   // sync: a try; whoever runs it is told, and nothing comes of it
     struct str function;            // name
     struct str qualifier;           // "" the current version, or a number
     struct str source_kind;         // "http", "timer", "kafka", "replay", ...

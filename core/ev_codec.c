@@ -18,6 +18,9 @@ enum field {
     F_ACCEPTED_MS = 5,
     F_DEADLINE_MS = 6,
     F_HEADERS = 16,
+    F_REPLAY = 20,
+    F_REPLAY_SEQ = 21,
+    F_DRY_RUN = 22,
 };
 
 // The text and byte fields: number, member, written as bin (payloads) or as str.
@@ -85,7 +88,8 @@ static void pack_number(struct packer *p, enum field number, int64_t value) {
 static size_t count_fields(const struct ev *ev) {
     const struct ev_fields *f = &ev->f;
     size_t n = ev->unknown_count + !id_is_none(&f->id) + !id_is_none(&f->origin_id) + (f->invocation != 0) +
-               (f->attempt != 0) + (f->accepted_ms != 0) + (f->deadline_ms != 0) + (f->header_count != 0);
+               (f->attempt != 0) + (f->accepted_ms != 0) + (f->deadline_ms != 0) + (f->header_count != 0) +
+               (f->replay != 0) + (f->replay_seq != 0) + f->dry_run;
     for (size_t i = 0; i < array_len(span_fields); i++) n += span_of(f, &span_fields[i])->len != 0;
     return n;
 }
@@ -114,6 +118,9 @@ int ev_encode(const struct ev *ev, struct buf *out, struct err *err) {
     pack_number(&p, F_ATTEMPT, f->attempt);
     pack_number(&p, F_ACCEPTED_MS, f->accepted_ms);
     pack_number(&p, F_DEADLINE_MS, f->deadline_ms);
+    pack_number(&p, F_REPLAY, f->replay);
+    pack_number(&p, F_REPLAY_SEQ, f->replay_seq);
+    pack_number(&p, F_DRY_RUN, f->dry_run);
     for (size_t i = 0; i < array_len(span_fields); i++) {
         struct str s = *span_of(f, &span_fields[i]);
         if (s.len == 0) continue;
@@ -153,6 +160,9 @@ static int get_number(struct unpack *u, enum field number, struct ev_fields *f, 
         f->attempt = (uint32_t)value;
         return 0;
     case F_ACCEPTED_MS: f->accepted_ms = value; return 0;
+    case F_REPLAY: f->replay = value; return 0;
+    case F_REPLAY_SEQ: f->replay_seq = value; return 0;
+    case F_DRY_RUN: f->dry_run = value != 0; return 0;
     default: f->deadline_ms = value; return 0;
     }
 }
@@ -184,7 +194,10 @@ static int get_field(struct unpack *u, int64_t number, struct ev *ev, struct ev_
     case F_INVOCATION:
     case F_ATTEMPT:
     case F_ACCEPTED_MS:
-    case F_DEADLINE_MS: return get_number(u, (enum field)number, &ev->f, err);
+    case F_DEADLINE_MS:
+    case F_REPLAY:
+    case F_REPLAY_SEQ:
+    case F_DRY_RUN: return get_number(u, (enum field)number, &ev->f, err);
     case F_HEADERS: return get_headers(u, ev, table, err);
     default: break;
     }

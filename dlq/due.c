@@ -8,7 +8,6 @@
 #include "dlq/ship.h"
 
 #define AWAY_MS 1000     // pause after the store or the queue was away
-#define RECOVER_MS 15000 // how often replays of dead nodes are looked for
 
 struct due {
     struct loop *loop;
@@ -17,7 +16,6 @@ struct due {
     struct timer *timer;
     bool stopped, busy;
     int64_t hint_ms;         // earliest due time heard of during a round; 0: none
-    int64_t recover_at_ms;   // Unix ms
     struct log_repeat trouble;
     bool was_full;           // of the round: there may be more
 };
@@ -65,21 +63,10 @@ static void on_next(void *arg, int code, int64_t due_ms) {
     else letters_claim_due(d->letters, now, DUE_LEASE_MS, DUE_CLAIM, on_claimed, d);
 }
 
-static void on_recovered(void *arg, int code, const struct err *err, size_t count) {
-    (void)arg, (void)err;
-    if (code == 0 && count)
-        log_warn("due", "letters whose replay never ended are dead again", LOG_INT("letters", count));
-}
-
 static void look(void *arg) {
     struct due *d = arg;
     if (d->stopped) return;
     d->busy = true;
-    int64_t now = clock_unix_ms();
-    if (now >= d->recover_at_ms) {
-        d->recover_at_ms = now + RECOVER_MS;
-        letters_recover(d->letters, on_recovered, d);
-    }
     letters_next_due(d->letters, on_next, d);
 }
 

@@ -5,9 +5,12 @@
 // Invariant: a put only replaces a row that is due or dead. What an operator has replayed or discarded stays.
 #include "core/base/clock.h"
 #include "core/base/text.h"
+#include "core/json_text.h"
+#include "dlq/fingerprint.h"
 #include "dlq/letters_impl.h"
 
-#define PUT_COLUMNS 21
+#define PUT_COLUMNS 22
+#define BODY_COLUMNS 3
 #define PUT_JOB_MAX 1000       // drafts a job
 #define ERROR_TYPE_MAX 256
 #define ERROR_MESSAGE_MAX 4096
@@ -59,9 +62,9 @@ const char *letter_kind_word(enum letter_kind k) {
     return "unknown";
 }
 
-struct letters *letters_new(struct loop *loop, struct store *store) {
+struct letters *letters_new(struct loop *loop, struct store *store, struct store *reader, const struct redact *redact) {
     struct letters *l = mem_zalloc(sizeof *l);
-    *l = (struct letters){.loop = loop, .store = store};
+    *l = (struct letters){.loop = loop, .store = store, .reader = reader, .redact = redact};
     l->put_last = &l->put_first;
     l->put_flush = (struct defer){.fn = letters_flush_puts, .arg = l};
     return l;
@@ -85,7 +88,7 @@ struct row_text {
     size_t count;
 };
 
-#define ROW_TEXTS 9 // function, error type and message, source kind, name and at, content type, ordering key, envelope
+#define ROW_TEXTS 10 // function, error type and message, source kind, name and at, content type, ordering key, headers, envelope
 
 static void add_clean(struct row_text *t, struct str s, size_t max) {
     size_t start = t->buf.end;
@@ -93,11 +96,15 @@ static void add_clean(struct row_text *t, struct str s, size_t max) {
     t->spans[t->count++] = (struct span){start, t->buf.end - start};
 }
 
-static int add_envelope(struct row_text *t, const struct ev *ev, struct err *err) {
-    struct ev envelope = *ev;
-    envelope.f.payload = envelope.f.history = STR_NONE;
+static void add_headers(struct row_text *t, const struct ev_fields *f) {
     size_t start = t->buf.end;
-    int rc = ev_encode(&envelope, &t->buf, err);
+    letters_append_headers(&t->buf, f);
+    t->spans[t->count++] = (struct span){start, t->buf.end - start};
+}
+
+static int add_envelope(struct row_text *t, const struct ev *ev, struct err *err) {
+    size_t start = t->buf.end;
+    int rc = letters_append_envelope(&t->buf, ev, err);
     t->spans[t->count++] = (struct span){start, t->buf.end - start};
     return rc;
 }
@@ -112,6 +119,7 @@ static int add_row_text(struct row_text *t, const struct letter_draft *d, struct
     add_clean(t, f->source_at, COLUMN_TEXT_MAX);
     add_clean(t, f->ordering_key, COLUMN_TEXT_MAX);
     add_clean(t, f->content_type, COLUMN_TEXT_MAX);
+    add_headers(t, f);
     return add_envelope(t, d->ev, err);
 }
 
@@ -121,18 +129,15 @@ static struct str history_of(const struct ev_fields *f) {
     return good ? f->history : STR_LIT("[]");
 }
 
-static struct str id_bytes(const struct id *id) {
-    return (struct str){(const char *)id->bytes, sizeof id->bytes};
-}
-
-// `at`: the row's ROW_TEXTS spans in the order of add_row_text.
-static void fill_row(struct sql_value *v, const struct letter_draft *d, const struct row_text *t, size_t at, int64_t now_ms,
-                     int64_t lease_ms) {
+// The row of `letters` and that of `letter_bodies`. `at`: its ROW_TEXTS spans in the order of add_row_text.
+static void fill_row(struct sql_value *v, struct sql_value *body, const struct letter_draft *d, const struct row_text *t, size_t at,
+                     int64_t now_ms, int64_t lease_ms) {
     const struct ev_fields *f = &d->ev->f;
     struct str s[ROW_TEXTS];
     for (size_t i = 0; i < ROW_TEXTS; i++) s[i] = (struct str){t->buf.data + t->spans[at + i].start, t->spans[at + i].len};
+    struct str payload = f->payload.data ? f->payload : STR_LIT("");
     const struct sql_value row[PUT_COLUMNS] = {
-        SQL_B(id_bytes(&f->id)),
+        letters_sql_id(&f->id),
         SQL_T(s[0]),
         SQL_Z(letter_state_word(d->state)),
         SQL_Z(letter_kind_word(d->kind)),
@@ -140,46 +145,62 @@ static void fill_row(struct sql_value *v, const struct letter_draft *d, const st
         SQL_I(f->accepted_ms),
         SQL_I(now_ms),
         SQL_I(f->attempt),
+        SQL_I(d->version),
+        SQL_I(fingerprint_of(f->function, d->error_type, d->error_message, d->stack)),
         SQL_T(s[1]),
         SQL_T(s[2]),
-        SQL_I(d->version),
         SQL_T(s[3]),
         SQL_T(s[4]),
         SQL_T(s[5]),
         SQL_T(s[6]),
         SQL_T(s[7]),
-        id_is_none(&f->origin_id) ? SQL_NONE : SQL_B(id_bytes(&f->origin_id)),
-        SQL_T(history_of(f)),
-        SQL_B(f->payload.data ? f->payload : STR_LIT("")),
-        SQL_B(s[8]),
+        id_is_none(&f->origin_id) ? SQL_NONE : letters_sql_id(&f->origin_id),
+        SQL_T(s[8]),
+        SQL_I(json_text_is_queryable(payload)),
+        SQL_B(payload),
         SQL_I(lease_ms),
     };
     memcpy(v, row, sizeof row);
+    body[0] = row[0];
+    body[1] = SQL_T(history_of(f));
+    body[2] = SQL_B(s[9]);
+}
+
+static int write_rows(struct sql *sql, const struct sql_value *values, const struct sql_value *bodies, size_t count, struct err *err) {
+    int rc = sql_exec_many(sql,
+                           "INSERT INTO letters (id, function, state, kind, due_ms, accepted_ms, died_ms, changed_ms, attempts, version,"
+                           " fingerprint, error_type, error_message, source_kind, source_name, source_at, ordering_key, content_type,"
+                           " origin_id, headers, json, payload, lease_ms)"
+                           " VALUES ($1,$2,$3,$4,$5,$6,$7,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22)"
+                           " ON CONFLICT (id) DO UPDATE SET state = excluded.state, kind = excluded.kind,"
+                           " due_ms = excluded.due_ms, lease_ms = excluded.lease_ms, died_ms = excluded.died_ms,"
+                           " changed_ms = excluded.changed_ms, attempts = excluded.attempts, version = excluded.version,"
+                           " fingerprint = excluded.fingerprint, error_type = excluded.error_type,"
+                           " error_message = excluded.error_message, ordering_key = excluded.ordering_key,"
+                           " content_type = excluded.content_type, headers = excluded.headers, json = excluded.json,"
+                           " payload = excluded.payload WHERE letters.state IN ('due', 'dead')",
+                           values, PUT_COLUMNS, count, err);
+    if (rc) return rc;
+    return sql_exec_many(sql,
+                         "INSERT INTO letter_bodies (id, history, event) VALUES ($1,$2,$3)"
+                         " ON CONFLICT (id) DO UPDATE SET history = excluded.history, event = excluded.event"
+                         " WHERE (SELECT l.state FROM letters l WHERE l.id = excluded.id) IN ('due', 'dead')",
+                         bodies, BODY_COLUMNS, count, err);
 }
 
 int letters_sql_put(struct sql *sql, const struct letter_draft *drafts, size_t count, int64_t lease_ms, struct err *err) {
     struct row_text t = {.spans = mem_array(count * ROW_TEXTS, sizeof(struct span))};
     buf_init(&t.buf, SIZE_MAX / 2);
     struct sql_value *values = mem_array(count * PUT_COLUMNS, sizeof *values);
+    struct sql_value *bodies = mem_array(count * BODY_COLUMNS, sizeof *bodies);
     int rc = 0;
     for (size_t i = 0; i < count && rc == 0; i++) rc = add_row_text(&t, &drafts[i], err);
     int64_t now_ms = clock_unix_ms();
     for (size_t i = 0; i < count && rc == 0; i++)
-        fill_row(values + i * PUT_COLUMNS, &drafts[i], &t, i * ROW_TEXTS, now_ms, lease_ms);
-    if (rc == 0)
-        rc = sql_exec_many(sql,
-                           "INSERT INTO letters (id, function, state, kind, due_ms, accepted_ms, changed_ms, attempts,"
-                           " error_type, error_message, version, source_kind, source_name, source_at, ordering_key,"
-                           " content_type, origin_id, history, payload, event, lease_ms)"
-                           " VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21)"
-                           " ON CONFLICT (id) DO UPDATE SET state = excluded.state, kind = excluded.kind,"
-                           " due_ms = excluded.due_ms, lease_ms = excluded.lease_ms, changed_ms = excluded.changed_ms,"
-                           " attempts = excluded.attempts, error_type = excluded.error_type,"
-                           " error_message = excluded.error_message, version = excluded.version,"
-                           " history = excluded.history, payload = excluded.payload, event = excluded.event"
-                           " WHERE letters.state IN ('due', 'dead')",
-                           values, PUT_COLUMNS, count, err);
+        fill_row(values + i * PUT_COLUMNS, bodies + i * BODY_COLUMNS, &drafts[i], &t, i * ROW_TEXTS, now_ms, lease_ms);
+    if (rc == 0) rc = write_rows(sql, values, bodies, count, err);
     free(values);
+    free(bodies);
     free(t.spans);
     buf_done(&t.buf);
     return rc;
@@ -234,16 +255,23 @@ void letters_flush_puts(void *letters) {
     l->put_count = 0;
 }
 
+// Moves a copy of `s` to *at and on.
+static struct str keep(char **at, struct str s) {
+    struct str copy = {*at, s.len};
+    if (s.len) memcpy(*at, s.data, s.len);
+    *at += s.len;
+    return copy;
+}
+
 void letters_put(struct letters *l, const struct letter_draft *draft, letter_done_fn *done, void *arg) {
     MUST(draft->state == LETTER_DUE || draft->state == LETTER_DEAD);
     struct put_item *it = mem_zalloc(sizeof *it);
     *it = (struct put_item){.draft = *draft, .done = done, .arg = arg};
-    size_t type_len = draft->error_type.len, message_len = draft->error_message.len;
-    it->text = mem_alloc(type_len + message_len);
-    if (type_len) memcpy(it->text, draft->error_type.data, type_len);
-    if (message_len) memcpy(it->text + type_len, draft->error_message.data, message_len);
-    it->draft.error_type = (struct str){it->text, type_len};
-    it->draft.error_message = (struct str){it->text + type_len, message_len};
+    it->text = mem_alloc(draft->error_type.len + draft->error_message.len + draft->stack.len);
+    char *at = it->text;
+    it->draft.error_type = keep(&at, draft->error_type);
+    it->draft.error_message = keep(&at, draft->error_message);
+    it->draft.stack = keep(&at, draft->stack);
     *l->put_last = it;
     l->put_last = &it->next;
     if (++l->put_count >= PUT_JOB_MAX) letters_flush_puts(l);

@@ -90,28 +90,29 @@ typedef void letters_claim_fn(void *arg, int code, const struct err *err, struct
 void letters_sample(struct letters *l, struct selection *sel, size_t count, letters_claim_fn *fn, void *arg);
 
 // --- changing -----------------------------------------------------------------------------------------------------
-// {"<verb>":n,"more":bool,"refused":[{"id","state","why"}…]}: at most `limit` (1..10,000) a call; more: the selection has more of them.
+// {"<verb>":n,"more":bool,"refused":[{"id","state","why"}…]}: at most `limit` (1..LETTERS_CHANGE_MAX) a call; more: the selection has more of them.
 // refused: of a selection by ids, those that were not changed (a letter that is being replayed: which replay). Each takes sel.
+#define LETTERS_CHANGE_MAX 10000
 struct letter_change {
     struct selection *sel;
     size_t limit;
     struct str why; // copied; may be empty
-    struct str who; // of edits
+    struct str who, after; // of edits; after: the cursor of the call before, empty at first
 };
 void letters_discard(struct letters *l, const struct letter_change *c, letters_json_fn *fn, void *arg);  // dead, due -> discarded: "discarded"
 void letters_restore(struct letters *l, const struct letter_change *c, letters_json_fn *fn, void *arg);  // discarded, replayed -> dead: "restored"
 void letters_retry(struct letters *l, const struct letter_change *c, letters_json_fn *fn, void *arg);    // due -> due now: "retried"
 // Deletes replayed and discarded ones of the selection for ever; with dead also dead ones: "purged". Whole: bodies, edits, originals.
 void letters_purge(struct letters *l, const struct letter_change *c, bool dead, letters_json_fn *fn, void *arg);
-// Applies it to each dead or due letter (at most 100 of them and 64 MiB a call), a revision each: {"edited","unchanged","more","refused",
-// "letters":[{"id","revision","patch":[…],"before":"…","after":"…"}…]}. before, after: the document (dlq/edit.h), masked, without it when it is
+// Applies it to each dead or due letter (at most 100 of them and 64 MiB a call), a revision each: {"edited","unchanged","more","next",
+// "refused","letters":[{"id","revision","patch":[…],"before":"…","after":"…"}…]}. before, after: the document (dlq/edit.h), masked, without it when it is
 // over 64 KiB. A letter that the edit does not fit is refused and stays. dry_run: changes nothing. Takes e.
 struct edit;
 #define LETTERS_EDIT_MAX 100
 void letters_edit(struct letters *l, const struct letter_change *c, struct edit *e, bool dry_run, letters_json_fn *fn, void *arg);
 // Letters as letters_show gives them become dead letters: {"imported":n,"refused":[{"line","id","why"}…]}. One whose id is there already, or
 // that was masked, is refused. At most 1,000 and 64 MiB a call.
-void letters_import(struct letters *l, const json_t *letters, letters_json_fn *fn, void *arg);
+void letters_import(struct letters *l, json_t *letters, letters_json_fn *fn, void *arg); // takes letters: an array
 
 // --- moving: for dlq/due and dlq/ship -----------------------------------------------------------------------------
 // A claim holds a letter until its lease runs out, by the store's clock. Whatever changes the letter meanwhile (it failed again, an operator

@@ -1,16 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-// Shared between the files that make up dlq/letters, and with dlq/fires, whose letters are written with their rows.
+// Shared between the files that make up dlq/letters, and with dlq/fires, dlq/replays and dlq/policies, which work on the same rows.
+//
+//   letters.c         states, kinds, writing
+//   letters_row.c     parts of a row: headers, the event without its payload, an event out of a row
+//   letters_read.c    lists, one letter, counts, samples
+//   letters_change.c  discard, restore, retry, purge
+//   letters_edit.c    edits
+//   letters_import.c  import
+//   letters_move.c    claims of due letters
 #ifndef DLQ_LETTERS_IMPL_H
 #define DLQ_LETTERS_IMPL_H
 
 #include "core/base/buf.h"
+#include "core/redact.h"
 #include "dlq/letters.h"
 
 struct put_item;
 
 struct letters {
     struct loop *loop;
-    struct store *store;
+    struct store *store, *reader;
+    const struct redact *redact;
     struct put_item *put_first, **put_last; // drafts of this turn
     size_t put_count;
     struct defer put_flush;
@@ -20,26 +30,49 @@ void letters_flush_puts(void *letters); // at the end of a turn
 // Inside run: writes them, held until lease_ms (0: by nobody).
 int letters_sql_put(struct sql *sql, const struct letter_draft *drafts, size_t count, int64_t lease_ms, struct err *err) must_use;
 
-// A filter that outlives its caller's spans. Its text has one owner: `text`.
-struct filter_copy {
-    struct letter_filter f;
-    char *text;
-    struct id *ids;
-};
-int filter_copy_init(struct filter_copy *copy, const struct letter_filter *f, const char *default_state, struct err *err)
-    must_use;
-void filter_copy_done(struct filter_copy *copy);
-// The eight parameters of LETTERS_WHERE.
-#define FILTER_VALUES 8
-void filter_values(const struct filter_copy *copy, struct sql_value values[FILTER_VALUES]);
-// $1 function, $2 state, $3 error type, $4 since, $5 until, $6 after, $7 only this id, $8 limit.
-#define LETTERS_WHERE                                                                                                   \
-    " WHERE ($1 = '' OR function = $1) AND ($2 = '' OR state = $2) AND ($3 = '' OR error_type = $3)"                    \
-    " AND changed_ms >= $4 AND changed_ms < $5 AND id > $6 AND (id = $7 OR length($7) = 0)"
-
-// An event out of its row: `envelope` is the encoded event without payload and history. accepted_ms: the row's, which is another when the
-// letter waited for its turn.
+// --- parts of a row -------------------------------------------------------------------------------------------------
+// Valid as long as the id.
+static inline struct sql_value letters_sql_id(const struct id *id) {
+    return SQL_B(((struct str){(const char *)id->bytes, sizeof id->bytes}));
+}
+struct id letters_row_id(const struct sql_row *row, int column); // none when it is NULL
+// The column `headers`: names in lower case, values of one name with ", " between them; cleaned.
+void letters_append_headers(struct buf *out, const struct ev_fields *f);
+void letters_append_clean(struct buf *out, struct str s); // a text column
+// The column `event`: the encoded event without payload and history.
+int letters_append_envelope(struct buf *out, const struct ev *ev, struct err *err) must_use;
+// An event out of its rows. accepted_ms: the row's, which is another than the envelope's when the letter waited for its turn.
 int letter_event(struct str envelope, struct str payload, struct str history, int64_t accepted_ms, struct ev **ret, struct err *err)
     must_use;
+
+// Whole letters out of rows whose columns begin so; unreadable ones are left out and show in a listing only.
+#define LETTERS_TAKE                                                                                                        \
+    "id, payload, accepted_ms, (SELECT b.event FROM letter_bodies b WHERE b.id = letters.id),"                             \
+    " (SELECT b.history FROM letter_bodies b WHERE b.id = letters.id)"
+struct letter_list {
+    struct letter *at;
+    size_t count, room, bytes; // bytes: of payloads
+    int64_t lease_ms;          // goes into each
+};
+sql_row_fn letters_take; // arg: struct letter_list
+void letter_list_sort(struct letter_list *list); // by id
+void letter_list_clear(struct letter_list *list); // frees the events
+void letter_list_done(struct letter_list *list);  // and the array
+
+// --- JSON for people --------------------------------------------------------------------------------------------------
+json_t *letters_json_text(struct str s) must_use;              // any bytes: what is not UTF-8 becomes U+FFFD
+json_t *letters_json_id(const struct id *id) must_use;         // null for none
+json_t *letters_json_patch(struct str patch) must_use;
+// Sets "payload" (text) or "payloadBase64"; masked by redact. Returns whether something was masked.
+bool letters_set_payload(json_t *o, struct str payload, const struct redact *redact);
+json_t *letters_json_headers(const struct ev_fields *f, const struct redact *redact) must_use; // [[name, value]…]
+
+// A letter out of the JSON of letters_show. ret->ev belongs to the caller; texts point into the JSON.
+int letter_draft_of_json(const json_t *o, struct letter_draft *ret, struct err *err) must_use;
+
+// What became of ids that a change left as they were: {"id","state","why"} for each is appended to `refused`.
+int letters_sql_refused(struct sql *sql, const struct id *ids, size_t count, json_t *refused, struct err *err) must_use;
+// Deletes the letters' other rows.
+int letters_sql_forget(struct sql *sql, const struct id *ids, size_t count, struct err *err) must_use;
 
 #endif

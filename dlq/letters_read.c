@@ -1,232 +1,353 @@
 // SPDX-License-Identifier: Apache-2.0
-// Looking at letters: filters, pages, one whole letter, counts. JSON is made on the store's thread and handed over.
-#include "core/base/text.h"
-#include "core/digest.h"
+// Looking at letters: pages, one whole letter, counts, samples. All on the reader; JSON is made on its thread and handed over.
+#include "dlq/fingerprint.h"
 #include "dlq/letters_impl.h"
 
+#define SAMPLE_BYTES (64u * 1024 * 1024)
+
 #define SUMMARY                                                                                                         \
-    "SELECT id, function, version, state, kind, attempts, error_type, error_message, accepted_ms, changed_ms, due_ms,"  \
-    " source_kind, source_name, source_at, ordering_key, origin_id, replay_id, length(payload)"
-
-// --- filters --------------------------------------------------------------------------------------------------------
-
-static struct str copy_into(char **at, struct str s) {
-    struct str copy = {*at, s.len};
-    if (s.len) memcpy(*at, s.data, s.len);
-    *at += s.len;
-    return copy;
-}
-
-static int parse_after(struct str after, char out[sizeof(struct id)], size_t *ret_len, struct err *err) {
-    struct id id;
-    *ret_len = 0;
-    if (after.len == 0) return 0;
-    if (id_parse(after, &id)) return err_set(err, ERR_INVALID, "the cursor is not one that a listing gave out");
-    memcpy(out, id.bytes, sizeof id.bytes);
-    *ret_len = sizeof id.bytes;
-    return 0;
-}
-
-int filter_copy_init(struct filter_copy *copy, const struct letter_filter *f, const char *default_state, struct err *err) {
-    enum letter_state state;
-    struct str wanted = f->state.len ? f->state : str_of(default_state);
-    if (wanted.len && letter_state_parse(wanted, &state))
-        return err_set(err, ERR_INVALID, "unknown state '%.*s'; states are due, dead, replaying, replayed, discarded",
-                       STR_ARG(wanted));
-    char after[sizeof(struct id)];
-    size_t after_len;
-    int rc = parse_after(f->after, after, &after_len, err);
-    if (rc) return rc;
-    if (f->limit < 1 || f->limit > 1000) return err_set(err, ERR_INVALID, "limit is a number from 1 to 1000");
-    copy->text = mem_alloc(f->function.len + f->error_type.len + wanted.len + after_len);
-    char *at = copy->text;
-    copy->f = *f;
-    copy->f.function = copy_into(&at, f->function);
-    copy->f.error_type = copy_into(&at, f->error_type);
-    copy->f.state = copy_into(&at, wanted);
-    copy->f.after = copy_into(&at, (struct str){after, after_len});
-    copy->ids = NULL;
-    if (f->id_count) {
-        copy->ids = mem_array(f->id_count, sizeof *copy->ids);
-        memcpy(copy->ids, f->ids, f->id_count * sizeof *copy->ids);
-    }
-    copy->f.ids = copy->ids;
-    return 0;
-}
-
-void filter_copy_done(struct filter_copy *copy) {
-    free(copy->text);
-    free(copy->ids);
-}
-
-void filter_values(const struct filter_copy *copy, struct sql_value values[FILTER_VALUES]) {
-    const struct letter_filter *f = &copy->f;
-    values[0] = SQL_T(f->function);
-    values[1] = SQL_T(f->state);
-    values[2] = SQL_T(f->error_type);
-    values[3] = SQL_I(f->since_ms);
-    values[4] = SQL_I(f->until_ms ? f->until_ms : INT64_MAX);
-    values[5] = SQL_B(f->after);
-    values[6] = SQL_B(STR_LIT(""));
-    values[7] = SQL_I(f->limit);
-}
-
-// --- JSON -----------------------------------------------------------------------------------------------------------
-
-static json_t *json_text(struct str s) {
-    json_t *j = json_stringn(s.data ? s.data : "", s.len);
-    return j ? j : json_string("");
-}
-
-static json_t *json_id(struct str bytes) {
-    if (bytes.len != sizeof(struct id)) return json_null();
-    struct id id;
-    char text[ID_TEXT_BYTES];
-    memcpy(id.bytes, bytes.data, sizeof id.bytes);
-    id_format(&id, text);
-    return json_string(text);
-}
-
-// Replayed, and no event replays it.
-static json_t *json_to(const struct sql_row *row) {
-    bool origin = str_is(sql_row_bytes(row, 3), "replayed") && sql_row_bytes(row, 16).len == 0;
-    return origin ? json_string("origin") : json_null();
-}
-
-static json_t *summary_of(const struct sql_row *row) {
-    json_t *source = json_pack("{so so so}", "kind", json_text(sql_row_bytes(row, 11)), "name",
-                               json_text(sql_row_bytes(row, 12)), "at", json_text(sql_row_bytes(row, 13)));
-    return json_pack("{so so sI so so sI so so sI sI so so so so so so sI}",                                //
-                     "id", json_id(sql_row_bytes(row, 0)), "function", json_text(sql_row_bytes(row, 1)),    //
-                     "version", (json_int_t)sql_row_int(row, 2), "state", json_text(sql_row_bytes(row, 3)), //
-                     "kind", json_text(sql_row_bytes(row, 4)), "attempts", (json_int_t)sql_row_int(row, 5), //
-                     "errorType", json_text(sql_row_bytes(row, 6)), "errorMessage", json_text(sql_row_bytes(row, 7)),
-                     "acceptedMs", (json_int_t)sql_row_int(row, 8), "changedMs", (json_int_t)sql_row_int(row, 9), //
-                     "dueMs", sql_row_is_null(row, 10) ? json_null() : json_integer(sql_row_int(row, 10)),        //
-                     "source", source, "orderingKey", json_text(sql_row_bytes(row, 14)),                          //
-                     "originId", json_id(sql_row_bytes(row, 15)), "replayId", json_id(sql_row_bytes(row, 16)),    //
-                     "to", json_to(row), "payloadBytes", (json_int_t)sql_row_int(row, 17));
-}
-
-// --- jobs -----------------------------------------------------------------------------------------------------------
+    "SELECT id, function, version, state, kind, attempts, error_type, error_message, accepted_ms, died_ms, changed_ms, due_ms,"  \
+    " source_kind, source_name, source_at, ordering_key, content_type, origin_id, replay_id, length(payload), fingerprint, why," \
+    " (SELECT count(*) FROM letter_edits e WHERE e.letter_id = letters.id)"
+#define SUMMARY_COLUMNS 23
 
 struct read_job {
     struct store_job job;
-    struct filter_copy filter;
-    struct id id;
+    struct letters *letters;
+    struct selection *sel;
+    struct letter_page page;
+    struct id after, id;
+    size_t count;             // of a sample
     letters_json_fn *fn;
+    letters_claim_fn *sampled; // instead
     void *arg;
+    json_t *result;
+    struct letter_list list;
+};
+
+static struct read_job *read_job_new(struct letters *l, int (*run)(struct store_job *, struct sql *, struct err *),
+                                     letters_json_fn *fn, void *arg);
+
+// --- one letter's JSON --------------------------------------------------------------------------------------------------
+
+static json_t *id_or_null(const struct sql_row *row, int column) {
+    struct id id = letters_row_id(row, column);
+    return letters_json_id(&id);
+}
+
+static json_t *ms_or_null(const struct sql_row *row, int column) {
+    return sql_row_is_null(row, column) ? json_null() : json_integer(sql_row_int(row, column));
+}
+
+static void set_text(json_t *o, const char *name, const struct sql_row *row, int column) {
+    json_object_set_new(o, name, letters_json_text(sql_row_bytes(row, column)));
+}
+
+static void set_number(json_t *o, const char *name, const struct sql_row *row, int column) {
+    json_object_set_new(o, name, json_integer(sql_row_int(row, column)));
+}
+
+// Replayed, and no event replays it: its record went back to its topic or queue.
+static json_t *to_of(const struct sql_row *row) {
+    bool origin = str_is(sql_row_bytes(row, 3), "replayed") && sql_row_is_null(row, 18);
+    return origin ? json_string("origin") : json_null();
+}
+
+static json_t *summary_of(const struct sql_row *row, const struct redact *redact) {
+    json_t *o = json_object(), *source = json_object();
+    char group[FINGERPRINT_TEXT_BYTES];
+    fingerprint_format((uint64_t)sql_row_int(row, 20), group);
+    json_object_set_new(o, "id", id_or_null(row, 0));
+    set_text(o, "function", row, 1);
+    set_number(o, "version", row, 2);
+    set_text(o, "state", row, 3);
+    set_text(o, "kind", row, 4);
+    set_number(o, "attempts", row, 5);
+    set_text(o, "errorType", row, 6);
+    set_text(o, "errorMessage", row, 7);
+    json_object_set_new(o, "group", json_string(group));
+    set_number(o, "acceptedMs", row, 8);
+    set_number(o, "diedMs", row, 9);
+    set_number(o, "changedMs", row, 10);
+    json_object_set_new(o, "dueMs", ms_or_null(row, 11));
+    set_text(source, "kind", row, 12);
+    set_text(source, "name", row, 13);
+    set_text(source, "at", row, 14);
+    json_object_set_new(o, "source", source);
+    set_text(o, "orderingKey", row, 15);
+    set_text(o, "contentType", row, 16);
+    json_object_set_new(o, "originId", id_or_null(row, 17));
+    json_object_set_new(o, "replayId", id_or_null(row, 18));
+    json_object_set_new(o, "to", to_of(row));
+    set_number(o, "payloadBytes", row, 19);
+    set_text(o, "why", row, 21);
+    json_object_set_new(o, "edited", json_boolean(sql_row_int(row, 22) != 0));
+    redact_json(redact, o);
+    return o;
+}
+
+// Columns behind the summary: history, payload, event.
+struct whole {
+    const struct redact *redact;
     json_t *result;
 };
 
-static void read_done(struct store_job *job, int code, const struct err *err) {
-    struct read_job *r = container_of(job, struct read_job, job);
-    json_t *result = code ? NULL : json_incref(r->result);
-    r->fn(r->arg, code, err, result);
-    json_decref(r->result);
-    filter_copy_done(&r->filter);
-    free(r);
+static int take_whole(void *arg, const struct sql_row *row) {
+    struct whole *w = arg;
+    json_decref(w->result);
+    json_t *o = w->result = summary_of(row, w->redact);
+    struct str history = sql_row_bytes(row, SUMMARY_COLUMNS);
+    json_t *attempts = json_loadb(history.data ? history.data : "", history.len, 0, NULL);
+    bool masked = redact_json(w->redact, attempts);
+    json_object_set_new(o, "history", attempts ? attempts : json_array());
+    masked |= letters_set_payload(o, sql_row_bytes(row, SUMMARY_COLUMNS + 1), w->redact);
+    struct ev *ev = NULL;
+    struct err err = {0};
+    if (letter_event(sql_row_bytes(row, SUMMARY_COLUMNS + 2), STR_NONE, STR_NONE, sql_row_int(row, 8), &ev, &err) == 0) {
+        json_object_set_new(o, "headers", letters_json_headers(&ev->f, w->redact));
+        json_object_set_new(o, "shape", letters_json_text(ev->f.shape));
+        json_object_set_new(o, "trace", letters_json_text(ev->f.trace));
+        for (size_t i = 0; i < ev->f.header_count; i++) masked |= redact_is_secret(w->redact, ev->f.headers[i].name);
+    }
+    ev_free(ev);
+    json_object_set_new(o, "redacted", json_boolean(masked));
+    return 0;
 }
 
-static struct read_job *read_job_new(int (*run)(struct store_job *, struct sql *, struct err *), letters_json_fn *fn,
-                                     void *arg) {
-    struct read_job *r = mem_zalloc(sizeof *r);
-    *r = (struct read_job){.job = {.run = run, .done = read_done}, .fn = fn, .arg = arg};
-    return r;
+static int take_edit(void *arg, const struct sql_row *row) {
+    const struct whole *w = arg;
+    json_t *edit = json_object();
+    set_number(edit, "revision", row, 0);
+    set_number(edit, "atMs", row, 1);
+    set_text(edit, "who", row, 2);
+    set_text(edit, "why", row, 3);
+    json_object_set_new(edit, "patch", letters_json_patch(sql_row_bytes(row, 4)));
+    redact_json(w->redact, edit);
+    json_array_append_new(json_object_get(w->result, "edits"), edit);
+    return 0;
 }
+
+static int take_original(void *arg, const struct sql_row *row) {
+    const struct whole *w = arg;
+    json_t *original = json_object();
+    struct ev *ev = NULL;
+    struct err err = {0};
+    letters_set_payload(original, sql_row_bytes(row, 0), w->redact);
+    if (letter_event(sql_row_bytes(row, 1), STR_NONE, STR_NONE, 0, &ev, &err) == 0)
+        json_object_set_new(original, "headers", letters_json_headers(&ev->f, w->redact));
+    ev_free(ev);
+    json_object_set_new(w->result, "original", original);
+    return 0;
+}
+
+static int take_replay(void *arg, const struct sql_row *row) {
+    const struct whole *w = arg;
+    json_t *replay = json_object();
+    set_number(replay, "replay", row, 0);
+    set_text(replay, "state", row, 1);
+    json_object_set_new(replay, "eventId", id_or_null(row, 2));
+    json_object_set_new(replay, "outcome", sql_row_is_null(row, 3) ? json_null() : letters_json_text(sql_row_bytes(row, 3)));
+    set_text(replay, "why", row, 4);
+    set_number(replay, "atMs", row, 5);
+    json_array_append_new(json_object_get(w->result, "replays"), replay);
+    return 0;
+}
+
+// The whole letter, or NULL when there is none.
+static int read_whole(struct letters *l, struct sql *sql, const struct id *id, json_t **ret, struct err *err) {
+    struct whole w = {.redact = l->redact};
+    const struct sql_value v = letters_sql_id(id);
+    int rc = sql_exec(sql, SUMMARY ", b.history, payload, b.event FROM letters JOIN letter_bodies b USING (id) WHERE id = $1", &v, 1,
+                      take_whole, &w, NULL, err);
+    if (rc == 0 && w.result) {
+        json_object_set_new(w.result, "edits", json_array());
+        json_object_set_new(w.result, "original", json_null());
+        json_object_set_new(w.result, "replays", json_array());
+        rc = sql_exec(sql, "SELECT revision, at_ms, who, why, patch FROM letter_edits WHERE letter_id = $1 ORDER BY revision", &v, 1,
+                      take_edit, &w, NULL, err);
+        if (rc == 0)
+            rc = sql_exec(sql, "SELECT payload, event FROM letter_originals WHERE letter_id = $1", &v, 1, take_original, &w, NULL, err);
+        if (rc == 0)
+            rc = sql_exec(sql,
+                          "SELECT l.replay, l.state, l.event_id, l.outcome, coalesce(l.why, ''), r.created_ms FROM replay_letters l"
+                          " JOIN replays r ON r.id = l.replay WHERE l.letter_id = $1 ORDER BY l.replay",
+                          &v, 1, take_replay, &w, NULL, err);
+    }
+    *ret = w.result;
+    return rc;
+}
+
+// --- pages ----------------------------------------------------------------------------------------------------------------
+
+struct page_rows {
+    const struct redact *redact;
+    json_t *letters;
+    struct id last;
+};
 
 static int add_summary(void *arg, const struct sql_row *row) {
-    json_array_append_new(arg, summary_of(row));
+    struct page_rows *p = arg;
+    json_array_append_new(p->letters, summary_of(row, p->redact));
+    p->last = letters_row_id(row, 0);
     return 0;
+}
+
+static int query_page(struct read_job *r, struct sql *sql, struct page_rows *rows, struct err *err) {
+    bool oldest = r->page.oldest_first;
+    struct buf text;
+    struct select_sql *q = mem_alloc(sizeof *q);
+    buf_init(&text, SIZE_MAX / 2);
+    *q = (struct select_sql){.text = &text, .postgres = sql_is_postgres(sql)};
+    select_sql_add(q, SUMMARY " FROM letters WHERE ");
+    selection_sql(r->sel, q);
+    if (!id_is_none(&r->after)) {
+        select_sql_add(q, oldest ? " AND id > " : " AND id < ");
+        select_sql_value(q, letters_sql_id(&r->after));
+    }
+    select_sql_add(q, oldest ? " ORDER BY id LIMIT " : " ORDER BY id DESC LIMIT ");
+    select_sql_value(q, SQL_I(r->page.limit));
+    MUST(buf_append(&text, (struct str){"", 1}) == 0);
+    int rc = sql_exec_once(sql, text.data + text.start, q->values, q->count, add_summary, rows, NULL, err);
+    buf_done(&text);
+    free(q);
+    return rc;
+}
+
+// Each summary becomes the whole letter, until that is enough for one answer. Returns whether some were left out.
+static int make_whole(struct read_job *r, struct sql *sql, struct page_rows *rows, bool *ret_cut, struct err *err) {
+    size_t bytes = 0, n = json_array_size(rows->letters), i = 0;
+    int rc = 0;
+    for (; i < n && rc == 0; i++) {
+        json_t *summary = json_array_get(rows->letters, i), *whole = NULL;
+        bytes += (size_t)json_integer_value(json_object_get(summary, "payloadBytes"));
+        if (i && bytes > LETTER_PAGE_BYTES) break;
+        struct id id;
+        if (id_parse(str_of(json_string_value(json_object_get(summary, "id"))), &id)) continue;
+        rc = read_whole(r->letters, sql, &id, &whole, err);
+        if (whole) json_array_set_new(rows->letters, i, whole);
+        rows->last = id;
+    }
+    *ret_cut = i < n;
+    while (json_array_size(rows->letters) > i) json_array_remove(rows->letters, i);
+    return rc;
 }
 
 static int list_run(struct store_job *job, struct sql *sql, struct err *err) {
     struct read_job *r = container_of(job, struct read_job, job);
     json_decref(r->result);
-    json_t *letters = json_array();
-    r->result = json_pack("{so sn}", "letters", letters, "next");
-    struct sql_value values[FILTER_VALUES];
-    filter_values(&r->filter, values);
-    size_t rounds = r->filter.f.id_count ? r->filter.f.id_count : 1;
-    int rc = 0;
-    for (size_t i = 0; i < rounds && rc == 0; i++) {
-        if (r->filter.ids) values[6] = SQL_B(((struct str){(const char *)r->filter.ids[i].bytes, sizeof(struct id)}));
-        rc = sql_exec(sql, SUMMARY " FROM letters" LETTERS_WHERE " ORDER BY id LIMIT $8", values, FILTER_VALUES, add_summary,
-                      letters, NULL, err);
-    }
-    size_t n = json_array_size(letters);
-    if (rc == 0 && !r->filter.ids && n == r->filter.f.limit)
-        json_object_set(r->result, "next", json_object_get(json_array_get(letters, n - 1), "id"));
+    struct page_rows rows = {.redact = r->letters->redact, .letters = json_array()};
+    r->result = json_pack("{so sn}", "letters", rows.letters, "next");
+    int rc = query_page(r, sql, &rows, err);
+    bool more = json_array_size(rows.letters) == r->page.limit, cut = false;
+    if (rc == 0 && r->page.full) rc = make_whole(r, sql, &rows, &cut, err);
+    if (rc == 0 && (more || cut)) json_object_set_new(r->result, "next", letters_json_id(&rows.last));
     return rc;
-}
-
-void letters_list(struct letters *l, const struct letter_filter *f, letters_json_fn *fn, void *arg) {
-    struct read_job *r = read_job_new(list_run, fn, arg);
-    struct err err = {0};
-    int rc = filter_copy_init(&r->filter, f, f->id_count ? "" : "dead", &err);
-    if (rc) read_done(&r->job, rc, &err);
-    else store_submit(l->store, &r->job);
-}
-
-static void add_payload(json_t *o, struct str payload) {
-    json_t *text = text_is_utf8(payload) ? json_stringn(payload.data ? payload.data : "", payload.len) : NULL;
-    if (text) {
-        json_object_set_new(o, "payload", text);
-        return;
-    }
-    struct buf b64;
-    buf_init(&b64, payload.len * 2 + 64);
-    MUST(base64_encode(payload, &b64) == 0);
-    json_object_set_new(o, "payloadBase64", json_text(buf_str(&b64)));
-    buf_done(&b64);
-}
-
-static json_t *headers_of(const struct ev *ev) {
-    json_t *headers = json_array();
-    for (size_t i = 0; i < ev->f.header_count; i++) {
-        const struct ev_header *h = &ev->f.headers[i];
-        json_array_append_new(headers, json_pack("[oo]", json_text(h->name), json_text(h->value)));
-    }
-    return headers;
-}
-
-// Columns after the summary, whose 8 is accepted_ms: 18 history, 19 payload, 20 event.
-static int whole_letter(void *arg, const struct sql_row *row) {
-    json_t **ret = arg;
-    json_t *o = summary_of(row);
-    struct str history = sql_row_bytes(row, 18);
-    json_t *attempts = json_loadb(history.data, history.len, 0, NULL);
-    json_object_set_new(o, "history", attempts ? attempts : json_array());
-    add_payload(o, sql_row_bytes(row, 19));
-    struct ev *ev = NULL;
-    if (letter_event(sql_row_bytes(row, 20), STR_NONE, STR_NONE, sql_row_int(row, 8), &ev, NULL) == 0) {
-        json_object_set_new(o, "headers", headers_of(ev));
-        json_object_set_new(o, "contentType", json_text(ev->f.content_type));
-    }
-    ev_free(ev);
-    json_decref(*ret);
-    *ret = o;
-    return 0;
 }
 
 static int show_run(struct store_job *job, struct sql *sql, struct err *err) {
     struct read_job *r = container_of(job, struct read_job, job);
     json_decref(r->result);
     r->result = NULL;
-    struct sql_value id = SQL_B(((struct str){(const char *)r->id.bytes, sizeof r->id.bytes}));
-    int rc = sql_exec(sql, SUMMARY ", history, payload, event FROM letters WHERE id = $1", &id, 1, whole_letter, &r->result,
-                      NULL, err);
+    int rc = read_whole(r->letters, sql, &r->id, &r->result, err);
     if (rc || r->result) return rc;
     char text[ID_TEXT_BYTES];
     id_format(&r->id, text);
     return err_set(err, ERR_NOT_FOUND, "there is no letter %s", text);
 }
 
-void letters_show(struct letters *l, const struct id *id, letters_json_fn *fn, void *arg) {
-    struct read_job *r = read_job_new(show_run, fn, arg);
-    r->id = *id;
-    store_submit(l->store, &r->job);
+// --- jobs -----------------------------------------------------------------------------------------------------------
+
+static void read_done(struct store_job *job, int code, const struct err *err) {
+    struct read_job *r = container_of(job, struct read_job, job);
+    if (code) letter_list_clear(&r->list);
+    if (r->sampled) r->sampled(r->arg, code, err, r->list.at, r->list.count);
+    else r->fn(r->arg, code, err, code ? NULL : json_incref(r->result));
+    json_decref(r->result);
+    free(r->list.at);
+    selection_free(r->sel);
+    free(r);
 }
+
+static struct read_job *read_job_new(struct letters *l, int (*run)(struct store_job *, struct sql *, struct err *),
+                                     letters_json_fn *fn, void *arg) {
+    struct read_job *r = mem_zalloc(sizeof *r);
+    *r = (struct read_job){.job = {.run = run, .done = read_done}, .letters = l, .fn = fn, .arg = arg};
+    return r;
+}
+
+void letters_list(struct letters *l, struct selection *sel, const struct letter_page *page, letters_json_fn *fn, void *arg) {
+    struct read_job *r = read_job_new(l, list_run, fn, arg);
+    struct err err = {0};
+    int rc = 0;
+    r->sel = sel;
+    r->page = *page;
+    if (page->limit < 1 || page->limit > 1000) rc = err_set(&err, ERR_INVALID, "limit is a number from 1 to 1000");
+    else if (page->after.len && id_parse(page->after, &r->after))
+        rc = err_set(&err, ERR_INVALID, "the cursor is not one that a listing gave out");
+    if (rc) read_done(&r->job, rc, &err);
+    else store_submit(l->reader, &r->job);
+}
+
+void letters_show(struct letters *l, const struct id *id, letters_json_fn *fn, void *arg) {
+    struct read_job *r = read_job_new(l, show_run, fn, arg);
+    r->id = *id;
+    store_submit(l->reader, &r->job);
+}
+
+// --- samples --------------------------------------------------------------------------------------------------------
+
+struct ids_found {
+    struct id *at;
+    size_t count;
+};
+
+static int take_id(void *arg, const struct sql_row *row) {
+    struct ids_found *found = arg;
+    found->at[found->count++] = letters_row_id(row, 0);
+    return 0;
+}
+
+// The last eight bytes of an id are random: by them, the first few are spread over all.
+static int query_sample(struct read_job *r, struct sql *sql, struct ids_found *found, struct err *err) {
+    struct buf text;
+    struct select_sql *q = mem_alloc(sizeof *q);
+    buf_init(&text, SIZE_MAX / 2);
+    *q = (struct select_sql){.text = &text, .postgres = sql_is_postgres(sql)};
+    select_sql_add(q, "SELECT id FROM letters WHERE ");
+    selection_sql(r->sel, q);
+    select_sql_add(q, " ORDER BY substr(id, 9, 8) LIMIT ");
+    select_sql_value(q, SQL_I(r->count));
+    MUST(buf_append(&text, (struct str){"", 1}) == 0);
+    int rc = sql_exec_once(sql, text.data + text.start, q->values, q->count, take_id, found, NULL, err);
+    buf_done(&text);
+    free(q);
+    return rc;
+}
+
+static int sample_run(struct store_job *job, struct sql *sql, struct err *err) {
+    struct read_job *r = container_of(job, struct read_job, job);
+    letter_list_clear(&r->list);
+    struct ids_found found = {.at = mem_array(r->count, sizeof *found.at)};
+    int rc = query_sample(r, sql, &found, err);
+    for (size_t i = 0; i < found.count && rc == 0 && r->list.bytes < SAMPLE_BYTES; i++) {
+        const struct sql_value id = letters_sql_id(&found.at[i]);
+        rc = sql_exec(sql, "SELECT " LETTERS_TAKE " FROM letters WHERE id = $1", &id, 1, letters_take, &r->list, NULL, err);
+    }
+    free(found.at);
+    letter_list_sort(&r->list);
+    return rc;
+}
+
+void letters_sample(struct letters *l, struct selection *sel, size_t count, letters_claim_fn *fn, void *arg) {
+    MUST(count > 0);
+    struct read_job *r = read_job_new(l, sample_run, NULL, arg);
+    r->sampled = fn;
+    r->sel = sel;
+    r->count = count;
+    store_submit(l->reader, &r->job);
+}
+
+// --- counts ---------------------------------------------------------------------------------------------------------
 
 static void count_into(json_t *o, struct str state, int64_t n) {
     cleanup_free char *key = mem_strndup(state);
@@ -252,11 +373,16 @@ static int count_run(struct store_job *job, struct sql *sql, struct err *err) {
     struct read_job *r = container_of(job, struct read_job, job);
     json_decref(r->result);
     r->result = json_pack("{s{} s{}}", "functions", "total");
-    return sql_exec(sql, "SELECT function, state, count(*) FROM letters GROUP BY function, state ORDER BY function, state",
+    // Each state by its own index.
+    return sql_exec(sql,
+                    "SELECT function, 'dead', count(*) FROM letters WHERE state = 'dead' GROUP BY function"
+                    " UNION ALL SELECT function, 'due', count(*) FROM letters WHERE state = 'due' GROUP BY function"
+                    " UNION ALL SELECT function, 'replaying', count(*) FROM letters WHERE state = 'replaying' GROUP BY function"
+                    " UNION ALL SELECT function, state, count(*) FROM letters WHERE state IN ('replayed', 'discarded')"
+                    " GROUP BY function, state ORDER BY 1, 2",
                     NULL, 0, add_count, r->result, NULL, err);
 }
 
 void letters_count(struct letters *l, letters_json_fn *fn, void *arg) {
-    struct read_job *r = read_job_new(count_run, fn, arg);
-    store_submit(l->store, &r->job);
+    store_submit(l->reader, &read_job_new(l, count_run, fn, arg)->job);
 }

@@ -35,7 +35,9 @@ void policies_show(struct policies *p, struct str function, letters_json_fn *fn,
 // settings: {"keepMs","cap","autoReplay"}; a member that is missing stays, null takes it away.
 void policies_change(struct policies *p, struct str function, const json_t *settings, struct str who, letters_json_fn *fn, void *arg);
 void policies_remove(struct policies *p, struct str function, letter_done_fn *done, void *arg);
-// Version `number` of the function is current now. Called on every node; the first makes the replay (cause deploy:FUNCTION:VERSION).
+// Version `number` of the function is current. Called on every node, whenever anything of the function changed, and at the start: the first call
+// for a function only takes note; a later one with a higher number than ever before is a deploy. The first node makes the replay (cause
+// deploy:FUNCTION:VERSION).
 void policies_deployed(struct policies *p, struct str function, uint32_t number);
 
 #endif

@@ -45,12 +45,11 @@ struct replays_config {
     struct ingest *ingest;
     struct metrics *metrics;
     const char *node;           // this process; unique
-    // Sends the record that ev was made from to where it came from; ev is borrowed for the call, done comes once. NULL: this
-    // server has no triggers.
-    void (*to_origin)(void *arg, const struct ev *ev, sink_done_fn *done, void *done_arg);
-    void *to_origin_arg;
 };
 struct replays *replays_new(const struct replays_config *config) must_use;
+// Who sends the record that ev was made from to where it came from; ev is borrowed for the call, done comes once. Before replays_start; without
+// it this server has no triggers.
+void replays_set_origin(struct replays *r, void (*to_origin)(void *arg, const struct ev *ev, sink_done_fn *done, void *done_arg), void *arg);
 void replays_start(struct replays *r);
 bool replays_stop(struct replays *r); // no new letters; true when nothing is under way. Ask again until it is. Outcomes are still taken
 void replays_free(struct replays *r);

@@ -1,186 +1,190 @@
 // SPDX-License-Identifier: Apache-2.0
-// /v1/letters and /v1/replays: look at letters, give them up, send them back.
-//
-// A change must say which letters it means: an empty selection is an error, so that a forgotten field does not hit all.
+// /v1/letters: look at letters, and change them.
 #include "core/base/clock.h"
+#include "dlq/edit.h"
+#include "dlq/fingerprint.h"
+#include "dlq/try.h"
+#include "dlq/vendor_letter.h"
 #include "gateway/reply.h"
+#include "gateway/selection.h"
 
 #define PAGE_DEFAULT 100
 #define PAGE_MAX 1000
+#define SAMPLE_DEFAULT 20
 
-// --- looking ------------------------------------------------------------------------------------------------------
-
-static void on_letters(void *arg, int code, const struct err *err, json_t *result) {
+static void on_json(void *arg, int code, const struct err *err, json_t *result) {
     struct call *call = arg;
     if (code) reply_err(call, err);
     else reply_json(call, 200, result);
 }
 
-void api_letters(struct call *call) {
-    struct err err;
+// --- looking ------------------------------------------------------------------------------------------------------
+
+static int read_page(struct call *call, struct letter_page *page, struct err *err) {
     int64_t limit = PAGE_DEFAULT;
-    struct letter_filter f = {
-        .function = call_text(call, "function"),
-        .error_type = call_text(call, "error"),
-        .state = call_text(call, "state"),
-        .after = call_text(call, "cursor"),
-    };
-    if (call_number(call, "limit", 1, PAGE_MAX, &limit, &err) < 0 ||
-        call_number(call, "sinceMs", 0, INT64_MAX, &f.since_ms, &err) < 0 ||
-        call_number(call, "untilMs", 0, INT64_MAX, &f.until_ms, &err) < 0) {
-        reply_err(call, &err);
-        return;
-    }
-    f.limit = (size_t)limit;
-    letters_list(call->gw->c.letters, &f, on_letters, call);
-}
-
-void api_letter(struct call *call) {
-    struct id id;
-    if (id_parse(call->param, &id) < 0) {
-        reply_fail(call, ERR_NOT_FOUND, "'%.*s' is not the id of a letter", STR_ARG(call->param));
-        return;
-    }
-    letters_show(call->gw->c.letters, &id, on_letters, call);
-}
-
-// --- selecting ----------------------------------------------------------------------------------------------------
-
-// A filter read from a body; its spans point into the body.
-struct selection {
-    struct letter_filter f;
-    struct id *ids; // freed by selection_done
-};
-
-static void selection_done(struct selection *s) {
-    free(s->ids);
-}
-
-static int take_text(json_t *body, const char *name, struct str *ret, struct err *err) {
-    json_t *value = json_object_get(body, name);
-    if (!value) return 0;
-    if (!json_is_string(value)) return err_set(err, ERR_INVALID, "%s must be a string", name);
-    *ret = (struct str){json_string_value(value), json_string_length(value)};
-    return 0;
-}
-
-static int take_number(json_t *body, const char *name, int64_t least, int64_t most, int64_t *ret, struct err *err) {
-    json_t *value = json_object_get(body, name);
-    if (!value) return 0;
-    int64_t n = json_integer_value(value);
-    if (!json_is_integer(value) || n < least || n > most) {
-        return err_set(err, ERR_INVALID, "%s must be a whole number from %lld to %lld", name, (long long)least, (long long)most);
-    }
-    *ret = n;
-    return 0;
-}
-
-static int take_ids(json_t *list, struct selection *s, struct err *err) {
-    size_t count = json_array_size(list);
-    if (count == 0 || count > PAGE_MAX) return err_set(err, ERR_INVALID, "ids must be a list of 1 to %d ids", PAGE_MAX);
-    s->ids = mem_array(count, sizeof *s->ids);
-    for (size_t i = 0; i < count; i++) {
-        const char *text = json_string_value(json_array_get(list, i));
-        if (!text || id_parse(str_of(text), &s->ids[i]) < 0) {
-            return err_set(err, ERR_INVALID, "ids: '%.60s' is not an id", text ? text : "");
-        }
-    }
-    s->f.ids = s->ids;
-    s->f.id_count = count;
-    return 0;
-}
-
-static int read_selection(json_t *body, struct selection *s, struct err *err) {
-    int64_t limit = PAGE_MAX;
-    json_t *ids = json_object_get(body, "ids");
-    json_t *others[] = {json_object_get(body, "function"), json_object_get(body, "error"), json_object_get(body, "state"),
-                        json_object_get(body, "sinceMs"), json_object_get(body, "untilMs")};
-    bool any = false;
-    for (size_t i = 0; i < array_len(others); i++) any |= others[i] != NULL;
-    if (!ids && !any) return err_set(err, ERR_INVALID, "say which letters: ids, or function, error, sinceMs, untilMs");
-    if (ids && any) return err_set(err, ERR_INVALID, "give either ids or a filter, not both");
-    int rc = take_number(body, "limit", 1, PAGE_MAX, &limit, err);
-    if (rc == 0) rc = take_text(body, "function", &s->f.function, err);
-    if (rc == 0) rc = take_text(body, "error", &s->f.error_type, err);
-    if (rc == 0) rc = take_text(body, "state", &s->f.state, err);
-    if (rc == 0) rc = take_number(body, "sinceMs", 0, INT64_MAX, &s->f.since_ms, err);
-    if (rc == 0) rc = take_number(body, "untilMs", 0, INT64_MAX, &s->f.until_ms, err);
-    if (rc == 0 && ids) rc = take_ids(ids, s, err);
-    s->f.limit = (size_t)limit;
+    struct str order = call_text(call, "order"), full = call_text(call, "full");
+    int rc = call_number(call, "limit", 1, PAGE_MAX, &limit, err);
+    *page = (struct letter_page){.after = call_text(call, "cursor"),
+                                 .oldest_first = str_is(order, "oldest"),
+                                 .full = str_is(full, "true"),
+                                 .limit = (size_t)limit};
+    if (rc == 0 && order.len && !page->oldest_first && !str_is(order, "newest")) rc = err_set(err, ERR_INVALID, "order is newest or oldest");
+    if (rc == 0 && full.len && !page->full && !str_is(full, "false")) rc = err_set(err, ERR_INVALID, "full is true or false");
     return rc;
 }
 
-// --- changing -----------------------------------------------------------------------------------------------------
-
-static void reply_count(struct call *call, const char *member, int code, const struct err *err, size_t count) {
-    if (code) reply_err(call, err);
-    else reply_json(call, 200, json_pack("{s:I}", member, (json_int_t)count));
-}
-
-static void on_discarded(void *arg, int code, const struct err *err, size_t count) {
-    reply_count(arg, "discarded", code, err, count);
-}
-
-static void on_purged(void *arg, int code, const struct err *err, size_t count) {
-    reply_count(arg, "purged", code, err, count);
-}
-
-void api_discard(struct call *call) {
-    static const char *const members[] = {"ids", "function", "error", "state", "sinceMs", "untilMs", "limit", NULL};
-    struct err err;
-    struct selection s = {0};
-    json_t *body = call_body(call, members);
-    if (!body) return;
-    int rc = read_selection(body, &s, &err);
-    if (rc == 0) letters_discard(call->gw->c.letters, &s.f, on_discarded, call);
-    else reply_err(call, &err);
-    selection_done(&s);
-    json_decref(body);
-}
-
-void api_purge(struct call *call) {
-    static const char *const members[] = {"olderThanMs", "dead", NULL};
-    struct err err;
-    int64_t age_ms = -1;
-    json_t *body = call_body(call, members);
-    if (!body) return;
-    json_t *dead = json_object_get(body, "dead");
-    int rc = take_number(body, "olderThanMs", 0, INT64_MAX, &age_ms, &err);
-    if (rc == 0 && age_ms < 0) rc = err_set(&err, ERR_INVALID, "olderThanMs is needed: the least age of what is deleted");
-    if (rc == 0 && dead && !json_is_boolean(dead)) rc = err_set(&err, ERR_INVALID, "dead must be true or false");
-    int64_t now_ms = clock_unix_ms();
-    int64_t before_ms = age_ms < now_ms ? now_ms - age_ms : 0;
-    if (rc == 0) letters_purge(call->gw->c.letters, before_ms, json_is_true(dead), on_purged, call);
-    else reply_err(call, &err);
-    json_decref(body);
-}
-
-static void on_replayed(void *arg, int code, const struct err *err, const struct replay_result *r) {
+static void on_vendor_letters(void *arg, int code, const struct err *err, json_t *result) {
     struct call *call = arg;
+    enum vendor vendor = VENDOR_WEIR;
     if (code) {
         reply_err(call, err);
         return;
     }
-    json_t *why = r->failed ? reply_text(str_of(r->first_error.text)) : json_null();
-    reply_json(call, 200, json_pack("{s:I, s:I, s:b, s:o}", "replayed", (json_int_t)r->replayed, "failed", (json_int_t)r->failed,
-                                    "more", (int)r->more, "error", why));
+    MUST(vendor_parse(call_text(call, "as"), &vendor, NULL) == 0);
+    json_t *letters = json_object_get(result, "letters"), *letter;
+    size_t i;
+    json_array_foreach(letters, i, letter) json_array_set_new(letters, i, vendor_letter_of_json(vendor, letter));
+    reply_json(call, 200, result);
 }
 
-void api_replay(struct call *call) {
-    static const char *const members[] = {"ids", "function", "error", "sinceMs", "untilMs", "limit", "to", "toOrigin", NULL};
+void api_letters(struct call *call) {
     struct err err;
-    struct str to = STR_LIT("");
-    struct selection s = {0};
+    struct selection *sel = NULL;
+    struct letter_page page;
+    enum vendor vendor = VENDOR_WEIR;
+    struct str as = call_text(call, "as");
+    int rc = read_page(call, &page, &err);
+    if (rc == 0 && as.len) rc = vendor_parse(as, &vendor, &err);
+    if (rc == 0) rc = selection_of_query(call, "dead", &sel, &err);
+    if (rc) {
+        reply_err(call, &err);
+        return;
+    }
+    page.full |= vendor != VENDOR_WEIR;
+    letters_list(call->gw->c.letters, sel, &page, vendor == VENDOR_WEIR ? on_json : on_vendor_letters, call);
+}
+
+void api_letter(struct call *call) {
+    struct id id;
+    if (id_parse(call->param, &id) < 0) reply_fail(call, ERR_NOT_FOUND, "'%.*s' is not the id of a letter", STR_ARG(call->param));
+    else letters_show(call->gw->c.letters, &id, on_json, call);
+}
+
+// --- changing -----------------------------------------------------------------------------------------------------
+
+// What all changes take. Their spans point into the body.
+static int read_change(struct call *call, const json_t *body, const char *state, struct letter_change *c, struct err *err) {
+    int64_t limit = PAGE_MAX;
+    int rc = body_number(body, "limit", 1, LETTERS_CHANGE_MAX, &limit, err);
+    if (rc == 0) rc = body_text(body, "why", &c->why, err);
+    if (rc == 0) rc = body_text(body, "cursor", &c->after, err);
+    if (rc == 0) rc = selection_of_body(body, state, &c->sel, err);
+    c->limit = (size_t)limit;
+    c->who = call_who(call);
+    return rc;
+}
+
+typedef void change_fn(struct letters *l, const struct letter_change *c, letters_json_fn *fn, void *arg);
+
+static void change(struct call *call, const char *state, change_fn *fn) {
+    static const char *const members[] = {SELECTION_MEMBERS, "limit", "why", NULL};
+    struct err err;
+    struct letter_change c = {0};
     json_t *body = call_body(call, members);
     if (!body) return;
-    json_t *origin = json_object_get(body, "toOrigin");
-    int rc = read_selection(body, &s, &err);
-    if (rc == 0) rc = take_text(body, "to", &to, &err);
-    if (rc == 0 && origin && !json_is_boolean(origin)) rc = err_set(&err, ERR_INVALID, "toOrigin must be true or false");
-    if (rc == 0 && json_is_true(origin) && to.len)
-        rc = err_set(&err, ERR_INVALID, "give either to or toOrigin: a letter goes to a function or to where it came from");
-    if (rc == 0) replay_run(call->gw->c.replay, &s.f, to, json_is_true(origin), on_replayed, call);
-    else reply_err(call, &err);
-    selection_done(&s);
+    if (read_change(call, body, state, &c, &err)) reply_err(call, &err);
+    else fn(call->gw->c.letters, &c, on_json, call);
+    json_decref(body);
+}
+
+void api_discard(struct call *call) {
+    change(call, "dead", letters_discard);
+}
+
+void api_restore(struct call *call) {
+    change(call, "discarded", letters_restore);
+}
+
+void api_retry(struct call *call) {
+    change(call, "due", letters_retry);
+}
+
+// {"olderThanMs", "dead", selection}: the age is a part of the selection, by the time of the last change.
+void api_purge(struct call *call) {
+    static const char *const members[] = {SELECTION_MEMBERS, "limit", "olderThanMs", "dead", NULL};
+    struct err err;
+    struct letter_change c = {0};
+    int64_t age_ms = -1;
+    bool dead = false;
+    json_t *body = call_body(call, members);
+    if (!body) return;
+    int rc = body_number(body, "olderThanMs", 0, INT64_MAX, &age_ms, &err);
+    if (rc == 0) rc = body_flag(body, "dead", &dead, &err);
+    if (rc == 0 && age_ms < 0) rc = err_set(&err, ERR_INVALID, "olderThanMs is needed: the least age of what is deleted");
+    if (rc == 0) {
+        int64_t now_ms = clock_unix_ms();
+        json_object_set_new(body, "untilMs", json_integer(age_ms < now_ms ? now_ms - age_ms : 1));
+        rc = read_change(call, body, "", &c, &err);
+    }
+    if (rc) reply_err(call, &err);
+    else letters_purge(call->gw->c.letters, &c, dead, on_json, call);
+    json_decref(body);
+}
+
+void api_edit(struct call *call) {
+    static const char *const members[] = {SELECTION_MEMBERS, "limit", "why", "cursor", "set", "unset", "patch", "dryRun", NULL};
+    struct err err;
+    struct letter_change c = {0};
+    struct edit *edit = NULL;
+    bool dry_run = false;
+    json_t *body = call_body(call, members);
+    if (!body) return;
+    int rc = body_flag(body, "dryRun", &dry_run, &err);
+    if (rc == 0) rc = edit_parse(call->req->body, &edit, &err); // out of the text: numbers stay as they are written
+    if (rc == 0) rc = read_change(call, body, "dead", &c, &err);
+    if (rc == 0) {
+        letters_edit(call->gw->c.letters, &c, edit, dry_run, on_json, call);
+    } else {
+        edit_free(edit);
+        reply_err(call, &err);
+    }
+    json_decref(body);
+}
+
+void api_import(struct call *call) {
+    static const char *const members[] = {"letters", NULL};
+    json_t *body = call_body(call, members);
+    if (!body) return;
+    letters_import(call->gw->c.letters, json_incref(json_object_get(body, "letters")), on_json, call);
+    json_decref(body);
+}
+
+// --- trying -------------------------------------------------------------------------------------------------------
+
+// Is there such a function, and such a version?
+int call_check_target(struct call *call, struct str to, struct err *err) {
+    struct version *version;
+    if (to.len == 0) return 0;
+    const char *colon = memchr(to.data, ':', to.len);
+    struct str name = {to.data, colon ? (size_t)(colon - to.data) : to.len};
+    struct str qualifier = colon ? (struct str){colon + 1, to.len - name.len - 1} : STR_LIT("");
+    return registry_resolve(call->gw->c.registry, name, qualifier, &version, err);
+}
+
+void api_try(struct call *call) {
+    static const char *const members[] = {SELECTION_MEMBERS, "sample", "to", NULL};
+    struct err err;
+    struct selection *sel = NULL;
+    struct str to = STR_LIT("");
+    int64_t sample = SAMPLE_DEFAULT;
+    json_t *body = call_body(call, members);
+    if (!body) return;
+    if (json_array_size(json_object_get(body, "ids"))) sample = TRY_MAX;
+    int rc = body_number(body, "sample", 1, TRY_MAX, &sample, &err);
+    if (rc == 0) rc = body_text(body, "to", &to, &err);
+    if (rc == 0) rc = call_check_target(call, to, &err);
+    if (rc == 0) rc = selection_of_body(body, "dead", &sel, &err);
+    if (rc) reply_err(call, &err);
+    else trials_run(call->gw->c.trials, sel, (size_t)sample, to, on_json, call);
     json_decref(body);
 }

@@ -46,10 +46,19 @@ struct str call_text(struct call *call, const char *name); // empty when missing
 // The body, which must be a JSON object with no other members than `members` (ended by NULL); NULL: it was replied to.
 json_t *call_body(struct call *call, const char *const members[]) must_use;
 
+// "function" or "function:version": is there such a one? Empty: yes.
+int call_check_target(struct call *call, struct str to, struct err *err) must_use; // api_letters.c
+
+struct str call_who(const struct call *call); // who asks, for the audit: the token's name
+
 typedef void call_fn(struct call *call);
 call_fn api_invoke;                                                                     // api_invoke.c
 call_fn api_functions, api_function, api_deploy, api_delete, api_set_current, api_logs; // api_functions.c, api_logs.c
-call_fn api_letters, api_letter, api_discard, api_purge, api_replay;                    // api_letters.c
+call_fn api_letters, api_letter, api_discard, api_restore, api_retry, api_purge, api_edit, api_import, api_try; // api_letters.c
+call_fn api_replay_make, api_replays, api_replay, api_replay_pause, api_replay_resume, api_replay_cancel,
+    api_replay_letters;                                                                 // api_replays.c
+call_fn api_groups, api_group, api_group_describe;                                      // api_groups.c
+call_fn api_policies, api_policy, api_policy_change, api_policy_remove;                 // api_policies.c
 call_fn api_triggers, api_trigger, api_trigger_add, api_trigger_change, api_trigger_pause, api_trigger_resume, api_trigger_seek,
     api_trigger_lag, api_trigger_remove;                                                // api_triggers.c
 call_fn api_timer_next, api_timer_fires, api_timer_fire;                                // api_timers.c

@@ -26,9 +26,27 @@ static const struct route {
     {"GET", "/v1/functions/{}/logs", api_logs, false},
     {"GET", "/v1/letters", api_letters, false},
     {"POST", "/v1/letters/discard", api_discard, false},
+    {"POST", "/v1/letters/restore", api_restore, false},
+    {"POST", "/v1/letters/retry", api_retry, false},
     {"POST", "/v1/letters/purge", api_purge, false},
+    {"POST", "/v1/letters/edit", api_edit, false},
+    {"POST", "/v1/letters/try", api_try, false},
+    {"POST", "/v1/letters/import", api_import, false},
     {"GET", "/v1/letters/{}", api_letter, false},
-    {"POST", "/v1/replays", api_replay, false},
+    {"GET", "/v1/groups", api_groups, false},
+    {"GET", "/v1/groups/{}", api_group, false},
+    {"PATCH", "/v1/groups/{}", api_group_describe, false},
+    {"GET", "/v1/replays", api_replays, false},
+    {"POST", "/v1/replays", api_replay_make, false},
+    {"GET", "/v1/replays/{}", api_replay, false},
+    {"GET", "/v1/replays/{}/letters", api_replay_letters, false},
+    {"POST", "/v1/replays/{}/pause", api_replay_pause, false},
+    {"POST", "/v1/replays/{}/resume", api_replay_resume, false},
+    {"POST", "/v1/replays/{}/cancel", api_replay_cancel, false},
+    {"GET", "/v1/policies", api_policies, false},
+    {"GET", "/v1/policies/{}", api_policy, false},
+    {"PUT", "/v1/policies/{}", api_policy_change, false},
+    {"DELETE", "/v1/policies/{}", api_policy_remove, false},
     {"GET", "/v1/triggers", api_triggers, false},
     {"POST", "/v1/triggers", api_trigger_add, false},
     {"GET", "/v1/triggers/{}", api_trigger, false},
@@ -128,6 +146,11 @@ json_t *call_body(struct call *call, const char *const members[]) {
     else reply_fail(call, ERR_INVALID, "the body must be a JSON object");
     json_decref(body);
     return NULL;
+}
+
+struct str call_who(const struct call *call) {
+    (void)call;
+    return STR_LIT("anonymous");
 }
 
 // --- routing ------------------------------------------------------------------------------------------------------

@@ -15,8 +15,11 @@
 #include "core/registry.h"
 #include "core/status.h"
 #include "core/trigger.h"
+#include "dlq/groups.h"
 #include "dlq/letters.h"
-#include "dlq/replay.h"
+#include "dlq/policies.h"
+#include "dlq/replays.h"
+#include "dlq/try.h"
 
 struct fires; // dlq/fires.h
 struct gateway;
@@ -27,7 +30,11 @@ struct gateway_config {         // everything but `triggers`, `timer_*`, `fires`
     struct registry *registry;
     struct ingest *ingest;
     struct letters *letters;
-    struct replay *replay;
+    struct groups *groups;
+    struct replays *replays;
+    struct trials *trials;
+    struct policies *policies;
+    struct audit *audit;        // NULL: nothing is audited
     struct fnlog *fnlog;
     struct metrics *metrics;
     struct status *status;

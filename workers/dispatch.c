@@ -127,6 +127,7 @@ struct dispatch *dispatch_new(const struct dispatch_config *config) {
     const struct settle_config settle = {.loop = config->loop,
                                          .letters = config->letters,
                                          .fires = config->fires,
+                                         .replays = config->replays,
                                          .ingest = config->ingest,
                                          .metrics = config->metrics,
                                          .on_due = on_due,

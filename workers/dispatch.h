@@ -17,6 +17,7 @@
 #include "core/metrics.h"
 #include "dlq/fires.h"
 #include "dlq/letters.h"
+#include "dlq/replays.h"
 #include "workers/sandbox.h"
 
 struct dispatch;
@@ -27,6 +28,7 @@ struct dispatch_config {
     struct queue *queue, *sync_lane;
     struct letters *letters;
     struct fires *fires; // NULL: nobody asks how fires end
+    struct replays *replays; // NULL: nobody asks what became of replays
     struct ingest *ingest;
     struct fnlog *log;
     struct metrics *metrics;

@@ -33,6 +33,7 @@ static int put_head(struct buf *out, const struct ev_fields *f, int64_t deadline
     at = put_number(at, deadline_ms);
     at = PUT(at, ",\"time_limit_in_ms\":");
     at = put_number(at, deadline_ms - now_ms);
+    if (f->dry_run) at = PUT(at, ",\"dry_run\":true");
     buf_added(out, (size_t)(at - head));
     return 0;
 }

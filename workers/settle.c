@@ -95,10 +95,36 @@ static void end_fire(struct pending *p) {
     fires_end(p->settle->c.fires, p->d->ev, p->ev ? FIRE_DEAD : FIRE_OK, on_fire_ended, p);
 }
 
+// --- replays: their job hears what became of an event before it is acknowledged
+
+static bool ends_replay(const struct settle *s, const struct delivery *d) {
+    return s->c.replays && !d->intake && !delivery_is_sync(d) && replays_is_replay(d->ev);
+}
+
+static void on_replay_told(void *arg, int code, const struct err *err) {
+    struct pending *p = arg;
+    if (!step_done(p, code, err)) return;
+    delivery_settle(p->d);
+    pending_done(p);
+}
+
+static void tell_replay(struct pending *p) {
+    replays_outcome(p->settle->c.replays, p->d->ev, p->ev ? REPLAY_OUTCOME_DEAD : REPLAY_OUTCOME_OK, on_replay_told, p);
+}
+
+// Only the last word must be durable before the acknowledgement.
+static void on_failing_told(void *arg, int code, const struct err *err) {
+    (void)arg, (void)code, (void)err;
+}
+
 static void on_dead(struct pending *p) {
     struct settle *s = p->settle;
     if (ends_fire(s, p->d)) {
         take_step(p, end_fire);
+        return;
+    }
+    if (ends_replay(s, p->d)) {
+        take_step(p, tell_replay);
         return;
     }
     struct outlet *o = s->c.outlet_of(s->c.arg, p->d, true);
@@ -119,6 +145,7 @@ static void on_put(void *arg, int code, const struct err *err) {
         return;
     }
     s->c.on_due(s->c.arg, p->draft.due_ms);
+    if (ends_replay(s, p->d)) replays_outcome(s->c.replays, p->ev, REPLAY_OUTCOME_FAILING, on_failing_told, NULL);
     delivery_settle(p->d);
     pending_done(p);
 }
@@ -129,12 +156,14 @@ static void put_letter(struct pending *p) {
 
 // --- letters --------------------------------------------------------------------------------------------------------
 
-static void keep_error(struct pending *p, struct str type, struct str message) {
-    p->text = mem_alloc(type.len + message.len);
+static void keep_error(struct pending *p, struct str type, struct str message, struct str stack) {
+    p->text = mem_alloc(type.len + message.len + stack.len);
     if (type.len) memcpy(p->text, type.data, type.len);
     if (message.len) memcpy(p->text + type.len, message.data, message.len);
+    if (stack.len) memcpy(p->text + type.len + message.len, stack.data, stack.len);
     p->draft.error_type = (struct str){p->text, type.len};
     p->draft.error_message = (struct str){p->text + type.len, message.len};
+    p->draft.stack = (struct str){p->text + type.len + message.len, stack.len};
 }
 
 // The event with the attempt charged (or not) and told in its history.
@@ -168,7 +197,7 @@ static void write_letter(struct settle *s, struct delivery *d, const struct outc
                                      .kind = kind_of(report),
                                      .due_ms = decision->at_ms,
                                      .version = report->version};
-    keep_error(p, report->error_type, report->error_message);
+    keep_error(p, report->error_type, report->error_message, report->stack);
     delivery_move(d, DELIVERY_STORING);
     take_step(p, put_letter);
 }
@@ -231,6 +260,11 @@ static void end_ok(struct settle *s, struct delivery *d, const struct outcome_re
     if (ends_fire(s, d)) {
         delivery_move(d, DELIVERY_STORING);
         take_step(pending_new(s, d), end_fire);
+        return;
+    }
+    if (ends_replay(s, d)) {
+        delivery_move(d, DELIVERY_STORING);
+        take_step(pending_new(s, d), tell_replay);
         return;
     }
     struct outlet *o = NULL;
@@ -306,7 +340,7 @@ void settle_refuse(struct settle *s, struct delivery *d, enum letter_kind kind, 
     struct pending *p = pending_new(s, d);
     p->ev = ev_new(&d->ev->f);
     p->draft = (struct letter_draft){.ev = p->ev, .state = LETTER_DEAD, .kind = kind};
-    keep_error(p, str_of(type), why);
+    keep_error(p, str_of(type), why, STR_NONE);
     delivery_move(d, DELIVERY_STORING);
     take_step(p, put_letter);
 }

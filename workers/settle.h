@@ -3,7 +3,7 @@
 //
 // Flow: ok -> reply (sync), or the sink of its binding has the result -> ack. Failed -> dlq/retry decides -> due or dead letter
 //   -> durable -> (dead: the sink of its binding has it) -> ack. The fire of a timer is ended when its handler returned, or its
-//   dead letter is durable -> durable -> ack. A sync event is tried again in memory within its caller's
+//   dead letter is durable -> durable -> ack; what became of a replay's event is told to its replay in the same place. A sync event is tried again in memory within its caller's
 //   deadline and never becomes a letter. A record whose key others wait for (d->in_place) is tried again in memory too,
 //   with its history, and becomes a letter when it is dead.
 // Delivery: a delivery is acknowledged last. While the store is away, deliveries stay unacknowledged in state storing
@@ -16,6 +16,7 @@
 #include "core/metrics.h"
 #include "dlq/fires.h"
 #include "dlq/letters.h"
+#include "dlq/replays.h"
 #include "workers/delivery.h"
 #include "workers/outlet.h"
 
@@ -26,6 +27,7 @@ struct settle_config {
     struct loop *loop;
     struct letters *letters;
     struct fires *fires;                               // NULL: nobody asks how fires end
+    struct replays *replays;                           // NULL: nobody asks what became of replays
     struct ingest *ingest;
     struct metrics *metrics;
     void (*on_due)(void *arg, int64_t due_ms);         // a due letter was stored

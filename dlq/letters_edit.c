@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+// Edits of letters: each is a revision with who, when, why and a JSON Patch; what was there before the first one is kept.
+//
+// Invariant: a letter is locked (PostgreSQL) from when it is read until its revision is written, and only one that waits (dead, or due and
+// not on its way) is edited: a replay that claims it at the same time either finds the new content or makes the edit be refused.
+#include "core/base/clock.h"
+#include "core/json_text.h"
+#include "dlq/edit.h"
+#include "dlq/letters_impl.h"
+
+#define EDIT_BYTES (64u * 1024 * 1024) // of the letters of one call
+#define SHOWN_MAX 65536                // of a document
+
+struct edit_job {
+    struct store_job job;
+    struct letters *letters;
+    struct selection *sel;
+    struct edit *edit;
+    struct id after;
+    size_t limit;
+    char *why, *who;
+    bool dry_run;
+    letters_json_fn *fn;
+    void *arg;
+    json_t *result;
+    // of one run:
+    struct id *ids;
+    size_t count;
+    int64_t edited, unchanged;
+};
+
+static int take_id(void *arg, const struct sql_row *row) {
+    struct edit_job *e = arg;
+    e->ids[e->count++] = letters_row_id(row, 0);
+    return 0;
+}
+
+#define WAITS "((state = 'dead') OR (state = 'due' AND lease_ms <= "
+
+static int pick(struct edit_job *e, struct sql *sql, int64_t store_ms, struct err *err) {
+    struct buf text;
+    struct select_sql *q = mem_alloc(sizeof *q);
+    buf_init(&text, SIZE_MAX / 2);
+    *q = (struct select_sql){.text = &text, .postgres = sql_is_postgres(sql)};
+    select_sql_add(q, "SELECT id FROM letters WHERE " WAITS);
+    select_sql_value(q, SQL_I(store_ms));
+    select_sql_add(q, ")) AND id > ");
+    select_sql_value(q, letters_sql_id(&e->after));
+    select_sql_add(q, " AND ");
+    selection_sql(e->sel, q);
+    select_sql_add(q, " ORDER BY id LIMIT ");
+    select_sql_value(q, SQL_I(e->limit));
+    if (q->postgres) select_sql_add(q, " FOR UPDATE");
+    MUST(buf_append(&text, (struct str){"", 1}) == 0);
+    int rc = sql_exec_once(sql, text.data + text.start, q->values, q->count, take_id, e, NULL, err);
+    buf_done(&text);
+    free(q);
+    return rc;
+}
+
+// --- one letter -------------------------------------------------------------------------------------------------------------
+
+static void add_document(struct edit_job *e, json_t *shown, const char *name, const struct ev *ev) {
+    struct buf document, masked;
+    buf_init(&document, SIZE_MAX / 2);
+    buf_init(&masked, SIZE_MAX / 2);
+    edit_document(ev, &document);
+    if (buf_len(&document) <= SHOWN_MAX) {
+        bool secret = e->letters->redact && redact_append(e->letters->redact, buf_str(&document), &masked);
+        json_object_set_new(shown, name, letters_json_text(buf_str(secret ? &masked : &document)));
+    }
+    buf_done(&document);
+    buf_done(&masked);
+}
+
+static void show_edit(struct edit_job *e, const struct ev *before, const struct edited *edited, int64_t revision) {
+    json_t *shown = json_pack("{so sI so}", "id", letters_json_id(&before->f.id), "revision", (json_int_t)revision, "patch",
+                              letters_json_patch(str_of(edited->patch)));
+    redact_json(e->letters->redact, json_object_get(shown, "patch"));
+    add_document(e, shown, "before", before);
+    add_document(e, shown, "after", edited->ev);
+    json_array_append_new(json_object_get(e->result, "letters"), shown);
+}
+
+static int take_number(void *arg, const struct sql_row *row) {
+    *(int64_t *)arg = sql_row_int(row, 0);
+    return 0;
+}
+
+static int keep_original(struct sql *sql, struct sql_value id, struct err *err) {
+    return sql_exec(sql,
+                    "INSERT INTO letter_originals (letter_id, payload, event) SELECT l.id, l.payload, b.event FROM letters l"
+                    " JOIN letter_bodies b ON b.id = l.id WHERE l.id = $1 ON CONFLICT (letter_id) DO NOTHING",
+                    &id, 1, NULL, NULL, NULL, err);
+}
+
+static int write_content(struct sql *sql, struct sql_value id, const struct ev *ev, int64_t now_ms, struct err *err) {
+    const struct ev_fields *f = &ev->f;
+    struct buf headers, envelope, key, type;
+    struct buf *all[] = {&headers, &envelope, &key, &type};
+    for (size_t i = 0; i < array_len(all); i++) buf_init(all[i], SIZE_MAX / 2);
+    letters_append_headers(&headers, f);
+    letters_append_clean(&key, f->ordering_key);
+    letters_append_clean(&type, f->content_type);
+    int rc = letters_append_envelope(&envelope, ev, err);
+    struct str payload = f->payload.data ? f->payload : STR_LIT("");
+    const struct sql_value row[] = {SQL_B(payload), SQL_I(json_text_is_queryable(payload)), SQL_T(buf_str(&headers)), SQL_T(buf_str(&key)),
+                                    SQL_T(buf_str(&type)), SQL_I(now_ms), id};
+    const struct sql_value body[] = {SQL_B(buf_str(&envelope)), id};
+    if (rc == 0)
+        rc = sql_exec(sql,
+                      "UPDATE letters SET payload = $1, json = $2, headers = $3, ordering_key = $4, content_type = $5, changed_ms = $6"
+                      " WHERE id = $7",
+                      row, array_len(row), NULL, NULL, NULL, err);
+    if (rc == 0) rc = sql_exec(sql, "UPDATE letter_bodies SET event = $1 WHERE id = $2", body, 2, NULL, NULL, NULL, err);
+    for (size_t i = 0; i < array_len(all); i++) buf_done(all[i]);
+    return rc;
+}
+
+static int write_edit(struct edit_job *e, struct sql *sql, const struct id *letter, const struct edited *edited, int64_t revision,
+                      struct err *err) {
+    int64_t now_ms = clock_unix_ms();
+    const struct sql_value id = letters_sql_id(letter);
+    const struct sql_value row[] = {id, SQL_I(revision), SQL_I(now_ms), SQL_Z(e->who), SQL_Z(e->why), SQL_Z(edited->patch)};
+    int rc = keep_original(sql, id, err);
+    if (rc == 0) rc = write_content(sql, id, edited->ev, now_ms, err);
+    return rc ? rc
+              : sql_exec(sql, "INSERT INTO letter_edits (letter_id, revision, at_ms, who, why, patch) VALUES ($1,$2,$3,$4,$5,$6)", row,
+                         array_len(row), NULL, NULL, NULL, err);
+}
+
+static void refuse(struct edit_job *e, const struct id *id, const char *why) {
+    json_array_append_new(json_object_get(e->result, "refused"),
+                          json_pack("{so ss ss}", "id", letters_json_id(id), "state", "", "why", why));
+}
+
+static int edit_one(struct edit_job *e, struct sql *sql, const struct letter *letter, struct err *err) {
+    struct edited edited = {0};
+    struct err why = {0};
+    if (edit_apply(e->edit, letter->ev, &edited, &why)) {
+        refuse(e, &letter->id, why.text);
+        return 0;
+    }
+    if (!edited.ev) {
+        e->unchanged++;
+        edited_done(&edited);
+        return 0;
+    }
+    int64_t revision = 0;
+    const struct sql_value id = letters_sql_id(&letter->id);
+    int rc = sql_exec(sql, "SELECT coalesce(max(revision), 0) + 1 FROM letter_edits WHERE letter_id = $1", &id, 1, take_number, &revision,
+                      NULL, err);
+    if (rc == 0 && !e->dry_run) rc = write_edit(e, sql, &letter->id, &edited, revision, err);
+    e->edited++;
+    show_edit(e, letter->ev, &edited, revision);
+    edited_done(&edited);
+    return rc;
+}
+
+// --- all of a call ------------------------------------------------------------------------------------------------------------
+
+static int tell_refused(struct edit_job *e, struct sql *sql, struct err *err) {
+    size_t asked = 0, n = 0;
+    const struct id *ids = selection_ids(e->sel, &asked);
+    struct id *left = mem_array(asked ? asked : 1, sizeof *left);
+    for (size_t i = 0; i < asked; i++) {
+        bool found = memcmp(ids[i].bytes, e->after.bytes, sizeof e->after.bytes) <= 0; // told by the call before
+        for (size_t k = 0; k < e->count && !found; k++) found = id_eq(&ids[i], &e->ids[k]);
+        if (!found) left[n++] = ids[i];
+    }
+    int rc = e->count == e->limit ? 0 : letters_sql_refused(sql, left, n, json_object_get(e->result, "refused"), err);
+    free(left);
+    return rc;
+}
+
+static void begin_result(struct edit_job *e) {
+    json_decref(e->result);
+    e->result = json_pack("{s[] s[] sb sn}", "refused", "letters", "more", 0, "next");
+    e->count = 0;
+    e->edited = e->unchanged = 0;
+}
+
+static int edit_run(struct store_job *job, struct sql *sql, struct err *err) {
+    struct edit_job *e = container_of(job, struct edit_job, job);
+    int64_t store_ms = 0;
+    begin_result(e);
+    int rc = sql_unix_ms(sql, &store_ms, err);
+    if (rc == 0) rc = pick(e, sql, store_ms, err);
+    size_t i = 0, bytes = 0;
+    for (; i < e->count && rc == 0 && bytes < EDIT_BYTES; i++) {
+        struct letter_list one = {0};
+        const struct sql_value id = letters_sql_id(&e->ids[i]);
+        rc = sql_exec(sql, "SELECT " LETTERS_TAKE " FROM letters WHERE id = $1", &id, 1, letters_take, &one, NULL, err);
+        bytes += one.bytes;
+        if (rc == 0 && one.count) rc = edit_one(e, sql, &one.at[0], err);
+        else if (rc == 0) refuse(e, &e->ids[i], "its event cannot be read");
+        letter_list_done(&one);
+    }
+    bool more = i < e->count || e->count == e->limit;
+    json_object_set_new(e->result, "edited", json_integer(e->edited));
+    json_object_set_new(e->result, "unchanged", json_integer(e->unchanged));
+    json_object_set_new(e->result, "more", json_boolean(more));
+    if (more && i) json_object_set_new(e->result, "next", letters_json_id(&e->ids[i - 1]));
+    return rc ? rc : tell_refused(e, sql, err);
+}
+
+static void edit_done(struct store_job *job, int code, const struct err *err) {
+    struct edit_job *e = container_of(job, struct edit_job, job);
+    e->fn(e->arg, code, err, code ? NULL : json_incref(e->result));
+    json_decref(e->result);
+    selection_free(e->sel);
+    edit_free(e->edit);
+    free(e->why);
+    free(e->who);
+    free(e->ids);
+    free(e);
+}
+
+void letters_edit(struct letters *l, const struct letter_change *c, struct edit *edit, bool dry_run, letters_json_fn *fn, void *arg) {
+    struct edit_job *e = mem_zalloc(sizeof *e);
+    *e = (struct edit_job){.job = {.run = edit_run, .done = edit_done},
+                           .letters = l,
+                           .sel = c->sel,
+                           .edit = edit,
+                           .limit = c->limit < LETTERS_EDIT_MAX ? c->limit : LETTERS_EDIT_MAX,
+                           .why = mem_strndup(c->why),
+                           .who = mem_strndup(c->who),
+                           .dry_run = dry_run,
+                           .fn = fn,
+                           .arg = arg};
+    struct err err = {0};
+    int rc = 0;
+    if (c->limit == 0) rc = err_set(&err, ERR_INVALID, "limit must be at least 1");
+    else if (c->after.len && id_parse(c->after, &e->after))
+        rc = err_set(&err, ERR_INVALID, "the cursor is not one that an edit gave out");
+    if (rc) {
+        edit_done(&e->job, rc, &err);
+        return;
+    }
+    e->ids = mem_array(e->limit, sizeof *e->ids);
+    store_submit(l->store, &e->job);
+}

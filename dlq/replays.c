@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which jobs run here: a node takes a job by its lease, renews it while it runs, and takes over those whose node has died.
+#include "dlq/replays.h"
+
+#include <utlist.h>
+
+#include "core/base/clock.h"
+#include "core/base/log.h"
+#include "dlq/replays_impl.h"
+
+#define LOOK_MS 1000
+#define RECOVER_MS 15000 // how often letters are looked for that a job which ended left under way
+
+void replays_submit(struct replays *r, struct store_job *job) {
+    r->jobs++;
+    store_submit(r->c.store, job);
+}
+
+void replay_row_done(struct replay_row *row) {
+    free(row->target);
+    row->target = NULL;
+}
+
+// --- looking for jobs -------------------------------------------------------------------------------------------------------
+
+struct look_job {
+    struct store_job job;
+    struct replays *replays;
+    bool everyone, recover;
+    struct replay_row rows[REPLAY_JOBS_MAX];
+    size_t count;
+};
+
+static void drop_rows(struct look_job *l) {
+    for (size_t i = 0; i < l->count; i++) replay_row_done(&l->rows[i]);
+    l->count = 0;
+}
+
+static int take_row(void *arg, const struct sql_row *row) {
+    struct look_job *l = arg;
+    if (l->count == REPLAY_JOBS_MAX) return 0;
+    l->rows[l->count++] = (struct replay_row){.replay = sql_row_int(row, 0),
+                                              .created_ms = sql_row_int(row, 1),
+                                              .rate = sql_row_int(row, 2),
+                                              .ramp_ms = sql_row_int(row, 3),
+                                              .abort_share = sql_row_int(row, 4),
+                                              .sample = sql_row_int(row, 5),
+                                              .total = sql_row_int(row, 6),
+                                              .to_origin = sql_row_int(row, 7),
+                                              .in_order = sql_row_int(row, 8),
+                                              .automatic = sql_row_int(row, 9),
+                                              .target = mem_strndup(sql_row_bytes(row, 10))};
+    return 0;
+}
+
+static int look_run(struct store_job *job, struct sql *sql, struct err *err) {
+    struct look_job *l = container_of(job, struct look_job, job);
+    drop_rows(l);
+    int64_t now_ms = 0;
+    int rc = sql_unix_ms(sql, &now_ms, err);
+    const struct sql_value values[] = {SQL_Z(l->replays->c.node), SQL_I(now_ms + REPLAY_LEASE_MS), SQL_I(l->everyone ? INT64_MAX : now_ms),
+                                       SQL_I(REPLAY_JOBS_MAX)};
+    if (rc == 0)
+        rc = sql_exec(sql,
+                      "UPDATE replays SET owner = $1, lease_ms = $2 WHERE ended_ms IS NULL AND state = 'running'"
+                      " AND (owner = $1 OR lease_ms <= $3) AND id IN (SELECT id FROM replays WHERE ended_ms IS NULL AND state = 'running'"
+                      " AND (owner = $1 OR lease_ms <= $3) ORDER BY owner <> $1, id LIMIT $4) RETURNING " REPLAY_COLUMNS,
+                      values, array_len(values), take_row, l, NULL, err);
+    const struct sql_value now = SQL_I(now_ms);
+    if (rc == 0 && l->recover)
+        rc = sql_exec(sql, "UPDATE letters SET state = 'dead', lease_ms = 0 WHERE state = 'replaying' AND lease_ms < $1", &now, 1, NULL, NULL,
+                      NULL, err);
+    return rc;
+}
+
+static struct run *find_run(struct replays *r, int64_t replay) {
+    for (struct run *run = r->runs; run; run = run->next)
+        if (run->row.replay == replay) return run;
+    return NULL;
+}
+
+static void on_looked(struct store_job *job, int code, const struct err *err) {
+    (void)err;
+    struct look_job *l = container_of(job, struct look_job, job);
+    struct replays *r = l->replays;
+    struct run *run, *next;
+    r->jobs--;
+    r->looking = false;
+    if (code == 0) r->everyone = false;
+    for (run = r->runs; run; run = run->next) run->owned = false;
+    for (size_t i = 0; i < l->count && code == 0; i++) {
+        run = find_run(r, l->rows[i].replay);
+        if (run) run->owned = true;
+        else if (!r->stopped) run_new(r, &(struct replay_row){.replay = l->rows[i].replay,
+                                                              .created_ms = l->rows[i].created_ms,
+                                                              .rate = l->rows[i].rate,
+                                                              .ramp_ms = l->rows[i].ramp_ms,
+                                                              .abort_share = l->rows[i].abort_share,
+                                                              .sample = l->rows[i].sample,
+                                                              .total = l->rows[i].total,
+                                                              .to_origin = l->rows[i].to_origin,
+                                                              .in_order = l->rows[i].in_order,
+                                                              .automatic = l->rows[i].automatic,
+                                                              .target = TAKE_PTR(l->rows[i].target)});
+    }
+    DL_FOREACH_SAFE(r->runs, run, next) if (code == 0 && !run->owned) run_leave(run); // paused, cancelled, or another's
+    drop_rows(l);
+    free(l);
+    if (r->look_again) replays_look(r);
+    else if (!r->stopped) timer_start(r->timer, LOOK_MS);
+}
+
+void replays_look(struct replays *r) {
+    if (r->stopped || !r->started) return;
+    r->look_again = r->looking;
+    if (r->looking) return;
+    r->looking = true;
+    int64_t now = clock_mono_ns();
+    struct look_job *l = mem_zalloc(sizeof *l);
+    *l = (struct look_job){.job = {.run = look_run, .done = on_looked}, .replays = r, .everyone = r->everyone, .recover = now >= r->recover_at_ns};
+    if (l->recover) r->recover_at_ns = now + RECOVER_MS * NS_PER_MS;
+    replays_submit(r, &l->job);
+}
+
+static void look(void *arg) {
+    replays_look(arg);
+}
+
+// --- life -------------------------------------------------------------------------------------------------------------------
+
+void run_ended(struct replays *r, struct run *run) {
+    DL_DELETE(r->runs, run);
+    run_free(run);
+}
+
+struct replays *replays_new(const struct replays_config *config) {
+    struct replays *r = mem_zalloc(sizeof *r);
+    r->c = *config;
+    r->everyone = !store_is_shared(config->store);
+    r->timer = timer_new(config->loop, look, r);
+    replays_outcomes_init(r);
+    return r;
+}
+
+void replays_set_origin(struct replays *r, void (*to_origin)(void *arg, const struct ev *ev, sink_done_fn *done, void *done_arg), void *arg) {
+    r->to_origin = to_origin;
+    r->to_origin_arg = arg;
+}
+
+void replays_start(struct replays *r) {
+    r->started = true;
+    replays_look(r);
+}
+
+bool replays_stop(struct replays *r) {
+    struct run *run, *next;
+    r->stopped = true;
+    timer_stop(r->timer);
+    DL_FOREACH_SAFE(r->runs, run, next) if (!run->leaving) run_leave(run);
+    return !r->runs && r->jobs == 0;
+}
+
+void replays_free(struct replays *r) {
+    if (!r) return;
+    MUST(!r->runs);
+    replays_outcomes_done(r);
+    timer_free(r->timer);
+    free(r);
+}

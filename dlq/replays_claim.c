@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a run does in the store: claims letters (dead -> replaying), and marks what was confirmed (replaying -> replayed).
+//
+// Invariant: a letter is marked only under the lease of the claim that it was sent with; who lost the lease marks nothing, and the letter,
+// still pending in its job, is sent again.
+#include "core/base/clock.h"
+#include "core/base/fault.h"
+#include "dlq/replays_impl.h"
+
+// --- claims -------------------------------------------------------------------------------------------------------------
+
+struct candidate {
+    int64_t seq, bytes;
+    struct id id;
+    char state[16];     // "": there is no such letter any more
+    bool claimed;
+};
+struct candidates {
+    struct candidate *at;
+    size_t count, room;
+};
+
+static int take_candidate(void *arg, const struct sql_row *row) {
+    struct candidates *list = arg;
+    if (list->count == list->room) {
+        list->room = list->room ? 2 * list->room : 64;
+        list->at = mem_realloc(list->at, list->room * sizeof *list->at);
+    }
+    struct candidate *c = &list->at[list->count++];
+    *c = (struct candidate){.seq = sql_row_int(row, 0), .id = letters_row_id(row, 1), .bytes = sql_row_int(row, 2)};
+    snprintf(c->state, sizeof c->state, "%.*s", STR_ARG(sql_row_bytes(row, 3)));
+    return 0;
+}
+
+#define CANDIDATE                                                                                                         \
+    "SELECT r.seq, r.letter_id, coalesce(length(l.payload), 0), coalesce(l.state, '') FROM replay_letters r"              \
+    " LEFT JOIN letters l ON l.id = r.letter_id WHERE r.replay = $1 AND r.state = 'pending' AND "
+
+static int find_candidates(struct claim_job *c, struct sql *sql, struct candidates *list, struct err *err) {
+    int rc = 0;
+    if (!c->seqs) {
+        const struct sql_value values[] = {SQL_I(c->replay), SQL_I(c->after), SQL_I(c->limit)};
+        return sql_exec(sql, CANDIDATE "r.seq > $2 ORDER BY r.seq LIMIT $3", values, array_len(values), take_candidate, list, NULL, err);
+    }
+    for (size_t i = 0; i < c->seq_count && rc == 0; i++) {
+        const struct sql_value values[] = {SQL_I(c->replay), SQL_I(c->seqs[i])};
+        rc = sql_exec(sql, CANDIDATE "r.seq = $2", values, array_len(values), take_candidate, list, NULL, err);
+    }
+    return rc;
+}
+
+// As many as fit into memory at a time, but one.
+static void cut_candidates(struct candidates *list) {
+    int64_t bytes = 0;
+    for (size_t i = 0; i < list->count; i++) {
+        bytes += list->at[i].bytes;
+        if (i && bytes > REPLAY_BYTES) list->count = i;
+    }
+}
+
+// {"0":{"s":12},…}: json_each takes it on both databases.
+static char *json_seqs(const struct candidates *list) {
+    struct buf text;
+    size_t len;
+    buf_init(&text, SIZE_MAX / 2);
+    int rc = buf_append(&text, STR_LIT("{"));
+    for (size_t i = 0; i < list->count; i++)
+        rc |= buf_printf(&text, "%s\"%zu\":{\"s\":%lld}", i ? "," : "", i, (long long)list->at[i].seq);
+    MUST((rc | buf_append(&text, STR_LIT("}"))) == 0);
+    return buf_take(&text, &len);
+}
+
+static int by_id(const void *a, const void *b) {
+    return memcmp(((const struct candidate *)a)->id.bytes, ((const struct candidate *)b)->id.bytes, sizeof(struct id));
+}
+
+static int by_seq(const void *a, const void *b) {
+    int64_t x = ((const struct claimed *)a)->seq, y = ((const struct claimed *)b)->seq;
+    return (x > y) - (x < y);
+}
+
+// The claimed letters with their places, in order. Takes the events.
+static void keep_claimed(struct claim_job *c, struct letter_list *list, struct candidates *candidates) {
+    if (candidates->count) qsort(candidates->at, candidates->count, sizeof *candidates->at, by_id);
+    c->claimed = mem_array(list->count ? list->count : 1, sizeof *c->claimed);
+    c->count = 0;
+    for (size_t i = 0; i < list->count; i++) {
+        const struct candidate key = {.id = list->at[i].id};
+        struct candidate *found = bsearch(&key, candidates->at, candidates->count, sizeof key, by_id);
+        MUST(found);
+        found->claimed = true;
+        c->claimed[c->count++] = (struct claimed){.letter = list->at[i], .seq = found->seq};
+    }
+    list->count = 0;
+    if (c->count) qsort(c->claimed, c->count, sizeof *c->claimed, by_seq);
+}
+
+static const char *why_skipped(const struct candidate *c) {
+    if (!c->state[0]) return "there is no such letter any more";
+    if (strcmp(c->state, "dead") == 0) return "its event cannot be read";
+    return strcmp(c->state, "replaying") == 0 ? "another replay is sending it" : c->state;
+}
+
+static int skip_others(const struct claim_job *c, struct sql *sql, const struct candidates *list, struct err *err) {
+    int rc = 0;
+    for (size_t i = 0; i < list->count && rc == 0; i++) {
+        const struct candidate *it = &list->at[i];
+        if (it->claimed) continue;
+        const struct sql_value values[] = {SQL_Z(why_skipped(it)), SQL_I(c->replay), SQL_I(it->seq)};
+        rc = sql_exec(sql, "UPDATE replay_letters SET state = 'skipped', why = $1 WHERE replay = $2 AND seq = $3 AND state = 'pending'", values,
+                      array_len(values), NULL, NULL, NULL, err);
+    }
+    return rc;
+}
+
+static void drop_claimed(struct claim_job *c) {
+    for (size_t i = 0; i < c->count; i++) ev_free(c->claimed[i].letter.ev);
+    free(c->claimed);
+    c->claimed = NULL;
+    c->count = 0;
+}
+
+static int claim_candidates(struct claim_job *c, struct sql *sql, struct candidates *candidates, struct err *err) {
+    int64_t store_ms = 0;
+    int rc = sql_unix_ms(sql, &store_ms, err);
+    struct letter_list list = {.lease_ms = store_ms + REPLAY_LETTER_LEASE_MS};
+    cleanup_free char *seqs = json_seqs(candidates);
+    const struct sql_value values[] = {SQL_I(list.lease_ms), SQL_I(clock_unix_ms()), SQL_I(c->replay), SQL_Z(seqs)};
+    if (rc == 0)
+        rc = sql_exec(sql,
+                      "UPDATE letters SET state = 'replaying', lease_ms = $1, changed_ms = $2 WHERE state = 'dead' AND id IN"
+                      " (SELECT letter_id FROM replay_letters WHERE replay = $3 AND state = 'pending' AND seq IN"
+                      " (SELECT CAST(value->>'s' AS BIGINT) FROM json_each($4))) RETURNING " LETTERS_TAKE,
+                      values, array_len(values), letters_take, &list, NULL, err);
+    if (rc == 0) {
+        keep_claimed(c, &list, candidates);
+        rc = skip_others(c, sql, candidates, err);
+    }
+    letter_list_done(&list);
+    return rc;
+}
+
+int replays_claim_run(struct store_job *job, struct sql *sql, struct err *err) {
+    struct claim_job *c = container_of(job, struct claim_job, job);
+    struct candidates candidates = {0};
+    drop_claimed(c);
+    c->last_seq = c->after;
+    int rc = find_candidates(c, sql, &candidates, err);
+    cut_candidates(&candidates);
+    c->found = candidates.count > 0;
+    if (c->found) c->last_seq = candidates.at[candidates.count - 1].seq;
+    if (rc == 0 && c->found) rc = claim_candidates(c, sql, &candidates, err);
+    free(candidates.at);
+    return rc;
+}
+
+// --- marks --------------------------------------------------------------------------------------------------------------
+
+static int mark_sent(const struct marks_job *m, struct sql *sql, struct sql_value *v, struct err *err) {
+    size_t n = 0;
+    int64_t now_ms = clock_unix_ms();
+    for (size_t i = 0; i < m->count; i++) {
+        const struct mark_row *row = &m->rows[i];
+        if (!row->sent) continue;
+        v[n++] = id_is_none(&row->event_id) ? SQL_NONE : letters_sql_id(&row->event_id);
+        v[n++] = SQL_I(now_ms);
+        v[n++] = letters_sql_id(&row->letter);
+        v[n++] = SQL_I(row->lease_ms);
+    }
+    return n ? sql_exec_many(sql,
+                             "UPDATE letters SET state = 'replayed', replay_id = $1, changed_ms = $2, lease_ms = 0"
+                             " WHERE id = $3 AND lease_ms = $4 AND state = 'replaying'",
+                             v, 4, n / 4, err)
+             : 0;
+}
+
+static int mark_sent_rows(const struct marks_job *m, struct sql *sql, struct sql_value *v, struct err *err) {
+    size_t n = 0;
+    for (size_t i = 0; i < m->count; i++) {
+        const struct mark_row *row = &m->rows[i];
+        if (!row->sent) continue;
+        v[n++] = id_is_none(&row->event_id) ? SQL_NONE : letters_sql_id(&row->event_id);
+        v[n++] = SQL_I(m->replay);
+        v[n++] = SQL_I(row->seq);
+    }
+    return n ? sql_exec_many(sql,
+                             "UPDATE replay_letters SET state = 'sent', event_id = $1 WHERE replay = $2 AND seq = $3 AND state = 'pending'"
+                             " AND EXISTS (SELECT 1 FROM letters l WHERE l.id = replay_letters.letter_id AND l.state = 'replayed')",
+                             v, 3, n / 3, err)
+             : 0;
+}
+
+static int mark_dead(const struct marks_job *m, struct sql *sql, struct sql_value *v, struct err *err) {
+    size_t n = 0;
+    int64_t now_ms = clock_unix_ms();
+    for (size_t i = 0; i < m->count; i++) {
+        const struct mark_row *row = &m->rows[i];
+        if (row->sent) continue;
+        v[n++] = SQL_I(now_ms);
+        v[n++] = letters_sql_id(&row->letter);
+        v[n++] = SQL_I(row->lease_ms);
+    }
+    return n ? sql_exec_many(sql,
+                             "UPDATE letters SET state = 'dead', lease_ms = 0, changed_ms = $1"
+                             " WHERE id = $2 AND lease_ms = $3 AND state = 'replaying'",
+                             v, 3, n / 3, err)
+             : 0;
+}
+
+static int mark_failed_rows(const struct marks_job *m, struct sql *sql, struct sql_value *v, struct err *err) {
+    size_t n = 0;
+    for (size_t i = 0; i < m->count; i++) {
+        const struct mark_row *row = &m->rows[i];
+        if (row->sent || !row->failed) continue;
+        v[n++] = SQL_Z(row->why);
+        v[n++] = SQL_I(m->replay);
+        v[n++] = SQL_I(row->seq);
+    }
+    return n ? sql_exec_many(sql, "UPDATE replay_letters SET state = 'failed', why = $1 WHERE replay = $2 AND seq = $3 AND state = 'pending'", v, 3,
+                             n / 3, err)
+             : 0;
+}
+
+int replays_mark_run(struct store_job *job, struct sql *sql, struct err *err) {
+    struct marks_job *m = container_of(job, struct marks_job, job);
+    struct sql_value *values = mem_array(m->count * 4, sizeof *values);
+    int rc = mark_sent(m, sql, values, err);
+    if (rc == 0) rc = mark_sent_rows(m, sql, values, err);
+    if (rc == 0) rc = mark_dead(m, sql, values, err);
+    if (rc == 0) rc = mark_failed_rows(m, sql, values, err);
+    free(values);
+    return rc;
+}
+
+void replays_marks_free(struct marks_job *m) {
+    for (size_t i = 0; i < m->count; i++) free(m->rows[i].why);
+    free(m->rows);
+    free(m);
+}
+
+int replays_sql_release(struct sql *sql, int64_t replay, struct err *err) {
+    const struct sql_value values[] = {SQL_I(clock_unix_ms()), SQL_I(replay)};
+    return sql_exec(sql,
+                    "UPDATE letters SET state = 'dead', lease_ms = 0, changed_ms = $1 WHERE state = 'replaying' AND id IN"
+                    " (SELECT letter_id FROM replay_letters WHERE replay = $2 AND state = 'pending')",
+                    values, array_len(values), NULL, NULL, NULL, err);
+}

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+// Shared between the files that make up dlq/replays: nobody else includes it.
+//
+//   replays.c          life; what runs here: taking jobs over, letting them go
+//   replays_make.c     making one: select once
+//   replays_show.c     looking at them; pause, resume, cancel
+//   replays_run.c      running one: pace, claim, send
+//   replays_claim.c    what a run does in the store: claim and mark
+//   replays_order.c    in order: which letters of a run may go
+//   replays_outcome.c  what became of the events
+//
+// A run is what one node does for one job while it holds the job's lease.
+#ifndef DLQ_REPLAYS_IMPL_H
+#define DLQ_REPLAYS_IMPL_H
+
+#include "core/base/buf.h"
+#include "dlq/letters_impl.h"
+#include "dlq/replays.h"
+
+#define REPLAY_LETTER_LEASE_MS 60000
+#define REPLAY_AGAIN_MS 1000       // pause after a queue or the store was away; doubles up to
+#define REPLAY_AGAIN_MAX_MS 30000
+
+struct outcome_item;
+
+struct replays {
+    struct replays_config c;
+    void (*to_origin)(void *arg, const struct ev *ev, sink_done_fn *done, void *done_arg); // NULL: nobody can
+    void *to_origin_arg;
+    bool started, stopped;
+    bool looking, look_again;   // a look for jobs is under way; another is wanted
+    bool everyone;              // the leases of this store's jobs are all void: at the start, alone on it
+    struct timer *timer;
+    struct run *runs;
+    size_t jobs;                // store jobs under way
+    int64_t recover_at_ns;
+    // outcomes of this turn
+    struct outcome_item *outcome_first, **outcome_last;
+    size_t outcome_count;
+    struct defer outcome_flush;
+    struct holds *holds;        // replays_order.c
+};
+
+// One row of `replays`.
+struct replay_row {
+    int64_t replay, created_ms, rate, ramp_ms, abort_share, sample, total;
+    bool to_origin, in_order, automatic;
+    char *target;
+};
+void replay_row_done(struct replay_row *row);
+#define REPLAY_COLUMNS                                                                                              \
+    "id, created_ms, rate, ramp_ms, abort_share, sample, total, to_origin, in_order, cause IS NOT NULL, target"
+
+// Counts of a job's letters.
+struct replay_counts {
+    int64_t pending, sent, skipped, failed; // by state
+    int64_t ok, failing, dead;              // by outcome
+    int64_t same;                           // failing or dead of the same thing as before; of automatic ones only
+};
+int replays_sql_counts(struct sql *sql, int64_t replay, bool automatic, struct replay_counts *ret, struct err *err) must_use;
+
+// --- the store thread: replays_claim.c ------------------------------------------------------------------------------------
+struct claimed {                // letters that a run has claimed
+    struct letter letter;
+    int64_t seq;
+};
+// One batch of a run: seqs -> claimed -> answers -> marked.
+struct piece {                  // one claimed letter on its way
+    struct batch_out *batch;
+    struct id event_id;         // none: to the origin
+    char *function;             // that it was sent to
+    size_t bytes;
+    int code;
+    struct err err;
+};
+struct batch_out {
+    struct batch_out *prev, *next;
+    struct run *run;
+    struct claimed *claimed;
+    struct piece *pieces;
+    size_t count, open;         // letters; answers that are missing
+    size_t bytes;
+    size_t sent, under_way;     // to the origin
+    int64_t send_until_ns;
+    bool sending;
+};
+
+struct claim_job {
+    struct store_job job;
+    struct run *run;
+    int64_t replay, after;
+    size_t limit;
+    const int64_t *seqs;        // in order: exactly these; owned
+    size_t seq_count;
+    // results:
+    struct claimed *claimed;
+    size_t count;
+    int64_t last_seq;           // of those that were looked at; `after` when there were none
+    bool found;                 // there were any
+};
+int replays_claim_run(struct store_job *job, struct sql *sql, struct err *err);
+
+struct mark_row {
+    struct id letter, event_id;
+    int64_t lease_ms, seq;
+    bool sent;                  // else it is dead again, and
+    bool failed;                // never sent by this job (why), or pending
+    char *why;
+};
+struct marks_job {
+    struct store_job job;
+    struct run *run;
+    struct batch_out *batch;
+    int64_t replay;
+    struct mark_row *rows;
+    size_t count;
+};
+int replays_mark_run(struct store_job *job, struct sql *sql, struct err *err);
+void replays_marks_free(struct marks_job *m);
+// Letters of the job that were under way when its node died are dead again.
+int replays_sql_release(struct sql *sql, int64_t replay, struct err *err) must_use;
+
+// --- runs: replays_run.c ------------------------------------------------------------------------------------------------
+struct run {
+    struct run *prev, *next;
+    struct replays *replays;
+    struct replay_row row;
+    bool owned;                 // as of the last look: the lease is ours
+    bool leaving;               // takes no more letters; ends when nothing is under way
+    bool ready;                 // its letters of a former owner were released
+    bool claiming, exhausted;   // a claim is under way; there are no more pending letters behind `after`
+    bool left;                  // some letters could not be sent for now, and are pending before `after`
+    bool ending;                // its last word is on the way to the store
+    bool counting;              // a look at the outcomes is under way
+    int64_t after;
+    int64_t sent;               // by this run, for the pace
+    int64_t began_ns, again_at_ns, again_ms;
+    int64_t count_at_ns;        // when the outcomes are looked at next
+    struct replay_counts counts;
+    bool counted;
+    struct timer *timer;
+    struct batch_out *batches;
+    size_t batch_count, bytes;
+    size_t jobs;                // of the store, under way
+    struct order *order;        // in order only
+};
+struct run *run_new(struct replays *r, struct replay_row *row); // takes the row
+void run_go(void *run);         // does what can be done now; the timer's
+void run_leave(struct run *run);
+bool run_is_over(const struct run *run); // it leaves and nothing is under way: run_free
+void run_free(struct run *run);
+void run_ended(struct replays *r, struct run *run); // replays.c: takes it out
+
+// --- sending: replays_send.c --------------------------------------------------------------------------------------------
+// Sends the batch; batch_sent when all have their answers.
+void replays_send(struct batch_out *b);
+void run_batch_sent(struct batch_out *b); // replays_run.c
+
+// An event of a run came to an end, as written to the store (replays_order.c).
+void replays_order_ended(struct replays *r, int64_t replay, int64_t seq, enum replay_outcome outcome);
+void replays_outcomes_init(struct replays *r); // replays_outcome.c
+void replays_outcomes_done(struct replays *r);
+void replays_submit(struct replays *r, struct store_job *job);      // writer; its done lowers r->jobs
+void replays_look(struct replays *r);                               // now
+
+#endif

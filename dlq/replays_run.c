@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: Apache-2.0
+// Running one job: pace, claim, send, mark; a sample first; an end when too many fail.
+//
+// Invariants: one claim is under way at a time, so that batches are claimed in order; a batch is in `batches` from its claim until it is
+// marked; a run that leaves takes no more letters and is over when nothing of it is under way.
+#include <math.h>
+#include <utlist.h>
+
+#include "core/base/clock.h"
+#include "core/base/fault.h"
+#include "core/base/log.h"
+#include "dlq/replays_impl.h"
+
+#define TICK_MS 20
+#define COUNT_MS 500          // how often outcomes are looked at, while they matter
+#define COUNT_SHARE 20        // and the look takes at most one part in so many
+
+// --- pace -----------------------------------------------------------------------------------------------------------------
+
+// How many letters may have been sent by now, since the run began.
+static double allowed(const struct run *run, int64_t now_ns) {
+    double rate = (double)run->row.rate / 1000, ramp = (double)run->row.ramp_ms / 1000;
+    double t = (double)(now_ns - run->began_ns) / 1e9;
+    return t < ramp ? rate * t * t / (2 * ramp) : rate * (t - ramp / 2);
+}
+
+static size_t may_send(struct run *run, int64_t now_ns) {
+    int64_t room = REPLAY_BATCH;
+    if (run->row.sample && run->sent < run->row.sample && run->row.sample - run->sent < room) room = run->row.sample - run->sent;
+    if (run->row.sample && run->sent >= run->row.sample) room = 0; // its outcomes come first
+    if (run->row.rate == 0 || room == 0) return (size_t)room;
+    double free_now = allowed(run, now_ns) - (double)run->sent;
+    // What was not used while the queue was away is not made up for in a burst.
+    double most = (double)run->row.rate / 1000 + 1;
+    if (free_now > most) run->began_ns += (int64_t)((free_now - most) / ((double)run->row.rate / 1000) * 1e9);
+    if (free_now > most) free_now = most;
+    if (free_now < 1) return 0;
+    return free_now < (double)room ? (size_t)free_now : (size_t)room;
+}
+
+// --- outcomes ---------------------------------------------------------------------------------------------------------------
+
+struct count_job {
+    struct store_job job;
+    struct run *run;
+    int64_t began_ns;
+    struct replay_counts counts;
+};
+
+static int count_run(struct store_job *job, struct sql *sql, struct err *err) {
+    struct count_job *c = container_of(job, struct count_job, job);
+    return replays_sql_counts(sql, c->run->row.replay, c->run->row.automatic, &c->counts, err);
+}
+
+struct end_job {
+    struct store_job job;
+    struct run *run;
+    const char *state;
+    char *reason;
+    int64_t ended;
+};
+
+static int end_run(struct store_job *job, struct sql *sql, struct err *err) {
+    struct end_job *e = container_of(job, struct end_job, job);
+    const struct sql_value values[] = {SQL_Z(e->state), SQL_I(clock_unix_ms()), SQL_Z(e->reason), SQL_I(e->run->row.replay),
+                                       SQL_Z(e->run->replays->c.node)};
+    int rc = sql_exec(sql,
+                      "UPDATE replays SET state = $1, changed_ms = $2, ended_ms = $2, reason = $3, lease_ms = 0 WHERE id = $4 AND owner = $5"
+                      " AND state = 'running'",
+                      values, array_len(values), NULL, NULL, &e->ended, err);
+    return rc ? rc : replays_sql_release(sql, e->run->row.replay, err);
+}
+
+static void on_ended(struct store_job *job, int code, const struct err *err) {
+    (void)err;
+    struct end_job *e = container_of(job, struct end_job, job);
+    struct run *run = e->run;
+    run->replays->jobs--;
+    run->jobs--;
+    run->ending = false;
+    if (code == 0) {
+        FAULT("replay.ended");
+        run->leaving = true;
+        log_info("replay", "ended", LOG_INT("replay", run->row.replay), LOG_STR("state", e->state), LOG_STR("reason", e->reason));
+    }
+    free(e->reason);
+    free(e);
+    if (code) run->again_at_ns = clock_mono_ns() + REPLAY_AGAIN_MS * NS_PER_MS;
+    run_go(run);
+}
+
+// The job's last word, once nothing of it is under way.
+static void end_with(struct run *run, const char *state, char *reason) {
+    struct end_job *e = mem_zalloc(sizeof *e);
+    *e = (struct end_job){.job = {.run = end_run, .done = on_ended}, .run = run, .state = state, .reason = reason};
+    run->ending = true;
+    run->jobs++;
+    replays_submit(run->replays, &e->job);
+}
+
+static bool fails_too_much(const struct run *run, char **ret_reason) {
+    const struct replay_counts *c = &run->counts;
+    int64_t failed = c->failing + c->dead, ended = failed + c->ok;
+    bool sampling = run->row.sample && run->sent >= run->row.sample;
+    double share = (double)run->row.abort_share / 1e6, is = ended ? (double)failed / (double)ended : 0;
+    if (run->row.automatic && c->same) {
+        *ret_reason = mem_printf("%lld of %lld failed of the same thing as before", (long long)c->same, (long long)ended);
+        return true;
+    }
+    if (sampling && run->row.abort_share < 0) share = 0;
+    else if (run->row.abort_share < 0) return false;
+    if (!sampling && ended < REPLAY_ABORT_LEAST) return false;
+    if (failed == 0 || is <= share) return false;
+    *ret_reason = mem_printf("%lld of %lld failed (%.1f %%), more than %.1f %%", (long long)failed, (long long)ended, 100 * is, 100 * share);
+    return true;
+}
+
+static void on_counted(struct store_job *job, int code, const struct err *err) {
+    (void)err;
+    struct count_job *c = container_of(job, struct count_job, job);
+    struct run *run = c->run;
+    int64_t now = clock_mono_ns(), pause = COUNT_SHARE * (now - c->began_ns);
+    run->replays->jobs--;
+    run->jobs--;
+    run->counting = false;
+    if (pause < COUNT_MS * NS_PER_MS) pause = COUNT_MS * NS_PER_MS;
+    run->count_at_ns = now + pause;
+    if (code == 0) {
+        run->counts = c->counts;
+        run->counted = true;
+    }
+    free(c);
+    run_go(run);
+}
+
+static void count(struct run *run) {
+    struct count_job *c = mem_zalloc(sizeof *c);
+    *c = (struct count_job){.job = {.run = count_run, .done = on_counted}, .run = run, .began_ns = clock_mono_ns()};
+    run->counting = true;
+    run->jobs++;
+    run->replays->jobs++;
+    store_submit(run->replays->c.reader, &c->job);
+}
+
+static bool outcomes_matter(const struct run *run) {
+    return run->row.abort_share >= 0 || run->row.sample || run->row.automatic;
+}
+
+// Of all that was sent.
+static bool outcomes_are_known(const struct run *run) {
+    const struct replay_counts *c = &run->counts;
+    return run->batch_count == 0 && c->sent + c->failed + c->skipped >= run->sent && c->ok + c->failing + c->dead >= c->sent;
+}
+
+// Sampled letters have all come to an end: the rest may go.
+static void judge_sample(struct run *run) {
+    const struct replay_counts *c = &run->counts;
+    if (!run->row.sample || run->sent < run->row.sample || !outcomes_are_known(run)) return;
+    log_info("replay", "the sample is through; the rest follows", LOG_INT("replay", run->row.replay), LOG_INT("letters", c->ok));
+    run->row.sample = 0;
+}
+
+// --- claims and marks ---------------------------------------------------------------------------------------------------------
+
+static void pause_run(struct run *run, const char *why) {
+    static struct log_repeat trouble;
+    run->again_ms = run->again_ms ? 2 * run->again_ms : REPLAY_AGAIN_MS;
+    if (run->again_ms > REPLAY_AGAIN_MAX_MS) run->again_ms = REPLAY_AGAIN_MAX_MS;
+    run->again_at_ns = clock_mono_ns() + run->again_ms * NS_PER_MS;
+    log_repeating(&trouble, LOG_LEVEL_WARN, "replay", "cannot send letters for now; tried again", why);
+}
+
+static void begin_batch(struct run *run, struct claim_job *c) {
+    struct batch_out *b = mem_zalloc(sizeof *b);
+    *b = (struct batch_out){.run = run, .claimed = c->claimed, .count = c->count, .pieces = mem_array(c->count, sizeof *b->pieces)};
+    for (size_t i = 0; i < b->count; i++) {
+        b->pieces[i] = (struct piece){.batch = b};
+        b->bytes += ev_memory_bytes(c->claimed[i].letter.ev);
+    }
+    c->claimed = NULL;
+    DL_APPEND(run->batches, b);
+    run->batch_count++;
+    run->bytes += b->bytes;
+    run->sent += (int64_t)b->count;
+    replays_send(b);
+}
+
+static void on_claimed(struct store_job *job, int code, const struct err *err) {
+    struct claim_job *c = container_of(job, struct claim_job, job);
+    struct run *run = c->run;
+    run->replays->jobs--;
+    run->jobs--;
+    run->claiming = false;
+    if (code) {
+        pause_run(run, err->text);
+    } else {
+        run->after = c->last_seq;
+        run->exhausted = !c->found;
+        if (c->count) begin_batch(run, c);
+    }
+    free(c->claimed);
+    free(c);
+    run_go(run);
+}
+
+static void claim(struct run *run, size_t limit) {
+    struct claim_job *c = mem_zalloc(sizeof *c);
+    *c = (struct claim_job){.job = {.run = replays_claim_run, .done = on_claimed},
+                            .run = run,
+                            .replay = run->row.replay,
+                            .after = run->after,
+                            .limit = limit};
+    run->claiming = true;
+    run->jobs++;
+    replays_submit(run->replays, &c->job);
+}
+
+static void batch_done(struct batch_out *b) {
+    struct run *run = b->run;
+    DL_DELETE(run->batches, b);
+    run->batch_count--;
+    run->bytes -= b->bytes;
+    for (size_t i = 0; i < b->count; i++) {
+        ev_free(b->claimed[i].letter.ev);
+        free(b->pieces[i].function);
+    }
+    free(b->claimed);
+    free(b->pieces);
+    free(b);
+}
+
+static void on_marked(struct store_job *job, int code, const struct err *err) {
+    struct marks_job *m = container_of(job, struct marks_job, job);
+    struct run *run = m->run;
+    run->replays->jobs--;
+    run->jobs--;
+    FAULT("replay.marked");
+    // What was not marked is pending, and sent again when its claim has run out.
+    if (code) {
+        run->left = true;
+        pause_run(run, err->text);
+    }
+    batch_done(m->batch);
+    replays_marks_free(m);
+    run_go(run);
+}
+
+// The queue will never take it, however often it is asked.
+static bool is_hopeless(int code) {
+    return code == ERR_NOT_FOUND || code == ERR_INVALID || code == ERR_TOO_LARGE || code == ERR_DENIED;
+}
+
+void run_batch_sent(struct batch_out *b) {
+    struct run *run = b->run;
+    struct marks_job *m = mem_zalloc(sizeof *m);
+    const char *trouble = NULL;
+    FAULT("replay.published");
+    *m = (struct marks_job){.job = {.run = replays_mark_run, .done = on_marked}, .run = run, .batch = b, .replay = run->row.replay};
+    m->rows = mem_array(b->count, sizeof *m->rows);
+    m->count = b->count;
+    for (size_t i = 0; i < b->count; i++) {
+        const struct piece *p = &b->pieces[i];
+        const struct letter *letter = &b->claimed[i].letter;
+        bool failed = is_hopeless(p->code);
+        m->rows[i] = (struct mark_row){.letter = letter->id,
+                                       .event_id = p->event_id,
+                                       .lease_ms = letter->lease_ms,
+                                       .seq = b->claimed[i].seq,
+                                       .sent = p->code == ERR_OK,
+                                       .failed = failed,
+                                       .why = failed ? mem_strdup(p->err.text) : NULL};
+        if (!p->code || failed) continue;
+        trouble = p->err.text;
+        run->sent--;
+    }
+    if (trouble) {
+        run->left = true;
+        pause_run(run, trouble);
+    } else {
+        run->again_ms = 0;
+    }
+    run->jobs++;
+    replays_submit(run->replays, &m->job);
+}
+
+// --- the turn -----------------------------------------------------------------------------------------------------------------
+
+static bool can_claim(const struct run *run, int64_t now) {
+    return run->ready && !run->leaving && !run->claiming && !run->exhausted && !run->ending && now >= run->again_at_ns &&
+           run->batch_count < REPLAY_BATCHES && run->bytes < REPLAY_BYTES;
+}
+
+// Everything behind `after` was looked at and nothing is under way: the end, or once more from the start.
+static void come_to_an_end(struct run *run, int64_t now) {
+    if (!run->exhausted || run->claiming || run->batch_count || run->ending || run->leaving || now < run->again_at_ns) return;
+    if (run->left) {
+        run->left = run->exhausted = false;
+        run->after = 0;
+        return;
+    }
+    if (run->row.sample && run->sent > 0 && !outcomes_are_known(run)) return; // the sample was all there is
+    end_with(run, "done", mem_strdup(""));
+}
+
+void run_go(void *arg) {
+    struct run *run = arg;
+    int64_t now = clock_mono_ns();
+    char *reason = NULL;
+    if (run->leaving) {
+        if (run_is_over(run)) run_ended(run->replays, run);
+        return;
+    }
+    if (run->counted && !run->ending && fails_too_much(run, &reason)) {
+        end_with(run, "aborted", reason);
+        return;
+    }
+    if (run->counted) judge_sample(run);
+    size_t room = can_claim(run, now) ? may_send(run, now) : 0;
+    if (room) claim(run, room);
+    come_to_an_end(run, now);
+    if (outcomes_matter(run) && !run->counting && now >= run->count_at_ns && run->sent) count(run);
+    timer_start(run->timer, TICK_MS);
+}
+
+static int release_run(struct store_job *job, struct sql *sql, struct err *err) {
+    return replays_sql_release(sql, container_of(job, struct claim_job, job)->replay, err);
+}
+
+static void on_released(struct store_job *job, int code, const struct err *err) {
+    struct claim_job *c = container_of(job, struct claim_job, job);
+    struct run *run = c->run;
+    run->replays->jobs--;
+    run->jobs--;
+    if (code) {
+        run->leaving = true; // the next look takes it up again
+        log_warn("replay", "cannot take a replay over", LOG_INT("replay", run->row.replay), LOG_STR("why", err->text));
+    } else {
+        run->ready = true;
+        run->began_ns = clock_mono_ns();
+    }
+    free(c);
+    run_go(run);
+}
+
+struct run *run_new(struct replays *r, struct replay_row *row) {
+    struct run *run = mem_zalloc(sizeof *run);
+    *run = (struct run){.replays = r, .row = *row, .owned = true};
+    run->timer = timer_new(r->c.loop, run_go, run);
+    DL_APPEND(r->runs, run);
+    struct claim_job *c = mem_zalloc(sizeof *c);
+    *c = (struct claim_job){.job = {.run = release_run, .done = on_released}, .run = run, .replay = row->replay};
+    run->jobs++;
+    replays_submit(r, &c->job);
+    return run;
+}
+
+void run_leave(struct run *run) {
+    run->leaving = true;
+    timer_start(run->timer, 0);
+}
+
+bool run_is_over(const struct run *run) {
+    return run->leaving && run->jobs == 0 && run->batch_count == 0;
+}
+
+void run_free(struct run *run) {
+    MUST(run->batch_count == 0 && run->jobs == 0);
+    timer_free(run->timer);
+    replay_row_done(&run->row);
+    free(run);
+}
