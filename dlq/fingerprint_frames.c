@@ -17,6 +17,8 @@ struct scan {
     bool hidden;            // what is read does not count, until a line with less than hidden_indent
     size_t hidden_indent;
     bool panicked;          // Go: the next goroutine is the one
+    bool caused;            // Java, Node.js: the next trace is the cause of this one
+    bool outer;             // `user` is of the trace that the one that is read caused, for want of frames of its own
     struct str before;      // the line before; in Go a frame has two
     struct top user, library;
 };
@@ -124,9 +126,11 @@ static bool innermost_last(enum language language) {
 }
 
 static void begin(struct scan *s, enum language language) {
+    s->outer = s->caused && s->language == language;
+    s->hidden = s->panicked = s->caused = false;
     s->language = language;
-    s->hidden = s->panicked = false;
-    s->user.count = s->library.count = 0;
+    s->library.count = 0;
+    if (!s->outer) s->user.count = 0;
 }
 
 // A frame that calls itself counts once, so that the depth of a recursion does not matter.
@@ -142,7 +146,13 @@ static void add(struct scan *s, bool joined, struct frame f) {
     if (s->language != f.language) begin(s, f.language);
     if (s->hidden) return;
     if (joined && !s->in_block) begin(s, f.language);
-    push(is_library(&f) ? &s->library : &s->user, &f);
+    if (is_library(&f)) {
+        push(&s->library, &f);
+        return;
+    }
+    if (s->outer) s->user.count = 0;
+    s->outer = false;
+    push(&s->user, &f);
 }
 
 static void hide(struct scan *s, size_t indent) {
@@ -198,7 +208,7 @@ static bool read_node(struct scan *s, struct str line) {
 static bool read_java(struct scan *s, struct str line) {
     struct str function, file, rest = line;
     if (!cut_at(&rest, "(", &function) || !cut_at(&rest, ")", &file) || (rest.len && rest.data[0] != ' ')) return false;
-    if (function.len == 0 || contains(function, " ") || !contains(function, ".") || contains(rest, " in ")) return false;
+    if (file.len == 0 || contains(function, " ") || !contains(function, ".") || contains(rest, " in ")) return false;
     struct str name = function, loader;
     size_t generated = cut_at(&name, "$$", &loader) ? loader.len : function.len;
     for (size_t i = generated; i > 0; i--) {
@@ -213,6 +223,7 @@ static bool read_java(struct scan *s, struct str line) {
 
 static bool read_at(struct scan *s, struct str line, size_t indent) {
     if (cut_prefix(&line, "at ")) return read_java(s, line) || read_node(s, line);
+    s->caused = s->caused || (!s->hidden && (str_starts(line, "Caused by: ") || str_starts(line, "[cause]: ")));
     if (str_starts(line, "Suppressed: ") && s->language == LANGUAGE_JAVA && !s->hidden) hide(s, indent);
     return str_starts(line, "... "); // "... 12 more"
 }
@@ -275,6 +286,7 @@ static bool read_go_frame(struct scan *s, struct str line) {
     struct str file = line, rest = line, function = s->before;
     if (!is_hex((unsigned char)line.data[line.len - 1])) return false; // spares most lines the search
     if (!cut_at(&rest, ".go:", &file) && !cut_at(&rest, ".s:", &file)) return false;
+    file.len = (size_t)(rest.data - file.data) - 1; // with its ending
     size_t digits = digits_length(rest);
     rest = str_from(rest, digits);
     if (digits == 0 || (rest.len && !str_starts(rest, " +0x"))) return false;

@@ -115,10 +115,15 @@ static size_t without_tail(struct str s, size_t n, const char *tail) {
 }
 
 static size_t url_length(struct str s, size_t scheme) {
-    size_t n = scheme + strlen("://"), start = n;
-    if (byte_at(s, n) == '[') // an IPv6 address
-        while (is_hex(byte_at(s, n + 1)) || one_of(byte_at(s, n + 1), ":.]")) n++;
-    while (n < s.len && !is_blank((unsigned char)s.data[n]) && !one_of((unsigned char)s.data[n], "\"'`<>()[]{},|")) n++;
+    size_t start = scheme + strlen("://"), n = start;
+    while (n < s.len && !is_blank((unsigned char)s.data[n])) {
+        if (s.data[n] == '[' && one_of((unsigned char)s.data[n - 1], "/@")) { // an IPv6 address as host
+            while (is_hex(byte_at(s, n + 1)) || one_of(byte_at(s, n + 1), ":.]")) n++;
+        } else if (one_of((unsigned char)s.data[n], "\"'`<>()[]{},|")) {
+            break;
+        }
+        n++;
+    }
     n = without_tail(s, n, ".;:!?");
     return n > start ? n : 0;
 }
@@ -408,7 +413,7 @@ static size_t recognise(struct masker *m, struct str s, enum mask *ret_kind) {
     case '/':
     case '.':
     case '~':
-    case '\\': *ret_kind = MASK_PATH; return is_word(m->before) || m->before == '<' ? 0 : path_length(s);
+    case '\\': *ret_kind = MASK_PATH; return is_word(m->before) ? 0 : path_length(s);
     default: return 0;
     }
 }
