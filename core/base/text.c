@@ -2,6 +2,7 @@
 // JSON is written on the way of every record, so its plain bytes are copied eight at a time into room that was made before.
 #include "core/base/text.h"
 
+#include <ctype.h>
 #include <endian.h>
 #include <stdint.h>
 
@@ -148,4 +149,36 @@ int text_append_json(struct buf *out, struct str s) {
         }
     }
     return rc ? rc : buf_append(out, STR_LIT("\""));
+}
+
+// --- the nearest name ---------------------------------------------------------------------------------------------------
+
+static size_t least(size_t a, size_t b, size_t c) {
+    size_t m = a < b ? a : b;
+    return m < c ? m : c;
+}
+
+static bool same_letter(char a, char b) {
+    return tolower((unsigned char)a) == tolower((unsigned char)b);
+}
+
+// Optimal string alignment, with the last two rows of the table and the one in work.
+size_t text_distance(const char *a, const char *b) {
+    size_t rows[3][TEXT_DISTANCE_MAX + 1];
+    size_t a_len = strnlen(a, TEXT_DISTANCE_MAX), b_len = strnlen(b, TEXT_DISTANCE_MAX);
+    size_t *before = rows[0], *last = rows[1], *row = rows[2];
+    for (size_t j = 0; j <= b_len; j++) last[j] = before[j] = j;
+    for (size_t i = 1; i <= a_len; i++) {
+        row[0] = i;
+        for (size_t j = 1; j <= b_len; j++) {
+            row[j] = least(last[j] + 1, row[j - 1] + 1, last[j - 1] + !same_letter(a[i - 1], b[j - 1]));
+            bool swapped = i > 1 && j > 1 && same_letter(a[i - 1], b[j - 2]) && same_letter(a[i - 2], b[j - 1]);
+            if (swapped && before[j - 2] + 1 < row[j]) row[j] = before[j - 2] + 1;
+        }
+        size_t *spare = before;
+        before = last;
+        last = row;
+        row = spare;
+    }
+    return last[b_len];
 }

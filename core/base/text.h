@@ -14,4 +14,9 @@ int text_append_clean(struct buf *out, struct str s, size_t max_bytes) must_use;
 // Appends s as a JSON string with its quotes, cleaned as above.
 int text_append_json(struct buf *out, struct str s) must_use;
 
+// How many letters must be added, removed, changed or swapped with their neighbour to make b of a, A-Z being a-z; both are compared
+// up to TEXT_DISTANCE_MAX bytes. Pure: for "did you mean …?".
+#define TEXT_DISTANCE_MAX 255
+size_t text_distance(const char *a, const char *b);
+
 #endif
