@@ -163,7 +163,7 @@ static void print_group(const json_t *group) {
     print_row("note", member_text(group, "note", ""));
     if (!letter) return;
     print_row("newest", letter);
-    out_note("next: weir dlq show %s | weir dlq list -g %s | weir dlq try -g %s --to FUNCTION:VERSION | weir dlq replay -g %s",
+    out_note("next:\n  weir dlq show %s\n  weir dlq list -g %s\n  weir dlq try -g %s --to FUNCTION:VERSION\n  weir dlq replay -g %s",
              letter, name, name, name);
 }
 

@@ -121,17 +121,17 @@ static int print_raw_payload(const json_t *letter) {
 // --- show ---------------------------------------------------------------------------------------------------------
 
 static void print_next(const json_t *letter) {
-    const char *id = member_text(letter, "id", "?"), *group = member_text(letter, "group", NULL);
+    const char *id = member_text(letter, "id", "?"), *group = member_text(letter, "group", "?");
     const char *state = member_text(letter, "state", "");
-    if (strcmp(state, "discarded") == 0) {
-        out_note("\nnext: weir dlq restore %s", id);
-    } else if (strcmp(state, "due") == 0) {
-        out_note("\nnext: weir dlq retry %s | weir dlq discard %s --why TEXT", id, id);
-    } else if (strcmp(state, "dead") == 0 && group) {
-        out_note("\nnext: weir dlq edit %s --set payload.PATH=JSON | weir dlq try %s --to FUNCTION:VERSION | weir dlq replay %s\n"
-                 "all of its kind: weir dlq list -g %s | weir dlq try -g %s --to FUNCTION:VERSION | weir dlq replay -g %s",
-                 id, id, id, group, group, group);
-    }
+    if (strcmp(state, "discarded") == 0)
+        out_note("\nnext:\n  weir dlq restore %s", id);
+    else if (strcmp(state, "due") == 0)
+        out_note("\nnext:\n  weir dlq retry %s\n  weir dlq discard %s --why TEXT", id, id);
+    else if (strcmp(state, "dead") == 0)
+        out_note("\nnext, for this letter, or with -g %s in place of its id for all of its group:\n"
+                 "  weir dlq edit %s --set payload.PATH=JSON\n"
+                 "  weir dlq try %s --to FUNCTION:VERSION\n"
+                 "  weir dlq replay %s", group, id, id, id);
 }
 
 static void print_letter(const json_t *letter, bool all_attempts) {

@@ -240,7 +240,7 @@ def test_show_tells_the_whole_life_in_order(dlq, fake):
     for part in ["orders:2", "dead (kind function, 4 attempts)", GROUP, "orders.py main_handler", "Payload (7 B, application/json, edited)",
                  '\n  {\n    "n": 1.10,\n    "big": 123456789012345678901234567890\n  }\n']:
         assert part in done.out
-    for part in [f"weir dlq edit {ID}", f"weir dlq replay -g {GROUP}", f"weir dlq try -g {GROUP}"]:
+    for part in [f"weir dlq edit {ID} --set", f"weir dlq try {ID} --to", f"weir dlq replay {ID}", f"-g {GROUP}"]:
         assert part in done.err
 
 
