@@ -3,6 +3,7 @@
 // Files and functions are cleaned on the way into the hash of what differs from place to place and from build to build.
 #include "dlq/fingerprint.h"
 
+#include "core/base/text.h"
 #include "dlq/fingerprint_impl.h"
 
 #define SEPARATOR 0xff // occurs in no field: it is hashed as 0xfe there
@@ -198,4 +199,13 @@ int fingerprint_parse(struct str text, uint64_t *ret) {
     }
     *ret = value;
     return 0;
+}
+
+void fingerprint_place(struct str stack, struct buf *out) {
+    struct frame top[FINGERPRINT_FRAMES];
+    if (stack.len > FINGERPRINT_BYTES) stack.len = FINGERPRINT_BYTES;
+    if (stack.len == 0 || fingerprint_frames(stack, top) == 0) return;
+    int rc = text_append_clean(out, top[0].function, 200);
+    if (top[0].file.len) rc |= buf_append(out, STR_LIT(" (")) | text_append_clean(out, top[0].file, 200) | buf_append(out, STR_LIT(")"));
+    MUST(rc == 0);
 }

@@ -27,6 +27,9 @@ uint64_t fingerprint_of(struct str function, struct str error_type, struct str m
 // title of a group. In the value all of them count as the same, for a number and an id cannot always be told apart.
 void fingerprint_mask(struct str message, struct buf *out);
 
+// The top frame that counts, for people: "total (orders.py)"; nothing when the stack has none.
+void fingerprint_place(struct str stack, struct buf *out);
+
 void fingerprint_format(uint64_t fingerprint, char out[FINGERPRINT_TEXT_BYTES]);
 int fingerprint_parse(struct str text, uint64_t *ret) must_use; // 16 hex digits; ERR_INVALID
 
