@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Questions about a text: is it JSON, what is at a path, which members are there. The scanner is core/json_text_scan.c.
+#include "core/base/text.h"
 #include "core/json_text_impl.h"
 
 int json_text_check(struct str text, struct err *err) {
@@ -54,24 +55,27 @@ bool json_index(struct str part, size_t *ret) {
     return true;
 }
 
-// What a person sees of a name: its beginning, cut between characters.
-static struct str beginning(struct str name) {
-    size_t most = 60;
-    if (name.len <= most) return name;
-    while ((name.data[most] & 0xc0) == 0x80) most--;
-    return (struct str){name.data, most};
+#define NAME_SHOWN 60 // bytes of a name in errors
+
+static int not_found(const char *before, struct str part, const char *behind, struct err *err) {
+    struct buf name;
+    buf_init(&name, NAME_SHOWN);
+    MUST(text_append_clean(&name, part, NAME_SHOWN) == 0);
+    err_set(err, ERR_NOT_FOUND, "%s\"%.*s\"%s", before, STR_ARG(buf_str(&name)), behind);
+    buf_done(&name);
+    return ERR_NOT_FOUND;
 }
 
 int json_no_container(struct str part, struct err *err) {
-    return err_set(err, ERR_NOT_FOUND, "there is no object or array around \"%.*s\"", STR_ARG(beginning(part)));
+    return not_found("there is no object or array around ", part, "", err);
 }
 
 int json_no_index(struct str part, struct err *err) {
-    return err_set(err, ERR_NOT_FOUND, "\"%.*s\" is no index of an array", STR_ARG(beginning(part)));
+    return not_found("", part, " is no index of an array", err);
 }
 
 int json_no_member(struct str part, struct err *err) {
-    return err_set(err, ERR_NOT_FOUND, "the object has no member \"%.*s\"", STR_ARG(beginning(part)));
+    return not_found("the object has no member ", part, "", err);
 }
 
 int json_short_array(size_t count, struct err *err) {

@@ -43,7 +43,8 @@ static void trim_back(struct str *digits) {
 
 static struct number number_of(struct str s) {
     struct number n = {.minus = take(&s, "-"), .whole = take_digits(&s)};
-    if (take(&s, ".")) n.fraction = take_digits(&s);
+    bool has_fraction = take(&s, ".");
+    n.fraction = has_fraction ? take_digits(&s) : (struct str){s.data, 0};
     if (take(&s, "eE")) {
         n.exponent_minus = take(&s, "-");
         (void)take(&s, "+");

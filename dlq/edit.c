@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Edits: read from JSON text, and applied. The text is not parsed into values: what it says about numbers would be lost.
+#include "core/base/text.h"
 #include "dlq/edit_impl.h"
 
 struct edit {
@@ -60,11 +61,8 @@ static struct edit_operation *add(struct reader *r, enum edit_op op) {
 #define SHOWN_PATH 120 // bytes of a path in errors
 
 static void show(struct edit_operation *o, struct str path) {
-    size_t n = path.len;
-    if (n > SHOWN_PATH)
-        for (n = SHOWN_PATH; (path.data[n] & 0xc0) == 0x80;) n--;
     MUST(buf_printf(&o->shown, "%s ", edit_op_word(o->op)) == 0);
-    append(&o->shown, (struct str){path.data, n});
+    MUST(text_append_clean(&o->shown, path, SHOWN_PATH) == 0);
 }
 
 // content: of a JSON string

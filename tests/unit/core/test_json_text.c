@@ -201,6 +201,9 @@ static void test_find_says_what_is_missing(void **state) {
     not_found("{\"a\":1}", "a", ERR_INVALID, "begins with /");
     not_found("{\"a\":1}", "/~2", ERR_INVALID, "~");
     not_found("{\"a\":1}", "/a~", ERR_INVALID, "~");
+    char odd[101] = "/"; // what no name is shortened to
+    memset(odd + 1, 0xae, 99);
+    not_found("{}", odd, ERR_NOT_FOUND, "no member \"\xef\xbf\xbd\xef");
     not_found("{\"a\":1} x", "/a", ERR_INVALID, "byte 9");
 }
 

@@ -353,6 +353,7 @@ static void test_wrong_edits(void **state) {
     unreadable("{\"set\":{\"payload.\\\"a\\\"b\":1}}", "a dot or [");
     unreadable("{\"set\":{\"body.a\":1}}", "set body.a: a path begins with payload");
     unreadable("{\"set\":{\"attempt\":1}}", "a path begins with payload");
+    unreadable("{\"set\":{\"body.\\ud800\":1}}", "set body.\xef\xbf\xbd"); // errors are clean text
     unreadable("{\"set\":{\"/payload/~\":1}}", "~ stands before");
 }
 
