@@ -11,7 +11,7 @@
 //
 // Only the payload must be there. It is kept byte for byte: "payload" is what stands in the file, blanks around it left out. "attempt" is
 //   the one that the handler sees, 1 for the first. A JSON file without "case", and without an "event" that has a payload, is a payload
-//   itself, and so is a file that does not look like JSON.
+//   itself, and so is a file that does not look like JSON. An empty file is refused.
 // Errors: ERR_INVALID says which member is wrong; names that a case does not have are refused in "event" and "function", where
 //   they would be missed. Blocking: case_read reads a file. Threads: any.
 #ifndef CLI_CASE_H

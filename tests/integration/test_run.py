@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import textwrap
@@ -249,6 +250,7 @@ def test_wrong_use(desk, words, said):
 
 @pytest.mark.parametrize("text, said", [
     ('{"event": {"payload": 1,}}', "payloadText"),
+    ("", "it is empty"),
     ('{"case": 2, "event": {"payload": 1}}', "format 2"),
     ('{"case": 1}', "no event"),
     ('{"case": 1, "event": {"id": "%s"}}' % ID, "one of payload"),
@@ -365,7 +367,6 @@ class Terminal:
     def expect(self, wanted):
         """Reads until `wanted` comes after what was expected before; returns what stands before it."""
         end = time.monotonic() + SECONDS
-        os.set_blocking(self.fd, False)
         while wanted not in self.text[self.seen:]:
             assert time.monotonic() < end and self._read(), f"no {wanted!r} in:\n{self.text}"
         at = self.text.index(wanted, self.seen)
@@ -373,11 +374,11 @@ class Terminal:
         return before
 
     def _read(self):
+        """False at the end."""
+        if not select.select([self.fd], [], [], 0.1)[0]:
+            return True
         try:
             data = os.read(self.fd, 65536)
-        except BlockingIOError:
-            time.sleep(0.01)
-            return True
         except OSError:
             return False
         self.text += data.decode(errors="replace").replace("\r\n", "\n")
