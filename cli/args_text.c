@@ -2,6 +2,7 @@
 #include "cli/args_text.h"
 
 #include "cli/out.h"
+#include "core/base/text.h"
 #include "core/options.h"
 
 // --- help ---------------------------------------------------------------------------------------------------------
@@ -53,27 +54,6 @@ void help_print(FILE *f, const struct command *c, const char *path) {
 
 #define NEAREST_WORD_MAX 40
 
-static size_t least(size_t a, size_t b) {
-    return a < b ? a : b;
-}
-
-// Edits (insert, drop, change, swap of neighbours) that lead from a to b.
-static size_t edits(const char *a, const char *b) {
-    size_t d[NEAREST_WORD_MAX + 1][NEAREST_WORD_MAX + 1];
-    size_t la = strlen(a), lb = strlen(b);
-    for (size_t i = 0; i <= la; i++) d[i][0] = i;
-    for (size_t j = 0; j <= lb; j++) d[0][j] = j;
-    for (size_t i = 1; i <= la; i++) {
-        for (size_t j = 1; j <= lb; j++) {
-            size_t change = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
-            d[i][j] = least(change, 1 + least(d[i - 1][j], d[i][j - 1]));
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-                d[i][j] = least(d[i][j], d[i - 2][j - 2] + 1);
-        }
-    }
-    return d[la][lb];
-}
-
 struct nearest nearest_init(const char *given) {
     return (struct nearest){.given = given, .distance = strlen(given) / 3 + 2};
 }
@@ -82,7 +62,7 @@ void nearest_offer(struct nearest *n, const char *word) {
     size_t given_len = strlen(n->given);
     if (given_len == 0 || given_len > NEAREST_WORD_MAX || strlen(word) > NEAREST_WORD_MAX) return;
     bool begun = given_len > 1 && strncmp(word, n->given, given_len) == 0;
-    size_t distance = begun ? 1 : edits(n->given, word);
+    size_t distance = begun ? 1 : text_distance(n->given, word);
     if (distance >= n->distance) return;
     n->distance = distance;
     n->word = word;

@@ -7,6 +7,8 @@
 #include <ctype.h>
 #include <librdkafka/rdkafka.h>
 
+#include "core/base/text.h"
+
 static char *print_properties(void) {
     char *text = NULL;
     size_t len = 0;
@@ -51,38 +53,8 @@ const struct kafka_property *kafka_properties_find(const struct kafka_properties
     return NULL;
 }
 
-static size_t least(size_t a, size_t b, size_t c) {
-    size_t m = a < b ? a : b;
-    return m < c ? m : c;
-}
-
-static bool same_letter(char a, char b) {
-    return tolower((unsigned char)a) == tolower((unsigned char)b);
-}
-
-// Optimal string alignment, with the last two rows of the table and the one in work.
-size_t name_distance(const char *a, const char *b) {
-    size_t rows[3][NAME_DISTANCE_MAX + 1];
-    size_t a_len = strnlen(a, NAME_DISTANCE_MAX), b_len = strnlen(b, NAME_DISTANCE_MAX);
-    size_t *before = rows[0], *last = rows[1], *row = rows[2];
-    for (size_t j = 0; j <= b_len; j++) last[j] = before[j] = j;
-    for (size_t i = 1; i <= a_len; i++) {
-        row[0] = i;
-        for (size_t j = 1; j <= b_len; j++) {
-            row[j] = least(last[j] + 1, row[j - 1] + 1, last[j - 1] + !same_letter(a[i - 1], b[j - 1]));
-            bool swapped = i > 1 && j > 1 && same_letter(a[i - 1], b[j - 2]) && same_letter(a[i - 2], b[j - 1]);
-            if (swapped && before[j - 2] + 1 < row[j]) row[j] = before[j - 2] + 1;
-        }
-        size_t *spare = before;
-        before = last;
-        last = row;
-        row = spare;
-    }
-    return last[b_len];
-}
-
 bool name_is_similar(const char *name, const char *candidate, size_t *ret_rank) {
-    size_t distance = name_distance(name, candidate), len = strlen(name);
+    size_t distance = text_distance(name, candidate), len = strlen(name);
     bool within = len >= 4 && (strcasestr(candidate, name) || (strlen(candidate) >= 4 && strcasestr(name, candidate)));
     if (distance > 1 + len / 4 && !within) return false;
     *ret_rank = distance;

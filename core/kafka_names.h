@@ -20,11 +20,7 @@ void kafka_properties_init(struct kafka_properties *p);
 void kafka_properties_done(struct kafka_properties *p);
 const struct kafka_property *kafka_properties_find(const struct kafka_properties *p, const char *name);
 
-// Pure. How many letters must be added, removed, changed or swapped to make b of a, upper and lower case being equal; names
-// are compared up to NAME_DISTANCE_MAX letters.
-#define NAME_DISTANCE_MAX 255
-size_t name_distance(const char *a, const char *b);
-// Is `candidate` near enough to `name` to be suggested? Smaller *ret_rank is nearer.
+// Pure. Is `candidate` near enough to `name` to be suggested? Smaller *ret_rank is nearer.
 bool name_is_similar(const char *name, const char *candidate, size_t *ret_rank);
 const char *kafka_properties_nearest(const struct kafka_properties *p, const char *name); // NULL: none is near
 

@@ -7,6 +7,7 @@
 #include <ctype.h>
 #include <inttypes.h>
 
+#include "core/base/text.h"
 #include "core/ini_file.h"
 
 const struct option_spec option_specs[] = {
@@ -133,28 +134,7 @@ static int check_range(const struct option_spec *spec, int64_t n, struct err *er
 
 // --- names ------------------------------------------------------------------------------------------------------------
 
-static size_t min3(size_t a, size_t b, size_t c) {
-    size_t m = a < b ? a : b;
-    return m < c ? m : c;
-}
-
 #define NAME_MAX_BYTES 64
-
-// Levenshtein's distance; both texts are shorter than NAME_MAX_BYTES.
-static size_t distance(const char *a, const char *b) {
-    size_t row[NAME_MAX_BYTES + 1], len = strlen(b);
-    for (size_t j = 0; j <= len; j++) row[j] = j;
-    for (size_t i = 1; a[i - 1]; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= len; j++) {
-            size_t above = row[j];
-            row[j] = min3(above + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1]));
-            diagonal = above;
-        }
-    }
-    return row[len];
-}
 
 // NULL when no name is near enough to be meant.
 static const char *nearest_name(const char *name) {
@@ -162,7 +142,7 @@ static const char *nearest_name(const char *name) {
     const char *best = NULL;
     size_t least = strlen(name) / 3 + 2; // a third of it wrong, and one letter more
     for (const struct option_spec *spec = option_specs; spec->name; spec++) {
-        size_t d = distance(name, spec->name);
+        size_t d = text_distance(name, spec->name);
         if (d < least) {
             least = d;
             best = spec->name;

@@ -3,6 +3,7 @@
 // checked last. Nothing here talks to a broker.
 #include "triggers/spec.h"
 
+#include "core/base/text.h"
 #include "core/options.h"
 
 struct setting {
@@ -123,24 +124,6 @@ static int parse_value(const struct setting *s, struct spec_value *v, struct err
 
 // --- names ------------------------------------------------------------------------------------------------------------
 
-// Edits between two short names, capped: good enough to find a slip of the keyboard.
-static size_t distance(const char *a, const char *b) {
-    size_t row[32], n = strlen(b);
-    if (n >= array_len(row)) return 99;
-    for (size_t j = 0; j <= n; j++) row[j] = j;
-    for (size_t i = 1; a[i - 1]; i++) {
-        size_t corner = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= n; j++) {
-            size_t swap = corner + (a[i - 1] != b[j - 1]), above = row[j];
-            size_t step = (row[j - 1] < above ? row[j - 1] : above) + 1;
-            corner = above;
-            row[j] = swap < step ? swap : step;
-        }
-    }
-    return row[n];
-}
-
 static const char *kinds_words(int set) {
     return set == (SPEC_KAFKA | SPEC_AMQP) ? "kafka and amqp" : spec_kind_word((enum spec_kind)set);
 }
@@ -158,7 +141,7 @@ static int refuse_unknown(enum spec_kind kind, const char *name, struct err *err
         if (elsewhere) continue;
         size_t used = strlen(known);
         if (used + strlen(s->name) + 3 < sizeof known) snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", s->name);
-        size_t edits = distance(name, s->name);
+        size_t edits = text_distance(name, s->name);
         if (edits < least) {
             least = edits;
             nearest = s;

@@ -233,28 +233,12 @@ static void copies_own_their_text(void **state) {
     kafka_config_done(&copy);
 }
 
-static void distances(void **state) {
-    (void)state;
-    assert_int_equal(name_distance("", ""), 0);
-    assert_int_equal(name_distance("", "abc"), 3);
-    assert_int_equal(name_distance("abc", ""), 3);
-    assert_int_equal(name_distance("orders", "order"), 1);
-    assert_int_equal(name_distance("orders", "odrers"), 1);
-    assert_int_equal(name_distance("Orders", "orders"), 0);
-    assert_int_equal(name_distance("kitten", "sitting"), 3);
-    char a[600], b[600];
-    memset(a, 'a', sizeof a);
-    memset(b, 'b', sizeof b);
-    a[599] = b[599] = '\0';
-    assert_int_equal(name_distance(a, b), NAME_DISTANCE_MAX);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults_are_good),   cmocka_unit_test(broker_lists),        cmocka_unit_test(names),
         cmocka_unit_test(ranges_and_words),    cmocka_unit_test(users_settings),      cmocka_unit_test(wrong_settings),
         cmocka_unit_test(weirs_own),           cmocka_unit_test(made_for_a_consumer), cmocka_unit_test(made_for_a_producer),
-        cmocka_unit_test(copies_own_their_text), cmocka_unit_test(distances),
+        cmocka_unit_test(copies_own_their_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -79,12 +79,29 @@ static void json_is_the_same_however_it_is_cut(void **state) {
     buf_done(&slow);
 }
 
+static void distances(void **state) {
+    (void)state;
+    assert_int_equal(text_distance("", ""), 0);
+    assert_int_equal(text_distance("", "abc"), 3);
+    assert_int_equal(text_distance("abc", ""), 3);
+    assert_int_equal(text_distance("orders", "order"), 1);
+    assert_int_equal(text_distance("orders", "odrers"), 1);
+    assert_int_equal(text_distance("Orders", "orders"), 0);
+    assert_int_equal(text_distance("kitten", "sitting"), 3);
+    char a[600], b[600];
+    memset(a, 'a', sizeof a);
+    memset(b, 'b', sizeof b);
+    a[599] = b[599] = '\0';
+    assert_int_equal(text_distance(a, b), TEXT_DISTANCE_MAX);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(broken_bytes_become_replacement_characters),
         cmocka_unit_test(a_cut_never_splits_a_character),
         cmocka_unit_test(json_strings_are_escaped),
         cmocka_unit_test(json_is_the_same_however_it_is_cut),
+        cmocka_unit_test(distances),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
