@@ -12,7 +12,6 @@
 #define RETRY_MS 1000
 #define TIDY_MS 60000
 #define TIDY_MORE_MS 100   // while there is more to delete
-#define DETAIL_DEPTH 100   // levels
 
 // An end (id), or a note (id 0) whose texts are its row.
 struct record {
@@ -92,25 +91,23 @@ static char *clean(struct str s, size_t max_bytes) {
     return buf_take(&out, NULL);
 }
 
-static void mask_by_names(json_t *value, unsigned depth);
+static void mask_by_names(json_t *value);
 
-static json_t *masked_by_name(const char *name, json_t *value, unsigned depth) {
+static json_t *masked_by_name(const char *name, json_t *value) {
     const char *text = json_string_value(value);
-    if (!text) mask_by_names(value, depth);
-    if (!text) return json_incref(value);
+    if (!text) {
+        mask_by_names(value);
+        return json_incref(value);
+    }
     cleanup_free char *shown = trigger_mask_setting(name, text);
     return json_string(shown);
 }
 
 // What says itself to be secret: {"settings": {"sasl.password": "x", "url": "amqp://a:b@c"}}.
-static void mask_by_names(json_t *value, unsigned depth) {
-    if (depth == DETAIL_DEPTH) {
-        json_object_clear(value);
-        json_array_clear(value);
-    }
+static void mask_by_names(json_t *value) {
     for (void *i = json_object_iter(value); i; i = json_object_iter_next(value, i))
-        json_object_iter_set_new(value, i, masked_by_name(json_object_iter_key(i), json_object_iter_value(i), depth + 1));
-    for (size_t i = 0; i < json_array_size(value); i++) json_array_set_new(value, i, masked_by_name("", json_array_get(value, i), depth + 1));
+        json_object_iter_set_new(value, i, masked_by_name(json_object_iter_key(i), json_object_iter_value(i)));
+    for (size_t i = 0; i < json_array_size(value); i++) json_array_set_new(value, i, masked_by_name("", json_array_get(value, i)));
 }
 
 // {"cut": "…"} of the longest beginning of the text that has room.
@@ -132,7 +129,7 @@ static char *cut_detail(struct str text) {
 // Takes detail over.
 static char *detail_text(const struct audit *a, json_t *detail) {
     if (!detail) return mem_strdup("{}");
-    mask_by_names(detail, 0);
+    mask_by_names(detail);
     redact_json(a->c.redact, detail);
     char *text = json_dumps(detail, JSON_COMPACT | JSON_ENCODE_ANY);
     json_decref(detail);
