@@ -35,8 +35,8 @@ int json_text_remove(struct str text, struct str path, struct buf *out, struct e
 // Are the two equal as RFC 6902, 4.6, says? Numbers are compared by their value, exactly.
 bool json_text_equal(struct str a, struct str b);
 
-// Calls fn for each member of an object, at any depth, in the order of the text: its name (still escaped, without quotes) and its value.
-// fn returns true to go on inside the value. `text` must have passed json_text_check.
+// Calls fn for each member of an object, in the order of the text: its name (still escaped, without quotes) and its value. fn returns true
+// to go on inside the value (each level more goes through it once more). `text` must have passed json_text_check.
 typedef bool json_text_member_fn(void *arg, struct str name, struct str value);
 void json_text_members(struct str text, json_text_member_fn *fn, void *arg);
 // The same for the members of one array, not of what is in them; fn returns false to end. Nothing when `text` is no array.

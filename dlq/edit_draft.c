@@ -118,7 +118,7 @@ static bool on_header(void *arg, struct str name, struct str value) {
         append(f->found, s);
     }
     buf_done(&plain);
-    return false;
+    return false; // not into the value
 }
 
 static void unescape_part(struct str part, struct buf *out) {

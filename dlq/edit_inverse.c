@@ -43,7 +43,7 @@ static bool on_member(void *arg, struct str name, struct str value) {
     edit_path_add(&d->part, buf_str(&plain));
     buf_done(&plain);
     d->inner = value;
-    return false;
+    return false; // not into the value
 }
 
 static bool on_item(void *arg, struct str value) {
