@@ -38,6 +38,7 @@ int store_open(struct loop *loop, const char *url, struct store **ret, struct er
 // A second connection to the database of `url`, which store_open has opened, with a thread of its own, for long looks that must not hold
 // up the writers. Each job is a transaction: it sees one moment of the database, with all that was committed before the job began,
 // cannot write (ERR_INTERNAL), and ends with ERR_TIMEOUT at the statement that would take it over read_ms (STORE_READ_MS, but in tests).
+// SQLite's log grows while a job looks: over 128 MiB the next job waits, up to a second, until the writer has begun the log anew.
 #define STORE_READ_MS 30000
 int store_open_reader(struct loop *loop, const char *url, int64_t read_ms, struct store **ret, struct err *err) must_use;
 // Runs what was submitted (of a reader's jobs only the one that has begun; the others are done with ERR_UNAVAILABLE), then closes and

@@ -17,6 +17,9 @@
 #define STATEMENTS_MAX 256 // a power of two; more texts than that are a bug
 #define BUSY_TIMEOUT_MS 10000
 #define SPACE_TRY_NS (1000 * NS_PER_MS)
+#define LOG_MAX (128 * 1024 * 1024)      // bytes; from then on readers make way
+#define LOG_STEP (64 * 1024 * 1024)
+#define MAKE_WAY_NS (1000 * NS_PER_MS)
 #define LOOK_AT_CLOCK 1000 // instructions of a reader's statement between two looks: some tens of microseconds
 
 struct statement {
@@ -29,6 +32,7 @@ struct sqlite {
     sqlite3 *db;
     int lock_fd;
     bool broken;
+    int64_t log_patience;   // of a reader: bytes of the log until it makes way
     int64_t space_tried_ns; // when the log was last folded into the file because the disk was full
     struct statement statements[STATEMENTS_MAX];
 };
@@ -46,6 +50,13 @@ static sqlite3_stmt *stmt_of(const struct sql_row *row) {
     return ((const struct sqlite_row *)(const void *)row)->stmt; // base comes first
 }
 
+// NULL before anything was read.
+static sqlite3_file *log_of(struct sqlite *s) {
+    sqlite3_file *log = NULL;
+    if (sqlite3_file_control(s->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log) != SQLITE_OK) return NULL;
+    return log && log->pMethods ? log : NULL;
+}
+
 // ---- errors ------------------------------------------------------------------------------------------------------------
 
 static bool is_space_errno(int e) {
@@ -57,10 +68,8 @@ static bool is_space_errno(int e) {
 static bool is_write_refused(struct sqlite *s) {
     int e = 0;
     if (sqlite3_file_control(s->db, "main", SQLITE_FCNTL_LAST_ERRNO, &e) == SQLITE_OK && is_space_errno(e)) return true;
-    sqlite3_file *log = NULL;
-    if (sqlite3_file_control(s->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log) != SQLITE_OK) return false;
-    if (!log || !log->pMethods) return false;
-    return log->pMethods->xFileControl(log, SQLITE_FCNTL_LAST_ERRNO, &e) == SQLITE_OK && is_space_errno(e);
+    sqlite3_file *log = log_of(s);
+    return log && log->pMethods->xFileControl(log, SQLITE_FCNTL_LAST_ERRNO, &e) == SQLITE_OK && is_space_errno(e);
 }
 
 static bool is_out_of_space(struct sqlite *s, int code) {
@@ -253,8 +262,25 @@ static int script(struct sql *sql, const char *text, struct err *err) {
     return sqlite3_exec(s->db, text, NULL, NULL, NULL) == SQLITE_OK ? 0 : fail(s, text, err);
 }
 
+static int64_t log_bytes(struct sqlite *s) {
+    sqlite3_file *log = log_of(s);
+    sqlite3_int64 bytes = 0;
+    return log && log->pMethods->xFileSize(log, &bytes) == SQLITE_OK ? bytes : 0;
+}
+
+// The log begins anew only when nobody reads from it. With one look after the other that time might never come, and the log
+// would grow without end: so the reader waits for it, once per LOG_STEP, since a writer that rests folds nothing.
+static void make_way(struct sqlite *s) {
+    if (log_bytes(s) < s->log_patience) return;
+    int64_t end_ns = clock_mono_ns() + MAKE_WAY_NS;
+    while (log_bytes(s) >= LOG_MAX && clock_mono_ns() < end_ns) usleep(1000);
+    int64_t left = log_bytes(s);
+    s->log_patience = left < LOG_MAX ? LOG_MAX : left + LOG_STEP;
+}
+
 static int sqlite_begin(struct sql *sql, struct err *err) {
     sql->failed = 0;
+    if (sql->read_ms) make_way(sqlite_of(sql));
     return sqlite_exec(sql, sql->read_ms ? "BEGIN" : "BEGIN IMMEDIATE", NULL, 0, NULL, NULL, NULL, err);
 }
 
@@ -376,6 +402,7 @@ static int sqlite_open(const char *url, int64_t read_ms, struct sql **ret, struc
     struct sqlite *s = mem_zalloc(sizeof *s);
     s->base = (struct sql){.ops = &store_sqlite_ops, .read_ms = read_ms};
     s->lock_fd = -1;
+    s->log_patience = LOG_MAX;
     int rc = open_file(s, path, err);
     if (rc) {
         sqlite_close(&s->base);

@@ -3,6 +3,8 @@
 // the server that dies.
 #include <dlfcn.h>
 #include <pthread.h>
+#include <sched.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/support/store_fixture.h"
@@ -296,6 +298,61 @@ static void test_outlives_the_writer(void **state) {
     assert_int_equal(thing_count(fx), 2);
 }
 
+// ---- SQLite's log --------------------------------------------------------------------------------------------------------
+
+#define BLOB_BYTES (4 * 1024 * 1024)
+#define WRITES 500
+#define LOG_BYTES_MAX (300ll * 1024 * 1024)
+
+struct writes {
+    char *blob;
+    _Atomic int64_t done;
+};
+
+static int write_blob(void *arg, struct sql *sql, struct err *err) {
+    struct writes *w = arg;
+    memset(w->blob, (int)w->done & 0xff, BLOB_BYTES); // SQLite does not write what is there already
+    struct sql_value v = SQL_B(((struct str){w->blob, BLOB_BYTES}));
+    int rc = sql_exec(sql, "INSERT INTO things (id, b) VALUES (0, $1) ON CONFLICT (id) DO UPDATE SET b = excluded.b", &v, 1, NULL, NULL,
+                      NULL, err);
+    w->done++;
+    return rc;
+}
+
+// Looks until the writer has done twenty more, so that it is in the middle of something when a look ends and the next begins.
+static int look_while_written(void *arg, struct sql *sql, struct err *err) {
+    struct writes *w = arg;
+    int64_t n, until = w->done + 20;
+    int rc = count_rows(&n, sql, err);
+    while (rc == 0 && w->done < until && w->done < WRITES) sched_yield();
+    return rc;
+}
+
+static void test_the_log_stays_small(void **state) {
+    struct store_fixture *fx = *state;
+    struct store *reader = open_reader(fx, LONG_MS);
+    cleanup_free char *path = mem_printf("%s/weir.db-wal", fx->dir);
+    struct writes w = {.blob = mem_zalloc(BLOB_BYTES)};
+    static struct call writes[WRITES], looks[4 * WRITES];
+    int64_t most = 0;
+    size_t looked = 0;
+    for (size_t i = 0; i < WRITES; i++) {
+        submit(fx->store, &writes[i], write_blob, &w);
+        for (; looked < array_len(looks) && (looked < 4 || looks[looked - 4].done); looked++)
+            submit(reader, &looks[looked], look_while_written, &w);
+        if (i >= 4) TURN_UNTIL(fx->loop, writes[i - 4].done);
+        struct stat st;
+        assert_int_equal(stat(path, &st), 0);
+        if (st.st_size > most) most = st.st_size;
+    }
+    store_close(reader);
+    print_message("# %zu looks, the log had at most %lld MiB\n", looked, (long long)most >> 20);
+    assert_true(most < LOG_BYTES_MAX);
+    TURN_UNTIL(fx->loop, writes[WRITES - 1].done);
+    for (size_t i = 0; i < WRITES; i++) assert_int_equal(writes[i].code, 0);
+    free(w.blob);
+}
+
 // ---- opening -----------------------------------------------------------------------------------------------------------
 
 static void test_opening(void **state) {
@@ -358,6 +415,7 @@ int main(void) {
         {"one_job_at_a_time", test_one_job_at_a_time, STORE_BOTH},
         {"close", test_close, STORE_BOTH},
         {"outlives_the_writer", test_outlives_the_writer, STORE_BOTH},
+        {"the_log_stays_small", test_the_log_stays_small, STORE_SQLITE},
         {"opening", test_opening, STORE_SQLITE},
         {"server_dies", test_server_dies, STORE_POSTGRES},
     };
