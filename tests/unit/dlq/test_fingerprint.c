@@ -452,6 +452,23 @@ static void a_title_says_what_was_masked(void **state) {
     }
 }
 
+// Where the title is cut does not depend on how long the masks are that it has.
+static void a_long_message_is_cut_at_the_same_word(void **state) {
+    (void)state;
+    struct buf numbers, paths;
+    buf_init(&numbers, FINGERPRINT_BYTES);
+    buf_init(&paths, FINGERPRINT_BYTES);
+    for (int i = 0; i < 400; i++) {
+        assert_int_equal(buf_printf(&numbers, "%c %d ", 'g' + i % 20, i), 0);
+        assert_int_equal(buf_printf(&paths, "%c /x/%d ", 'g' + i % 20, i), 0);
+    }
+    assert_int_equal(fingerprint_of(STR_NONE, STR_NONE, buf_str(&numbers), STR_NONE), fingerprint_of(STR_NONE, STR_NONE, buf_str(&paths), STR_NONE));
+    cleanup_free char *title = title_of(buf_str(&paths));
+    assert_int_equal(strncmp(title, "g <path> h <path> i", 19), 0);
+    buf_done(&numbers);
+    buf_done(&paths);
+}
+
 static void a_title_has_an_end(void **state) {
     (void)state;
     struct buf message;
@@ -531,6 +548,12 @@ static void what_stands_around_the_frames_does_not_count(void **state) {
         {"Traceback (most recent call last):\n  File \"a.py\", line 1, in f\nE\n\nDuring handling of the above exception, another exception occurred:\n\n"
          "Traceback (most recent call last):\n  File \"b.py\", line 1, in g\n", "Traceback (most recent call last):\n  File \"b.py\", line 1, in g\n"},
         {"goroutine 1 [running]:\nmain.f(0x1)\n\t/a/b.go:1 +0x1\ngoroutine 2 [select]:\nmain.g()\n\t/a/b.go:2 +0x1", "goroutine 7 [running]:\nmain.f(0x2, 0x3)\n\t/a/b.go:7"},
+        {"goroutine 1 [running]:\nmain.f(0x1)\n\t/a/b.go:1 +0x1\ncreated by main.g(0x1)\n\t/a/b.go:2 +0x1", "main.f()\n\t/a/b.go:7"},
+        {"\tat a.B.c(B.java:1)\n\tSuppressed: x\n\t\tat a.C.d(C.java:1)\n\tCaused by: x\n\t\tat a.C.e(C.java:1)\nCaused by: x\n\tat a.D.e(D.java:1)", "\tat a.D.e(D.java:1)"},
+        {"  + Exception Group Traceback (most recent call last):\n  |   File \"a.py\", line 1, in f\n  +-+---------------- 1 ----------------\n"
+         "    |   File \"a.py\", line 1, in g\n    +---------------- 2 ----------------\n    | Traceback (most recent call last):\n    |   File \"a.py\", line 1, in h\n"
+         "    +------------------------------------\n\nDuring handling of the above exception, another exception occurred:\n\n"
+         "Traceback (most recent call last):\n  File \"b.py\", line 1, in g\n", "  File \"b.py\", line 1, in g\n"},
         // names that are made by compilers
         {"\tat a.B$$Lambda$14/0x0000000800c03000.apply(Unknown Source)", "\tat a.B$$Lambda/0x00007f1a.apply(Unknown Source)"},
         {"\tat a.B.lambda$run$0(B.java:1)", "\tat a.B.lambda$run$12(B.java:1)"},
@@ -660,6 +683,7 @@ int main(void) {
         cmocka_unit_test(variable_parts_of_a_message_do_not_count),
         cmocka_unit_test(a_title_says_what_was_masked),
         cmocka_unit_test(a_title_has_an_end),
+        cmocka_unit_test(a_long_message_is_cut_at_the_same_word),
         cmocka_unit_test(every_part_counts),
         cmocka_unit_test(only_the_innermost_frames_count),
         cmocka_unit_test(what_stands_around_the_frames_does_not_count),
