@@ -20,16 +20,16 @@
 #define BUSY_TRIES 60 // a second apart, while the server has no room
 #define REFUSED_SHOWN 100
 
-#define BODY_OPENING "{\"letters\":["
-#define BODY_CLOSING "]}"
-
 struct import {
     struct client *c;
-    struct buf body;                 // the batch so far, its closing not written
-    uint64_t numbers[BATCH_LETTERS]; // the line of each of its letters
+    struct buf text;                // the lines of the batch, one behind the other
+    struct piece {
+        uint64_t number;            // of the line
+        size_t start, len;
+    } pieces[BATCH_LETTERS];
     size_t count;
     int64_t imported, refused;
-    bool stop;                       // the server cannot take more
+    bool stop;                      // the server cannot take more
     struct progress progress;
 };
 
@@ -43,64 +43,88 @@ static void refuse(struct import *m, uint64_t line, const char *id, const char *
 // --- batches ------------------------------------------------------------------------------------------------------
 
 static void begin_batch(struct import *m) {
-    buf_clear(&m->body);
+    buf_clear(&m->text);
     m->count = 0;
-    MUST(buf_append(&m->body, STR_LIT(BODY_OPENING)) == 0);
 }
 
-// "line" of an answer counts the letters of the request, from 1.
-static void on_answer(struct import *m, const json_t *answer) {
-    const json_t *refused = json_object_get(answer, "refused"), *one;
-    size_t i;
-    m->imported += member_int(answer, "imported", 0);
-    json_array_foreach(refused, i, one) {
-        int64_t at = member_int(one, "line", 0);
-        uint64_t line = at >= 1 && at <= (int64_t)m->count ? m->numbers[at - 1] : m->numbers[0];
-        refuse(m, line, member_text(one, "id", ""), member_text(one, "why", "refused"));
+// Letters [from, to) of the batch as a request's body.
+static void put_body(const struct import *m, size_t from, size_t to, struct buf *body) {
+    int rc = buf_append(body, STR_LIT("{\"letters\":["));
+    for (size_t i = from; i < to; i++) {
+        if (i > from) rc |= buf_append(body, STR_LIT(","));
+        rc |= buf_append(body, (struct str){buf_str(&m->text).data + m->pieces[i].start, m->pieces[i].len});
     }
-}
-
-// None of the batch is known to be in the store, and what follows would fare no better.
-static void give_up(struct import *m, const char *why) {
-    progress_end();
-    out_fail("lines %" PRIu64 " to %" PRIu64 ": %s", m->numbers[0], m->numbers[m->count - 1], why);
-    m->stop = true;
+    rc |= buf_append(body, STR_LIT("]}"));
+    MUST(rc == 0);
 }
 
 static bool is_busy(int status) {
     return status == 429 || status == 503;
 }
 
-static int send_once(struct import *m, struct reply *ret, int tries_left) {
-    struct request request = {.method = "POST", .path = "/v1/letters/import", .body = buf_str(&m->body),
-                              .content_type = "application/json"};
-    struct err err;
-    if (client_send(m->c, &request, ret, &err) < 0) {
-        give_up(m, err.text);
-        return -1;
+// Again while the server has no room, up to BUSY_TRIES times.
+static int send_body(struct import *m, struct str body, struct reply *ret, struct err *err) {
+    struct request request = {.method = "POST", .path = "/v1/letters/import", .body = body, .content_type = "application/json"};
+    for (int left = BUSY_TRIES;; left--) {
+        int rc = client_send(m->c, &request, ret, err);
+        if (rc < 0 || !is_busy(ret->status) || left == 0) return rc;
+        reply_done(ret);
+        struct timespec t = {.tv_sec = 1};
+        (void)nanosleep(&t, NULL);
     }
-    if (!is_busy(ret->status) || tries_left == 0) return 0;
-    reply_done(ret);
-    struct timespec t = {.tv_sec = 1};
-    (void)nanosleep(&t, NULL);
-    return 1;
+}
+
+// "line" of an answer counts the letters of the request, from 1.
+static void on_answer(struct import *m, size_t from, size_t to, const json_t *answer) {
+    const json_t *one;
+    size_t i;
+    m->imported += member_int(answer, "imported", 0);
+    json_array_foreach(json_object_get(answer, "refused"), i, one) {
+        int64_t at = member_int(one, "line", 1);
+        size_t place = at >= 1 && (size_t)at <= to - from ? from + (size_t)at - 1 : from;
+        refuse(m, m->pieces[place].number, member_text(one, "id", ""), member_text(one, "why", "refused"));
+    }
+}
+
+// It is not known that these are in the store, and what follows would fare no better.
+static void give_up(struct import *m, size_t from, size_t to, const char *why) {
+    progress_end();
+    out_fail("lines %" PRIu64 " to %" PRIu64 ": %s", m->pieces[from].number, m->pieces[to - 1].number, why);
+    m->stop = true;
+}
+
+// A request that is refused as a whole for what is in it is sent again in halves, down to the line that is to blame.
+static void send_range(struct import *m, size_t from, size_t to) {
+    struct buf body;
+    struct reply reply;
+    struct err err;
+    if (from == to || m->stop) return;
+    buf_init(&body, 2 * (BATCH_BYTES + LINE_BYTES_MAX));
+    put_body(m, from, to, &body);
+    int rc = send_body(m, buf_str(&body), &reply, &err);
+    buf_done(&body);
+    if (rc < 0) {
+        give_up(m, from, to, err.text);
+        return;
+    }
+    bool blamed = reply.status == 400 || reply.status == 413;
+    json_auto_t *answer = reply.status < 400 ? json_loadb(reply.body, reply.body_len, JSON_ALLOW_NUL, NULL) : NULL;
+    cleanup_free char *why = answer ? NULL : reply_error(&reply);
+    reply_done(&reply);
+    if (answer) {
+        on_answer(m, from, to, answer);
+    } else if (blamed && to - from > 1) {
+        send_range(m, from, from + (to - from) / 2);
+        send_range(m, from + (to - from) / 2, to);
+    } else if (blamed) {
+        refuse(m, m->pieces[from].number, "", why);
+    } else {
+        give_up(m, from, to, why);
+    }
 }
 
 static void send_batch(struct import *m) {
-    struct reply reply;
-    int again = 1;
-    if (m->count == 0 || m->stop) return;
-    MUST(buf_append(&m->body, STR_LIT(BODY_CLOSING)) == 0);
-    for (int left = BUSY_TRIES; again == 1; left--) again = send_once(m, &reply, left);
-    if (again < 0) return;
-    json_auto_t *answer = reply.status < 400 ? json_loadb(reply.body, reply.body_len, JSON_ALLOW_NUL, NULL) : NULL;
-    if (answer) {
-        on_answer(m, answer);
-    } else {
-        cleanup_free char *why = reply_error(&reply);
-        give_up(m, why);
-    }
-    reply_done(&reply);
+    send_range(m, 0, m->count);
     begin_batch(m);
     if (progress_due(&m->progress)) progress_show("%" PRId64 " letters imported", m->imported);
 }
@@ -118,11 +142,10 @@ static void add_line(struct import *m, uint64_t number, struct str line) {
         refuse(m, number, "", "not a letter: it must be a JSON object, as weir dlq export writes it");
         return;
     }
-    if (m->count == BATCH_LETTERS || (m->count && buf_len(&m->body) + line.len > BATCH_BYTES)) send_batch(m);
+    if (m->count == BATCH_LETTERS || (m->count && buf_len(&m->text) + line.len > BATCH_BYTES)) send_batch(m);
     if (m->stop) return;
-    if (m->count) MUST(buf_append(&m->body, STR_LIT(",")) == 0);
-    MUST(buf_append(&m->body, line) == 0);
-    m->numbers[m->count++] = number;
+    m->pieces[m->count++] = (struct piece){number, buf_len(&m->text), line.len};
+    MUST(buf_append(&m->text, line) == 0);
 }
 
 // --- lines --------------------------------------------------------------------------------------------------------
@@ -170,13 +193,12 @@ static int run_import(const struct args *a) {
     cleanup_free struct import *m = mem_zalloc(sizeof *m);
     struct lines in;
     m->c = c;
-    buf_init(&m->body, BATCH_BYTES + LINE_BYTES_MAX + sizeof BODY_OPENING + sizeof BODY_CLOSING);
-    begin_batch(m);
+    buf_init(&m->text, BATCH_BYTES + LINE_BYTES_MAX);
     progress_begin(&m->progress);
     lines_init(&in, fd, LINE_BYTES_MAX);
     read_lines(m, &in);
     lines_done(&in);
-    buf_done(&m->body);
+    buf_done(&m->text);
     if (!from_stdin) close(fd);
     return show(a, m);
 }

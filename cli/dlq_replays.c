@@ -9,6 +9,7 @@
 #include "core/base/clock.h"
 
 #define LIST_DEFAULT 50
+#define LIST_MAX 100 // the server's
 #define PROBLEMS_SHOWN 20
 #define ERROR_WIDTH 50
 #define GROUPED_MAX 50 // letters that failed again whose groups are looked up: their ids go in one query
@@ -71,7 +72,8 @@ static void print_letters(const struct problem *p, const json_t *letters) {
     json_array_foreach(letters, i, letter) {
         table_add(&t, TONE_PLAIN, "%s", member_text(letter, "id", "?"));
         if (p->ran) table_add(&t, TONE_PLAIN, "%s", member_text(letter, "eventId", "?"));
-        table_add(&t, TONE_PLAIN, "%s", member_text(letter, "why", "-"));
+        const char *why = member_text(letter, "why", "");
+        table_add(&t, TONE_PLAIN, "%s", *why ? why : "-");
     }
     table_print(&t);
 }
@@ -346,7 +348,7 @@ static int run_replays(const struct args *a) {
     const char *watched = args_text(a, "watch");
     if (watched && a->word_count) return out_misuse("dlq replays: --watch takes the number itself: --watch %s", a->words[0]);
     int64_t limit = args_number(a, "limit", 1);
-    if (limit < 1 || limit > DLQ_PAGE) return out_misuse("dlq replays: --limit must be 1 to %d", DLQ_PAGE);
+    if (limit < 1 || limit > LIST_MAX) return out_misuse("dlq replays: --limit must be 1 to %d", LIST_MAX);
     if (watched) return watch(a, c, watched);
     return a->word_count ? dlq_show_replay(a, c, a->words[0]) : list_replays(a, c);
 }
@@ -354,7 +356,7 @@ static int run_replays(const struct args *a) {
 static const struct arg_spec replays_specs[] = {
     {"open", 0, ARG_FLAG, NULL, "only those that run or are paused", NULL},
     {"watch", 0, ARG_TEXT, "N", "follow this one to its end", NULL},
-    {"limit", 0, ARG_COUNT, "N", "at most so many (default 50)", NULL},
+    {"limit", 0, ARG_COUNT, "N", "at most so many (default 50, at most 100)", NULL},
     {0},
 };
 

@@ -413,6 +413,18 @@ def test_import_sends_batches(weir, fake):
     assert max(len(r["body"]) for r in fake.requests) < 33 << 20
 
 
+def test_import_finds_the_line_for_which_a_request_is_refused(weir, fake):
+    """A server that refuses the request as a whole: everything else gets in."""
+    def answer(request):
+        ids = [one["id"] for one in json.loads(request["body"])["letters"]]
+        return (400, error("InvalidArgument", "no")) if {17, 1500} & set(ids) else (200, {"imported": len(ids), "refused": []})
+    fake.expect("POST", "/v1/letters/import", *[answer] * 100)
+    done = weir("dlq", "import", "-", rc=1, input="\n".join('{"id":%d}' % i for i in range(1, 2001)))
+    assert done.out == "1998 letters imported, 2 refused\n" and "line 17: no" in done.err and "line 1500: no" in done.err
+    taken = [one["id"] for r in fake.requests if answer(r)[0] == 200 for one in json.loads(r["body"])["letters"]]
+    assert taken == [i for i in range(1, 2001) if i not in (17, 1500)]
+
+
 def test_import_refuses_a_line_that_is_too_long(weir, fake):
     fake.expect("POST", "/v1/letters/import", (200, {"imported": 1, "refused": []}))
     done = weir("dlq", "import", "-", rc=1, input='{"a":"' + "x" * (24 << 20) + '"}\n{"id":1}\n')
