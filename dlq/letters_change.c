@@ -83,9 +83,7 @@ int letters_sql_refused(struct sql *sql, const struct id *ids, size_t count, jso
         struct state_found found = {.replay = 0};
         const struct sql_value id = letters_sql_id(&ids[i]);
         rc = sql_exec(sql,
-                      "SELECT state, coalesce((SELECT max(r.replay) FROM replay_letters r WHERE r.letter_id = letters.id), 0) FROM letters"
-                      " WHERE id = $1",
-                      &id, 1, take_state, &found, NULL, err);
+                      "SELECT state, replay FROM letters WHERE id = $1", &id, 1, take_state, &found, NULL, err);
         cleanup_free char *why = why_refused(&found);
         json_array_append_new(refused, json_pack("{so ss ss}", "id", letters_json_id(&ids[i]), "state",
                                                  found.state[0] ? found.state : "missing", "why", why));

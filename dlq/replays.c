@@ -115,6 +115,7 @@ void replays_look(struct replays *r) {
     r->look_again = r->looking;
     if (r->looking) return;
     r->looking = true;
+    replays_read_holds(r);
     int64_t now = clock_mono_ns();
     struct look_job *l = mem_zalloc(sizeof *l);
     *l = (struct look_job){.job = {.run = look_run, .done = on_looked}, .replays = r, .everyone = r->everyone, .recover = now >= r->recover_at_ns};
@@ -139,6 +140,7 @@ struct replays *replays_new(const struct replays_config *config) {
     r->everyone = !store_is_shared(config->store);
     r->timer = timer_new(config->loop, look, r);
     replays_outcomes_init(r);
+    replays_holds_init(r);
     return r;
 }
 
@@ -164,6 +166,7 @@ void replays_free(struct replays *r) {
     if (!r) return;
     MUST(!r->runs);
     replays_outcomes_done(r);
+    replays_holds_done(r);
     timer_free(r->timer);
     free(r);
 }

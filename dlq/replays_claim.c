@@ -13,6 +13,7 @@ struct candidate {
     int64_t seq, bytes;
     struct id id;
     char state[16];     // "": there is no such letter any more
+    int64_t replay;     // that sends or sent it
     bool claimed;
 };
 struct candidates {
@@ -29,11 +30,12 @@ static int take_candidate(void *arg, const struct sql_row *row) {
     struct candidate *c = &list->at[list->count++];
     *c = (struct candidate){.seq = sql_row_int(row, 0), .id = letters_row_id(row, 1), .bytes = sql_row_int(row, 2)};
     snprintf(c->state, sizeof c->state, "%.*s", STR_ARG(sql_row_bytes(row, 3)));
+    c->replay = sql_row_int(row, 4);
     return 0;
 }
 
 #define CANDIDATE                                                                                                         \
-    "SELECT r.seq, r.letter_id, coalesce(length(l.payload), 0), coalesce(l.state, '') FROM replay_letters r"              \
+    "SELECT r.seq, r.letter_id, coalesce(length(l.payload), 0), coalesce(l.state, ''), l.replay FROM replay_letters r"              \
     " LEFT JOIN letters l ON l.id = r.letter_id WHERE r.replay = $1 AND r.state = 'pending' AND "
 
 static int find_candidates(struct claim_job *c, struct sql *sql, struct candidates *list, struct err *err) {
@@ -49,13 +51,16 @@ static int find_candidates(struct claim_job *c, struct sql *sql, struct candidat
     return rc;
 }
 
-// As many as fit into memory at a time, but one.
-static void cut_candidates(struct candidates *list) {
+// As many as fit into memory at a time, and at least one. Returns the place of the first that was left out.
+static int64_t cut_candidates(struct candidates *list) {
     int64_t bytes = 0;
     for (size_t i = 0; i < list->count; i++) {
         bytes += list->at[i].bytes;
-        if (i && bytes > REPLAY_BYTES) list->count = i;
+        if (i == 0 || bytes <= REPLAY_BYTES) continue;
+        list->count = i;
+        return list->at[i].seq;
     }
+    return INT64_MAX;
 }
 
 // {"0":{"s":12},…}: json_each takes it on both databases.
@@ -101,11 +106,15 @@ static const char *why_skipped(const struct candidate *c) {
     return strcmp(c->state, "replaying") == 0 ? "another replay is sending it" : c->state;
 }
 
-static int skip_others(const struct claim_job *c, struct sql *sql, const struct candidates *list, struct err *err) {
+static int skip_others(struct claim_job *c, struct sql *sql, const struct candidates *list, struct err *err) {
     int rc = 0;
     for (size_t i = 0; i < list->count && rc == 0; i++) {
         const struct candidate *it = &list->at[i];
         if (it->claimed) continue;
+        if (strcmp(it->state, "replaying") == 0 && it->replay == c->replay) {
+            c->left = true; // the last claim of it was not ended; that runs out
+            continue;
+        }
         const struct sql_value values[] = {SQL_Z(why_skipped(it)), SQL_I(c->replay), SQL_I(it->seq)};
         rc = sql_exec(sql, "UPDATE replay_letters SET state = 'skipped', why = $1 WHERE replay = $2 AND seq = $3 AND state = 'pending'", values,
                       array_len(values), NULL, NULL, NULL, err);
@@ -128,7 +137,7 @@ static int claim_candidates(struct claim_job *c, struct sql *sql, struct candida
     const struct sql_value values[] = {SQL_I(list.lease_ms), SQL_I(clock_unix_ms()), SQL_I(c->replay), SQL_Z(seqs)};
     if (rc == 0)
         rc = sql_exec(sql,
-                      "UPDATE letters SET state = 'replaying', lease_ms = $1, changed_ms = $2 WHERE state = 'dead' AND id IN"
+                      "UPDATE letters SET state = 'replaying', lease_ms = $1, changed_ms = $2, replay = $3 WHERE state = 'dead' AND id IN"
                       " (SELECT letter_id FROM replay_letters WHERE replay = $3 AND state = 'pending' AND seq IN"
                       " (SELECT CAST(value->>'s' AS BIGINT) FROM json_each($4))) RETURNING " LETTERS_TAKE,
                       values, array_len(values), letters_take, &list, NULL, err);
@@ -144,9 +153,10 @@ int replays_claim_run(struct store_job *job, struct sql *sql, struct err *err) {
     struct claim_job *c = container_of(job, struct claim_job, job);
     struct candidates candidates = {0};
     drop_claimed(c);
+    c->left = false;
     c->last_seq = c->after;
     int rc = find_candidates(c, sql, &candidates, err);
-    cut_candidates(&candidates);
+    c->first_left = cut_candidates(&candidates);
     c->found = candidates.count > 0;
     if (c->found) c->last_seq = candidates.at[candidates.count - 1].seq;
     if (rc == 0 && c->found) rc = claim_candidates(c, sql, &candidates, err);
@@ -241,7 +251,6 @@ void replays_marks_free(struct marks_job *m) {
 int replays_sql_release(struct sql *sql, int64_t replay, struct err *err) {
     const struct sql_value values[] = {SQL_I(clock_unix_ms()), SQL_I(replay)};
     return sql_exec(sql,
-                    "UPDATE letters SET state = 'dead', lease_ms = 0, changed_ms = $1 WHERE state = 'replaying' AND id IN"
-                    " (SELECT letter_id FROM replay_letters WHERE replay = $2 AND state = 'pending')",
-                    values, array_len(values), NULL, NULL, NULL, err);
+                    "UPDATE letters SET state = 'dead', lease_ms = 0, changed_ms = $1 WHERE state = 'replaying' AND replay = $2", values,
+                    array_len(values), NULL, NULL, NULL, err);
 }

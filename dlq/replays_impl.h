@@ -90,13 +90,16 @@ struct claim_job {
     struct run *run;
     int64_t replay, after;
     size_t limit;
-    const int64_t *seqs;        // in order: exactly these; owned
+    int64_t *seqs;              // in order: exactly these, ascending; owned
     size_t seq_count;
     // results:
     struct claimed *claimed;
     size_t count;
     int64_t last_seq;           // of those that were looked at; `after` when there were none
     bool found;                 // there were any
+    int64_t first_left;         // from here on they were left for later, as they would take too much memory; INT64_MAX: none
+    bool left;                  // some are neither claimed nor to be skipped
+    struct order *order;        // of a job that is taken up
 };
 int replays_claim_run(struct store_job *job, struct sql *sql, struct err *err);
 
@@ -143,6 +146,8 @@ struct run {
     size_t batch_count, bytes;
     size_t jobs;                // of the store, under way
     struct order *order;        // in order only
+    bool looking;               // for ends of events on other nodes
+    int64_t look_at_ns;
 };
 struct run *run_new(struct replays *r, struct replay_row *row); // takes the row
 void run_go(void *run);         // does what can be done now; the timer's
@@ -156,8 +161,26 @@ void run_ended(struct replays *r, struct run *run); // replays.c: takes it out
 void replays_send(struct batch_out *b);
 void run_batch_sent(struct batch_out *b); // replays_run.c
 
-// An event of a run came to an end, as written to the store (replays_order.c).
-void replays_order_ended(struct replays *r, int64_t replay, int64_t seq, enum replay_outcome outcome);
+// An event of a job came to its end, and that is written (replays_run.c).
+void replays_event_ended(struct replays *r, int64_t replay, int64_t seq, enum replay_outcome outcome);
+void replays_holds_init(struct replays *r);
+void replays_holds_done(struct replays *r);
+void replays_read_holds(struct replays *r); // the keys that live events wait for, from the store; at most once in a while
+
+// --- in order: replays_order.c ------------------------------------------------------------------------------------------------
+// The letters of a run by their keys; one of each key is busy at a time. Threads: made on the store's, used on the loop's.
+#define REPLAY_ORDER_BUSY 2000 // most letters on their way
+int order_sql_read(struct sql *sql, int64_t replay, struct order **ret, struct err *err) must_use;
+void order_free(struct order *o);
+size_t order_take(struct order *o, int64_t *seqs, size_t room); // the next ones, ascending; busy from now on
+void order_return(struct order *o, int64_t seq);                // it could not be sent for now
+void order_done(struct order *o, int64_t seq);                  // it ended, or never goes: the next of its key may
+// It failed again: no other of its key goes. Those, as a list that the caller frees; how many.
+size_t order_stop(struct order *o, int64_t seq, int64_t **ret_seqs) must_use;
+bool order_is_over(const struct order *o);                      // nothing is left and nothing is busy
+size_t order_may_take(const struct order *o, size_t room);      // at most room; 0: none may go now
+size_t order_busy_count(const struct order *o);
+char *order_busy(const struct order *o) must_use;               // {"0":{"s":seq},…}; caller frees
 void replays_outcomes_init(struct replays *r); // replays_outcome.c
 void replays_outcomes_done(struct replays *r);
 void replays_submit(struct replays *r, struct store_job *job);      // writer; its done lowers r->jobs

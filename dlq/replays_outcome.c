@@ -50,7 +50,7 @@ static void on_written(struct store_job *job, int code, const struct err *err) {
     if (code == 0) FAULT("replay.outcome");
     for (size_t i = 0; i < o->count; i++) {
         struct outcome_item *it = o->items[i];
-        if (code == 0) replays_order_ended(r, it->replay, it->seq, it->outcome);
+        if (code == 0) replays_event_ended(r, it->replay, it->seq, it->outcome);
         it->done(it->arg, code, err);
         free(it);
     }

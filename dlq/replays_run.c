@@ -12,6 +12,7 @@
 #include "dlq/replays_impl.h"
 
 #define TICK_MS 20
+#define ORDER_WAIT_MS 2500    // until every node knows which live events wait
 #define COUNT_MS 500          // how often outcomes are looked at, while they matter
 #define COUNT_SHARE 20        // and the look takes at most one part in so many
 
@@ -66,9 +67,10 @@ static int end_run(struct store_job *job, struct sql *sql, struct err *err) {
                                        SQL_Z(e->run->replays->c.node)};
     int rc = sql_exec(sql,
                       "UPDATE replays SET state = $1, changed_ms = $2, ended_ms = $2, reason = $3, lease_ms = 0 WHERE id = $4 AND owner = $5"
-                      " AND state = 'running'",
+                      " AND state = 'running' AND ($1 <> 'done' OR NOT EXISTS (SELECT 1 FROM replay_letters r WHERE r.replay = replays.id"
+                      " AND r.state = 'pending'))",
                       values, array_len(values), NULL, NULL, &e->ended, err);
-    return rc ? rc : replays_sql_release(sql, e->run->row.replay, err);
+    return rc || !e->ended ? rc : replays_sql_release(sql, e->run->row.replay, err);
 }
 
 static void on_ended(struct store_job *job, int code, const struct err *err) {
@@ -80,7 +82,9 @@ static void on_ended(struct store_job *job, int code, const struct err *err) {
     run->ending = false;
     if (code == 0) {
         FAULT("replay.ended");
-        run->leaving = true;
+        run->leaving = true; // taken up anew when it has not ended after all
+    }
+    if (code == 0 && e->ended) {
         log_info("replay", "ended", LOG_INT("replay", run->row.replay), LOG_STR("state", e->state), LOG_STR("reason", e->reason));
     }
     free(e->reason);
@@ -185,20 +189,34 @@ static void begin_batch(struct run *run, struct claim_job *c) {
     replays_send(b);
 }
 
+// In order: those that were not claimed are no more dead, and let the next of their key go; or there was no room for them.
+static void return_unclaimed(struct run *run, const struct claim_job *c, bool failed) {
+    size_t k = 0;
+    for (size_t i = 0; i < c->seq_count; i++) {
+        while (k < c->count && c->claimed[k].seq < c->seqs[i]) k++;
+        if (failed || c->seqs[i] >= c->first_left) order_return(run->order, c->seqs[i]);
+        else if (k == c->count || c->claimed[k].seq != c->seqs[i]) order_done(run->order, c->seqs[i]);
+    }
+}
+
 static void on_claimed(struct store_job *job, int code, const struct err *err) {
     struct claim_job *c = container_of(job, struct claim_job, job);
     struct run *run = c->run;
     run->replays->jobs--;
     run->jobs--;
     run->claiming = false;
+    if (run->order) return_unclaimed(run, c, code != ERR_OK);
     if (code) {
         pause_run(run, err->text);
     } else {
         run->after = c->last_seq;
-        run->exhausted = !c->found;
+        run->exhausted = !run->order && !c->found;
+        if (c->left) run->left = true;
+        if (c->left && !c->count) pause_run(run, "their last claim has not run out");
         if (c->count) begin_batch(run, c);
     }
     free(c->claimed);
+    free(c->seqs);
     free(c);
     run_go(run);
 }
@@ -210,6 +228,10 @@ static void claim(struct run *run, size_t limit) {
                             .replay = run->row.replay,
                             .after = run->after,
                             .limit = limit};
+    if (run->order) {
+        c->seqs = mem_array(limit, sizeof *c->seqs);
+        c->seq_count = order_take(run->order, c->seqs, limit);
+    }
     run->claiming = true;
     run->jobs++;
     replays_submit(run->replays, &c->job);
@@ -229,17 +251,146 @@ static void batch_done(struct batch_out *b) {
     free(b);
 }
 
+// --- in order -----------------------------------------------------------------------------------------------------------------
+
+struct skip_job {
+    struct store_job job;
+    struct run *run;
+    int64_t *seqs;
+    size_t count;
+    char *why;
+};
+
+static int skip_run(struct store_job *job, struct sql *sql, struct err *err) {
+    struct skip_job *s = container_of(job, struct skip_job, job);
+    struct sql_value *values = mem_array(s->count * 3, sizeof *values);
+    for (size_t i = 0; i < s->count; i++) {
+        values[3 * i] = SQL_Z(s->why);
+        values[3 * i + 1] = SQL_I(s->run->row.replay);
+        values[3 * i + 2] = SQL_I(s->seqs[i]);
+    }
+    int rc = sql_exec_many(sql, "UPDATE replay_letters SET state = 'skipped', why = $1 WHERE replay = $2 AND seq = $3 AND state = 'pending'", values,
+                           3, s->count, err);
+    free(values);
+    return rc;
+}
+
+// What was not marked is pending: the job is taken up anew.
+static void on_skipped(struct store_job *job, int code, const struct err *err) {
+    struct skip_job *s = container_of(job, struct skip_job, job);
+    struct run *run = s->run;
+    run->replays->jobs--;
+    run->jobs--;
+    if (code) {
+        pause_run(run, err->text);
+        run->leaving = true;
+    }
+    free(s->seqs);
+    free(s->why);
+    free(s);
+    run_go(run);
+}
+
+// The letter failed again: those behind it of the same key stay dead.
+static void stop_key(struct run *run, int64_t seq, const char *what) {
+    struct skip_job *s = mem_zalloc(sizeof *s);
+    *s = (struct skip_job){.job = {.run = skip_run, .done = on_skipped}, .run = run};
+    s->count = order_stop(run->order, seq, &s->seqs);
+    if (s->count == 0) {
+        free(s->seqs);
+        free(s);
+        return;
+    }
+    s->why = mem_printf("a letter of its key before it (number %lld) %s", (long long)seq, what);
+    run->jobs++;
+    replays_submit(run->replays, &s->job);
+}
+
+static void order_marked(struct run *run, const struct marks_job *m) {
+    for (size_t i = 0; i < m->count; i++) {
+        const struct mark_row *row = &m->rows[i];
+        if (row->failed) stop_key(run, row->seq, "could not be sent");
+        else if (!row->sent) order_return(run->order, row->seq);
+        else if (run->row.to_origin) order_done(run->order, row->seq);
+    }
+}
+
+void replays_event_ended(struct replays *r, int64_t replay, int64_t seq, enum replay_outcome outcome) {
+    struct run *run = r->runs;
+    while (run && run->row.replay != replay) run = run->next;
+    if (!run || !run->order || outcome == REPLAY_OUTCOME_FAILING) return;
+    if (outcome == REPLAY_OUTCOME_OK) order_done(run->order, seq);
+    else stop_key(run, seq, "failed again");
+    timer_start(run->timer, 0);
+}
+
+struct ends_job {
+    struct store_job job;
+    struct run *run;
+    char *busy;
+    struct end_found {
+        int64_t seq;
+        bool dead;
+    } found[REPLAY_ORDER_BUSY];
+    size_t count;
+};
+
+static int take_end(void *arg, const struct sql_row *row) {
+    struct ends_job *e = arg;
+    if (e->count < REPLAY_ORDER_BUSY)
+        e->found[e->count++] = (struct end_found){sql_row_int(row, 0), str_is(sql_row_bytes(row, 1), "dead")};
+    return 0;
+}
+
+static int ends_run(struct store_job *job, struct sql *sql, struct err *err) {
+    struct ends_job *e = container_of(job, struct ends_job, job);
+    const struct sql_value values[] = {SQL_I(e->run->row.replay), SQL_Z(e->busy)};
+    e->count = 0;
+    return sql_exec(sql,
+                    "SELECT seq, outcome FROM replay_letters WHERE replay = $1 AND outcome IN ('ok', 'dead')"
+                    " AND seq IN (SELECT CAST(value->>'s' AS BIGINT) FROM json_each($2))",
+                    values, 2, take_end, e, NULL, err);
+}
+
+static void on_ends(struct store_job *job, int code, const struct err *err) {
+    (void)err;
+    struct ends_job *e = container_of(job, struct ends_job, job);
+    struct run *run = e->run;
+    run->replays->jobs--;
+    run->jobs--;
+    run->looking = false;
+    run->look_at_ns = clock_mono_ns() + COUNT_MS * NS_PER_MS;
+    for (size_t i = 0; i < e->count && code == 0; i++)
+        replays_event_ended(run->replays, run->row.replay, e->found[i].seq, e->found[i].dead ? REPLAY_OUTCOME_DEAD : REPLAY_OUTCOME_OK);
+    free(e->busy);
+    free(e);
+    run_go(run);
+}
+
+// Events that ran on other nodes.
+static void look_for_ends(struct run *run) {
+    struct ends_job *e = mem_zalloc(sizeof *e);
+    *e = (struct ends_job){.job = {.run = ends_run, .done = on_ends}, .run = run, .busy = order_busy(run->order)};
+    run->looking = true;
+    run->jobs++;
+    run->replays->jobs++;
+    store_submit(run->replays->c.reader, &e->job);
+}
+
+// --- marks --------------------------------------------------------------------------------------------------------------------
+
 static void on_marked(struct store_job *job, int code, const struct err *err) {
     struct marks_job *m = container_of(job, struct marks_job, job);
     struct run *run = m->run;
     run->replays->jobs--;
     run->jobs--;
     FAULT("replay.marked");
-    // What was not marked is pending, and sent again when its claim has run out.
+    // What was not marked is pending, and sent again when the job is taken up anew.
     if (code) {
-        run->left = true;
         pause_run(run, err->text);
+        run->leaving = true;
     }
+    if (run->order) order_marked(run, m);
     batch_done(m->batch);
     replays_marks_free(m);
     run_go(run);
@@ -286,14 +437,16 @@ void run_batch_sent(struct batch_out *b) {
 // --- the turn -----------------------------------------------------------------------------------------------------------------
 
 static bool can_claim(const struct run *run, int64_t now) {
+    if (run->order && now - run->began_ns < ORDER_WAIT_MS * NS_PER_MS) return false;
     return run->ready && !run->leaving && !run->claiming && !run->exhausted && !run->ending && now >= run->again_at_ns &&
            run->batch_count < REPLAY_BATCHES && run->bytes < REPLAY_BYTES;
 }
 
 // Everything behind `after` was looked at and nothing is under way: the end, or once more from the start.
 static void come_to_an_end(struct run *run, int64_t now) {
+    if (run->order) run->exhausted = order_is_over(run->order);
     if (!run->exhausted || run->claiming || run->batch_count || run->ending || run->leaving || now < run->again_at_ns) return;
-    if (run->left) {
+    if (run->left && !run->order) {
         run->left = run->exhausted = false;
         run->after = 0;
         return;
@@ -316,14 +469,19 @@ void run_go(void *arg) {
     }
     if (run->counted) judge_sample(run);
     size_t room = can_claim(run, now) ? may_send(run, now) : 0;
+    if (run->order) room = order_may_take(run->order, room);
     if (room) claim(run, room);
+    if (run->order && order_busy_count(run->order) && !run->looking && now >= run->look_at_ns) look_for_ends(run);
     come_to_an_end(run, now);
     if (outcomes_matter(run) && !run->counting && now >= run->count_at_ns && run->sent) count(run);
     timer_start(run->timer, TICK_MS);
 }
 
 static int release_run(struct store_job *job, struct sql *sql, struct err *err) {
-    return replays_sql_release(sql, container_of(job, struct claim_job, job)->replay, err);
+    struct claim_job *c = container_of(job, struct claim_job, job);
+    int rc = replays_sql_release(sql, c->replay, err);
+    order_free(TAKE_PTR(c->order));
+    return rc || !c->run->row.in_order ? rc : order_sql_read(sql, c->replay, &c->order, err);
 }
 
 static void on_released(struct store_job *job, int code, const struct err *err) {
@@ -337,7 +495,9 @@ static void on_released(struct store_job *job, int code, const struct err *err) 
     } else {
         run->ready = true;
         run->began_ns = clock_mono_ns();
+        run->order = TAKE_PTR(c->order);
     }
+    order_free(c->order);
     free(c);
     run_go(run);
 }
@@ -366,6 +526,7 @@ bool run_is_over(const struct run *run) {
 void run_free(struct run *run) {
     MUST(run->batch_count == 0 && run->jobs == 0);
     timer_free(run->timer);
+    order_free(run->order);
     replay_row_done(&run->row);
     free(run);
 }

@@ -40,6 +40,7 @@ CREATE TABLE letters (
     content_type  TEXT NOT NULL,
     origin_id     BYTEA,                    -- the letter that this one's event replayed
     replay_id     BYTEA,                    -- the event that replays this letter
+    replay        BIGINT,                    -- replays.id: who sends it (replaying) or sent it
     why           TEXT NOT NULL DEFAULT '',  -- it was discarded or restored
     headers       JSONB NOT NULL,            -- JSON object: names in lower case, of several values ", " between them
     json          BIGINT NOT NULL DEFAULT 0, -- 1: `payload` is JSON that can be asked about
@@ -142,7 +143,7 @@ CREATE VIEW weir_letters AS
            source_kind, source_name, source_at, ordering_key, content_type, headers,
            body AS json_payload, length(payload) AS payload_bytes,
            to_timestamp(accepted_ms / 1000.0) AS accepted_at, to_timestamp(died_ms / 1000.0) AS died_at, to_timestamp(changed_ms / 1000.0) AS changed_at, to_timestamp(due_ms / 1000.0) AS due_at,
-           encode(origin_id, 'hex')::uuid AS origin_id, encode(replay_id, 'hex')::uuid AS replay_id, why
+           encode(origin_id, 'hex')::uuid AS origin_id, encode(replay_id, 'hex')::uuid AS replay_id, replay, why
     FROM letters;
 CREATE VIEW weir_groups AS
     SELECT lpad(to_hex(l.fingerprint), 16, '0') AS fingerprint, coalesce(g.name, '') AS name, coalesce(g.note, '') AS note, coalesce(g.muted, 0) AS muted,

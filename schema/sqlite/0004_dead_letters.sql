@@ -35,6 +35,7 @@ CREATE TABLE letters (
     content_type  TEXT NOT NULL,
     origin_id     BLOB,                     -- the letter that this one's event replayed
     replay_id     BLOB,                     -- the event that replays this letter
+    replay        BIGINT,                    -- replays.id: who sends it (replaying) or sent it
     why           TEXT NOT NULL DEFAULT '',  -- it was discarded or restored
     headers       TEXT  NOT NULL,            -- JSON object: names in lower case, of several values ", " between them
     json          BIGINT NOT NULL DEFAULT 0, -- 1: `payload` is JSON that can be asked about
@@ -136,7 +137,7 @@ CREATE VIEW weir_letters AS
            source_kind, source_name, source_at, ordering_key, content_type, headers,
            CASE WHEN json = 1 THEN CAST(payload AS TEXT) END AS json_payload, length(payload) AS payload_bytes,
            strftime('%Y-%m-%dT%H:%M:%fZ', accepted_ms / 1000.0, 'unixepoch') AS accepted_at, strftime('%Y-%m-%dT%H:%M:%fZ', died_ms / 1000.0, 'unixepoch') AS died_at, strftime('%Y-%m-%dT%H:%M:%fZ', changed_ms / 1000.0, 'unixepoch') AS changed_at, strftime('%Y-%m-%dT%H:%M:%fZ', due_ms / 1000.0, 'unixepoch') AS due_at,
-           lower(hex(origin_id)) AS origin_id, lower(hex(replay_id)) AS replay_id, why
+           lower(hex(origin_id)) AS origin_id, lower(hex(replay_id)) AS replay_id, replay, why
     FROM letters;
 CREATE VIEW weir_groups AS
     SELECT printf('%016x', l.fingerprint) AS fingerprint, coalesce(g.name, '') AS name, coalesce(g.note, '') AS note, coalesce(g.muted, 0) AS muted,
