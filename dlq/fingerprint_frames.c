@@ -194,7 +194,9 @@ static bool read_node(struct scan *s, struct str line) {
     if (ends_with(where, ")") && cut_at(&where, " (", &function)) where.len--;
     bool evaluated = str_starts(where, "eval at ");
     bool built_in = str_is(where, "<anonymous>") || str_is(where, "native") || str_starts(where, "index ");
-    if (!built_in && (!cut_number(&where, ":") || !cut_number(&where, ":"))) return false;
+    bool line_and_column = !built_in && cut_number(&where, ":");
+    line_and_column = line_and_column && cut_number(&where, ":");
+    if (!built_in && !line_and_column) return false;
     if (evaluated) where = STR_LIT("eval");
     if (str_starts(where, "index ")) where = STR_LIT("index ");
     (void)(cut_prefix(&function, "async ") || cut_prefix(&where, "async "));
