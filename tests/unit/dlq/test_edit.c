@@ -160,6 +160,8 @@ static void test_set(void **state) {
           "[{\"op\":\"add\",\"path\":\"/payload/1\",\"value\":2},{\"op\":\"add\",\"path\":\"/payload/-\",\"value\":3}]", NULL);
     edits("{\"a/b\":{\"~\":1}}", "{\"set\":{\"/payload/a~1b/~0\":2}}", "{\"a/b\":{\"~\":2}}", "[{\"op\":\"replace\",\"path\":\"/payload/a~1b/~0\",\"value\":2}]",
           "[{\"op\":\"replace\",\"path\":\"/payload/a~1b/~0\",\"value\":1}]");
+    edits("{\"a\":1,\"a\":2}", "{\"set\":{\"payload\":{\"a\":3,\"a\":2}}}", "{\"a\":3,\"a\":2}", NULL,
+          "[{\"op\":\"replace\",\"path\":\"/payload\",\"value\":{\"a\":1,\"a\":2}}]"); // no path leads to the first
     edits("{\"a\":1,\"a\":2}", "{\"set\":{\"payload.a\":3}}", "{\"a\":1,\"a\":3}", NULL, "[{\"op\":\"replace\",\"path\":\"/payload/a\",\"value\":2}]");
 }
 
@@ -218,6 +220,15 @@ static void test_headers(void **state) {
     edits_headers("{\"set\":{\"headers\":{\"raw\":\"r\",\"b\":\"2\",\"X-TENANT\":\"1\"}}}", "X-Tenant=1;raw=r;b=2;");
     edits_headers("{\"set\":{\"headers\":[[\"b\",\"2\"],[\"a\",\"1\"],[\"B\",\"3\"]]}}", "b=2;a=1;B=3;");
     edits_event(event("1"), "{\"set\":{\"headers.x-tenant[0]\":\"z\"}}", NULL, "[{\"op\":\"replace\",\"path\":\"/headers/X-Tenant/0\",\"value\":\"z\"}]", NULL, NULL);
+}
+
+static void test_a_header_that_no_path_can_name_stays(void **state) {
+    (void)state;
+    const struct ev_header odd[] = {{STR_LIT("a"), STR_LIT("1")}, {STR_LIT("\xff"), STR_LIT("2")}, {STR_LIT("b"), STR_LIT("3")}};
+    struct ev_fields f = {.id = {{7}}, .accepted_ms = 5, .function = STR_LIT("f"), .payload = STR_LIT("1"), .headers = odd, .header_count = 3};
+    edits_event(ev_new(&f), "{\"set\":{\"headers.a\":\"x\"},\"unset\":[\"headers.b\"]}", NULL, NULL, NULL, "a=x;\xff=2;");
+    edits_event(ev_new(&f), "{\"unset\":[\"headers.a\"]}", NULL, NULL,
+                "[{\"op\":\"replace\",\"path\":\"/headers\",\"value\":[[\"a\",\"1\"],[{\"base64\":\"/w==\"},\"2\"],[\"b\",\"3\"]]}]", "\xff=2;b=3;");
 }
 
 static void test_headers_are_texts(void **state) {
@@ -387,27 +398,46 @@ static void test_everything_else_stays(void **state) {
     ev_free(ev);
 }
 
+// before, then 'x' so many times, then after
+static char *filled(const char *before, size_t count, const char *after) {
+    char *text = mem_alloc(strlen(before) + count + strlen(after) + 1);
+    memset(stpcpy(text, before), 'x', count);
+    strcpy(text + strlen(before) + count, after);
+    return text;
+}
+
 static void test_payloads_have_an_end(void **state) {
     (void)state;
-    char *big = mem_alloc(EV_PAYLOAD_MAX + 1);
-    memset(big, 'x', EV_PAYLOAD_MAX);
-    big[0] = '[';
-    big[1] = big[EV_PAYLOAD_MAX - 2] = '"';
-    big[EV_PAYLOAD_MAX - 1] = ']';
-    big[EV_PAYLOAD_MAX] = '\0';
-    refuses(big, "{\"set\":{\"payload[1]\":1}}", ERR_TOO_LARGE, "set payload[1]:");
-    edits(big, "{\"set\":{\"payload[0]\":1}}", "[1]", NULL, NULL);
+    cleanup_free char *big = filled("[\"", EV_PAYLOAD_MAX - 6, "\",1]");
+    edits(big, "{\"set\":{\"payload[0]\":1}}", "[1,1]", NULL, NULL);
     edits(big, "{\"set\":{\"headers.a\":\"b\"}}", big, NULL, NULL);
-    // An edit does not go through so much for ever.
+    refuses(big, "{\"set\":{\"payload[1]\":12}}", ERR_TOO_LARGE, "set payload[1]: the changed text is larger than");
+    refuses(big, "{\"patch\":[{\"op\":\"copy\",\"from\":\"/payload/0\",\"path\":\"/payload/0\"}]}", ERR_TOO_LARGE, "patch[0]");
+    cleanup_free char *text = filled("{\"set\":{\"payloadText\":\"", EV_PAYLOAD_MAX, "\"}}");
+    cleanup_free char *longer = filled("{\"set\":{\"payloadText\":\"", EV_PAYLOAD_MAX + 1, "\"}}");
+    cleanup_free char *json = filled("{\"set\":{\"payload\":\"", EV_PAYLOAD_MAX - 1, "\"}}");
+    cleanup_free char *base64 = filled("{\"set\":{\"payloadBase64\":\"", EV_PAYLOAD_MAX / 3 * 4 + 4, "\"}}");
+    cleanup_free char *header = filled("{\"set\":{\"headers.a\":\"", EV_ENCODED_MAX, "\"}}");
+    edits("1", text, NULL, NULL, NULL);
+    refuses("1", longer, ERR_TOO_LARGE, "set payloadText: a payload has at most");
+    refuses("1", json, ERR_TOO_LARGE, "set payload: the changed text is larger than");
+    refuses("x", json, ERR_TOO_LARGE, "set payload: a payload has at most");
+    refuses("1", base64, ERR_TOO_LARGE, "set payloadBase64: a payload has at most");
+    refuses("1", header, ERR_TOO_LARGE, "the event would have more than");
+}
+
+static void test_work_has_an_end(void **state) {
+    (void)state;
+    cleanup_free char *big = filled("[\"", EV_PAYLOAD_MAX - 6, "\",1]");
     struct buf many;
     buf_init(&many, SIZE_MAX / 2);
-    assert_int_equal(buf_append(&many, STR_LIT("{\"patch\":[{\"op\":\"copy\",\"from\":\"/payload/0\",\"path\":\"/payload/0\"}")), 0);
-    for (int i = 1; i < EDIT_OPERATIONS_MAX; i++)
-        assert_int_equal(buf_append(&many, STR_LIT(",{\"op\":\"copy\",\"from\":\"/headers/trace.id\",\"path\":\"/payload/0\"}")), 0);
+    assert_int_equal(buf_append(&many, STR_LIT("{\"patch\":[")), 0);
+    for (int i = 0; i < EDIT_OPERATIONS_MAX; i++)
+        assert_int_equal(buf_printf(&many, "%s{\"op\":\"replace\",\"path\":\"/payload/1\",\"value\":%d}", i ? "," : "", i % 10), 0);
     assert_int_equal(buf_append(&many, STR_LIT("]}\0")), 0);
-    refuses(big, many.data, ERR_TOO_LARGE, "patch[0]");
+    refuses(big, many.data, ERR_TOO_LARGE, "so many operations");
+    edits("[0,\"\"]", many.data, "[0,9]", NULL, NULL);
     buf_done(&many);
-    free(big);
 }
 
 static void test_deep_payloads(void **state) {
@@ -570,6 +600,7 @@ int main(void) {
         cmocka_unit_test(test_order_of_the_kinds),
         cmocka_unit_test(test_a_change_that_changes_nothing),
         cmocka_unit_test(test_headers),
+        cmocka_unit_test(test_a_header_that_no_path_can_name_stays),
         cmocka_unit_test(test_headers_are_texts),
         cmocka_unit_test(test_headers_are_counted),
         cmocka_unit_test(test_content_type_and_key),
@@ -581,6 +612,7 @@ int main(void) {
         cmocka_unit_test(test_operations_are_counted),
         cmocka_unit_test(test_everything_else_stays),
         cmocka_unit_test(test_payloads_have_an_end),
+        cmocka_unit_test(test_work_has_an_end),
         cmocka_unit_test(test_deep_payloads),
         cmocka_unit_test(test_document),
         cmocka_unit_test(test_patch_and_inverse_are_exact),
