@@ -18,11 +18,25 @@ void intake_wake_up(struct intake *in) {
 
 // --- running --------------------------------------------------------------------------------------------------------
 
+static bool is_held(const struct intake *in, const struct delivery *d) {
+    const struct delivery *m = d->batch ? d->batch->members : d;
+    if (!in->c.is_held || in->b->order == ORDER_NONE) return false;
+    for (; m; m = d->batch ? m->next : NULL)
+        if (in->c.is_held(in->c.arg, m)) return true;
+    return false;
+}
+
+// What is held keeps its keys, and those behind it wait.
+static void run_call(struct intake *in, struct delivery *d) {
+    if (is_held(in, d)) intake_rest(in, d, INTAKE_HELD_MS);
+    else in->c.run(in->c.arg, d);
+}
+
 static void run(struct intake *in, struct delivery *list) {
     struct delivery *d = list;
     if (in->b->shape != SHAPE_RAW) d = call_new(list);
     else DL_DELETE(list, d);
-    in->c.run(in->c.arg, d);
+    run_call(in, d);
 }
 
 static void run_one(struct intake *in, struct delivery *d) {
@@ -59,7 +73,7 @@ static bool may_go_unfilled(struct intake *in) {
 }
 
 void intake_run_again(struct intake *in, struct delivery *d) {
-    if (d->batch) in->c.run(in->c.arg, d);
+    if (d->batch) run_call(in, d);
     else run_one(in, d);
 }
 

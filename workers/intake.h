@@ -20,6 +20,7 @@
 #include "workers/settle.h"
 
 #define INTAKE_PATIENCE_MS 100
+#define INTAKE_HELD_MS 500 // how often a record that waits for a replay is looked at
 // Records that have not been handed out and could be: so many are asked of the source, and no more, as what lies in memory for
 // long is out of the processor's caches when its turn comes.
 #define INTAKE_FRESH_LEAST 1000
@@ -34,6 +35,7 @@ struct intake_config {
     uint32_t max_deliveries;
     // Takes d, a record (raw) or a call; it comes back by intake_outcome, intake_handout or intake_give_back.
     void (*run)(void *arg, struct delivery *d);
+    bool (*is_held)(void *arg, const struct delivery *d); // a record that must wait for a replay in order; NULL: none ever
     bool (*has_room)(void *arg);       // what is run now begins at once, or makes the pool grow
     bool (*is_waiting)(void *arg, const struct intake *in); // something of its own was run and has not begun
     struct delivery *(*take_waiting)(void *arg, struct intake *in); // what was run and has not begun: a list

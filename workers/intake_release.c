@@ -67,7 +67,7 @@ static void unhand_all(struct intake *in, struct delivery *d) {
 }
 
 void intake_rest(struct intake *in, struct delivery *d, int64_t delay_ms) {
-    delivery_move(d, DELIVERY_WAITING);
+    if (d->state != DELIVERY_WAITING) delivery_move(d, DELIVERY_WAITING);
     d->joins = 1;
     unhand_all(in, d);
     struct rest *rest = mem_zalloc(sizeof *rest);

@@ -208,6 +208,11 @@ static struct delivery *call_of_one(struct delivery *d) {
     return call_new(list);
 }
 
+// A replay in order has letters of its key, which come first.
+static bool must_wait(const struct lane *lane, const struct delivery *d) {
+    return lane->c->replays && !delivery_is_sync(d) && replays_holds(lane->c->replays, d->ev);
+}
+
 static void receive(struct lane *lane, struct queue_consumer *consumer, const struct queue_msg *msg) {
     struct delivery *d = delivery_new(msg, consumer, lane, &lane->open);
     const struct ev_fields *f = &d->ev->f;
@@ -222,8 +227,9 @@ static void receive(struct lane *lane, struct queue_consumer *consumer, const st
     } else {
         if (f->attempt == 0)
             metrics_observe(lane->c->metrics, METRIC_WAIT_SECONDS, str_of(lane->name), delivery_waited_s(d, loop_unix_ms(lane->c->loop)));
-        if (is_shaped(f->shape)) d = call_of_one(d); // a fire; a due retry, or a replay, of a binding's record
-        lane_route(lane, d);
+        if (must_wait(lane, d)) settle_hold(lane->settle, d);
+        else if (is_shaped(f->shape)) lane_route(lane, call_of_one(d)); // a fire; a due retry, or a replay, of a binding's record
+        else lane_route(lane, d);
     }
 }
 
@@ -261,6 +267,10 @@ static void on_lost(void *arg) {
 }
 
 // --- bindings -------------------------------------------------------------------------------------------------------
+
+static bool is_held(void *arg, const struct delivery *d) {
+    return must_wait(arg, d);
+}
 
 static void run(void *arg, struct delivery *d) {
     lane_route(arg, d);
@@ -320,6 +330,7 @@ void lane_bind(struct lane *lane, const struct binding *b) {
                                          .lane = lane,
                                          .max_deliveries = (uint32_t)lane->c->options->max_deliveries.number,
                                          .run = run,
+                                         .is_held = is_held,
                                          .has_room = has_room,
                                          .is_waiting = is_waiting,
                                          .take_waiting = take_waiting,

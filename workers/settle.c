@@ -345,6 +345,16 @@ void settle_refuse(struct settle *s, struct delivery *d, enum letter_kind kind, 
     take_step(p, put_letter);
 }
 
+void settle_hold(struct settle *s, struct delivery *d) {
+    struct pending *p = pending_new(s, d);
+    p->ev = ev_new(&d->ev->f);
+    p->draft = (struct letter_draft){
+        .ev = p->ev, .state = LETTER_DUE, .kind = LETTER_DELAYED, .due_ms = loop_unix_ms(s->c.loop) + SETTLE_HOLD_MS};
+    keep_error(p, STR_LIT("Held"), STR_LIT("a replay in order has letters of its ordering key"), STR_NONE);
+    delivery_move(d, DELIVERY_STORING);
+    take_step(p, put_letter);
+}
+
 size_t settle_pending(const struct settle *s) {
     return s->count;
 }
