@@ -37,7 +37,7 @@ struct vendor_failure {
 // Appends one line of JSON, without a line feed, whatever bytes the event has. v is SCF or LAMBDA. ERR_TOO_LARGE: `out` is full, and as it
 // was before. The line can be seven times the payload where that is control characters.
 int vendor_letter_append(struct buf *out, enum vendor v, const struct vendor_failure *f, struct err *err) must_use;
-// The same of a letter as letters_show gives it: a JSON object, or {"error":text,"id"} when it cannot be written.
-json_t *vendor_letter_of_json(enum vendor v, const json_t *letter) must_use;
+// The same of a letter as letters_show gives it; {"error":text,"id":…} when it cannot be written. ERR_TOO_LARGE: `out` is full.
+int vendor_letter_append_json(struct buf *out, enum vendor v, const json_t *letter) must_use;
 
 #endif

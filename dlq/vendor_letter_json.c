@@ -8,12 +8,18 @@ static struct str text_of(const json_t *o, const char *name) {
     return json_is_string(value) ? (struct str){json_string_value(value), json_string_length(value)} : STR_LIT("");
 }
 
-json_t *vendor_letter_of_json(enum vendor v, const json_t *letter) {
+static int append_error(struct buf *out, const struct err *why, const json_t *letter) {
+    json_t *o = json_pack("{ss sO}", "error", why->text, "id", json_object_get(letter, "id"));
+    char *text = json_dumps(o, JSON_COMPACT);
+    int rc = text ? buf_append(out, str_of(text)) : ERR_TOO_LARGE;
+    free(text);
+    json_decref(o);
+    return rc;
+}
+
+int vendor_letter_append_json(struct buf *out, enum vendor v, const json_t *letter) {
     struct letter_draft draft = {.ev = NULL};
     struct err err = {0};
-    struct buf out;
-    json_t *made = NULL;
-    buf_init(&out, 8 * EV_ENCODED_MAX);
     int rc = letter_draft_of_json(letter, &draft, &err);
     const struct vendor_failure failure = {.ev = draft.ev,
                                            .kind = text_of(letter, "kind"),
@@ -22,10 +28,7 @@ json_t *vendor_letter_of_json(enum vendor v, const json_t *letter) {
                                            .stack = draft.stack,
                                            .version = draft.version,
                                            .died_ms = json_integer_value(json_object_get(letter, "diedMs"))};
-    if (rc == 0) rc = vendor_letter_append(&out, v, &failure, &err);
-    if (rc == 0) made = json_loadb(out.data + out.start, buf_len(&out), JSON_ALLOW_NUL, NULL);
-    if (!made) made = json_pack("{ss sO}", "error", err.text, "id", json_object_get(letter, "id"));
+    rc = rc ? append_error(out, &err, letter) : vendor_letter_append(out, v, &failure, &err);
     ev_free(draft.ev);
-    buf_done(&out);
-    return made;
+    return rc;
 }

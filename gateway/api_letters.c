@@ -41,10 +41,18 @@ static void on_vendor_letters(void *arg, int code, const struct err *err, json_t
         return;
     }
     MUST(vendor_parse(call_text(call, "as"), &vendor, NULL) == 0);
-    json_t *letters = json_object_get(result, "letters"), *letter;
+    struct buf out; // as text: the numbers in a payload stay as they are written
+    const json_t *letters = json_object_get(result, "letters"), *letter;
+    const char *next = json_string_value(json_object_get(result, "next"));
     size_t i;
-    json_array_foreach(letters, i, letter) json_array_set_new(letters, i, vendor_letter_of_json(vendor, letter));
-    reply_json(call, 200, result);
+    buf_init(&out, SIZE_MAX / 2);
+    int rc = buf_append(&out, STR_LIT("{\"letters\":["));
+    json_array_foreach(letters, i, letter) rc |= (i ? buf_append(&out, STR_LIT(",")) : 0) | vendor_letter_append_json(&out, vendor, letter);
+    rc |= next ? buf_printf(&out, "],\"next\":\"%s\"}", next) : buf_append(&out, STR_LIT("],\"next\":null}"));
+    MUST(rc == 0);
+    reply_bytes(call, 200, STR_LIT("application/json"), NULL, 0, buf_str(&out));
+    buf_done(&out);
+    json_decref(result);
 }
 
 void api_letters(struct call *call) {
