@@ -5,8 +5,8 @@
 //   members, escapes, blanks. jansson reads what is ours.
 // Paths: JSON Pointer (RFC 6901), "" is the whole; "/items/0/sku"; "-" behind the last member of an array. Of members with one name
 //   twice, the last counts.
-// Errors: ERR_INVALID with the place (byte, from 1) of what is not JSON; ERR_NOT_FOUND: nothing at the path; ERR_TOO_LARGE: `out` is full (and stays as it
-//   was), or the changed text would have too many levels.
+// Errors: ERR_INVALID with the place (byte, from 1) of what is not JSON; ERR_NOT_FOUND: nothing at the path; ERR_TOO_LARGE: `out` is full (and
+//   stays as it was), or the changed text would have too many levels.
 // Depth: at most JSON_TEXT_DEPTH levels, without recursion that grows with the input's own depth beyond that.
 // Threads: any. Memory: nothing is kept; spans point into the text.
 #ifndef CORE_JSON_TEXT_H

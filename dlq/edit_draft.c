@@ -92,8 +92,8 @@ static bool in_text(struct str pointer) {
 }
 
 static int no_such_payload(const struct draft *d, struct err *err) {
-    const char *form = d->form == FORM_NONE ? "gone" : d->form == FORM_JSON ? "JSON" : d->form == FORM_TEXT ? "text that is not JSON" : "bytes that are not text";
-    return err_set(err, ERR_NOT_FOUND, "the payload is %s%s", form, d->form == FORM_JSON ? "" : "; it can only be replaced whole");
+    static const char *const forms[] = {"gone", "JSON", "text that is not JSON", "bytes that are not text"};
+    return err_set(err, ERR_NOT_FOUND, "the payload is %s%s", forms[d->form], d->form == FORM_JSON ? "" : "; it can only be replaced whole");
 }
 
 static int count_work(struct draft *d, const struct buf *part, struct err *err) {
@@ -223,7 +223,8 @@ static int write_bytes(struct draft *d, enum edit_form form, struct str value, s
     struct buf text, next;
     buf_init(&text, value.len);
     buf_init(&next, EV_PAYLOAD_MAX + 3); // Base64 is decoded in steps of 3
-    int rc = value.data[0] == '"' ? edit_text_read(value, form == FORM_TEXT ? &next : &text, err) : err_set(err, ERR_INVALID, "a text is wanted, in quotes");
+    int rc = value.data[0] == '"' ? 0 : err_set(err, ERR_INVALID, "a text is wanted, in quotes");
+    if (rc == 0) rc = edit_text_read(value, form == FORM_TEXT ? &next : &text, err);
     if (rc == 0 && form == FORM_BASE64) rc = base64_decode(buf_str(&text), &next, err);
     if (rc == ERR_TOO_LARGE || (rc == 0 && buf_len(&next) > EV_PAYLOAD_MAX))
         rc = err_set(err, ERR_TOO_LARGE, "a payload has at most %u bytes", EV_PAYLOAD_MAX);

@@ -66,7 +66,7 @@ static void test_the_most_of_everything(void **state) {
 
 static void test_texts_at_random(void **state) {
     static const char *const pieces[] = {"{", "}", "[", "]", ",", ":", "\"a\":", "\"\\u0061\":", "\"a\"", "\"\\b\\f\\/\"", "\"\\ud83d\\ude00\"", "\"\\u0000\"", "\"\\ud800\"",
-                                         "\"\\udc00\\ud800\"", "\"\xc3\xa9\"", "\"\xed\xa0\x80\"", "\"\xf4\x90\x80\x80\"", "\"\xc1\x81\"", "-0", "1e4000", "1E-4000", "1e4001",
+                                         "\"\\udc00\"", "\"\xc3\xa9\"", "\"\xed\xa0\x80\"", "\"\xf4\x90\x80\x80\"", "\"\xc1\x81\"", "-0", "1e4000", "1E-4000", "1e4001",
                                          "0.000000000000000000000001", "null", "true", " ", "\r\n\t", "\"\x7f\"", "\"\x01\""};
     struct buf text;
     buf_init(&text, 4096);
