@@ -31,6 +31,7 @@ enum option_type {
     X(store, "store", OPTION_TEXT, "", 0, 0, "",                                                                         \
       "where functions and letters are kept: sqlite:PATH or postgresql://...; empty: sqlite in the data folder")         \
     X(token, "token", OPTION_TEXT, "", 0, 0, "", "clients must send it as a bearer token; needed off loopback")          \
+    X(tokens, "tokens", OPTION_TEXT, "", 0, 0, "", "more tokens, with names for the audit: alice:SECRET,ci:SECRET")      \
     X(redact, "redact", OPTION_TEXT, "", 0, 0, "",                                                                       \
       "names of fields whose values are masked in lists, logs, exports and the audit: password,card.number")             \
     X(node, "node", OPTION_TEXT, "", 0, 0, "",                                                                           \

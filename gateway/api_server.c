@@ -22,7 +22,7 @@ void api_status(struct call *call) {
 
 // The value as it may be shown: tokens and the passwords of URLs are hidden.
 static json_t *shown_value(const struct option_spec *spec, struct str text) {
-    if (strcmp(spec->name, "token") == 0 && text.len > 0) return json_string("***");
+    if (text.len > 0 && (strcmp(spec->name, "token") == 0 || strcmp(spec->name, "tokens") == 0)) return json_string("***");
     const char *scheme = text.len ? memmem(text.data, text.len, "://", 3) : NULL;
     if (!scheme) return reply_text(text);
     const char *from = scheme + 3, *end = text.data + text.len;

@@ -10,6 +10,7 @@
 #include <jansson.h>
 
 #include "core/id.h"
+#include "gateway/access.h"
 #include "gateway/gateway.h"
 #include "gateway/http.h"
 
@@ -18,9 +19,13 @@
 struct gateway {
     struct gateway_config c;
     struct http_server *http;
+    struct access *access;
     struct call *calls;         // all that are open
     int64_t started_ms;
 };
+
+struct call;
+typedef void call_fn(struct call *call);
 
 struct call {
     struct gateway *gw;         // NULL after gateway_close: only a reply is left to do
@@ -30,6 +35,10 @@ struct call {
     char id_text[ID_TEXT_BYTES];
     char param_text[CALL_PARAM_BYTES];
     struct str param;           // the {} of the route, decoded
+    char who[ACCESS_WHO_BYTES];
+    struct audit *audit;        // api_audit.c
+    int64_t audit_id;           // entry without an end; 0: none
+    call_fn *audited;           // handler that waits for its entry
     void (*on_gone)(void *arg); // of the handler
     void *gone_arg;
 };
@@ -50,8 +59,11 @@ json_t *call_body(struct call *call, const char *const members[]) must_use;
 int call_check_target(struct call *call, struct str to, struct err *err) must_use; // api_letters.c
 
 struct str call_who(const struct call *call); // who asks, for the audit: the token's name
+// Writes the entry, then runs the handler; a store that does not take it is the answer.
+void call_audit_begin(struct call *call, const char *action, call_fn *fn); // api_audit.c
+// For reply.c. code: "ok" (without a message), or the error's. Only the first counts.
+void call_audit_end(struct call *call, const char *code, struct str message);
 
-typedef void call_fn(struct call *call);
 call_fn api_invoke;                                                                     // api_invoke.c
 call_fn api_functions, api_function, api_deploy, api_delete, api_set_current, api_logs; // api_functions.c, api_logs.c
 call_fn api_letters, api_letter, api_discard, api_restore, api_retry, api_purge, api_edit, api_import, api_try; // api_letters.c
@@ -62,6 +74,7 @@ call_fn api_policies, api_policy, api_policy_change, api_policy_remove;         
 call_fn api_triggers, api_trigger, api_trigger_add, api_trigger_change, api_trigger_pause, api_trigger_resume, api_trigger_seek,
     api_trigger_lag, api_trigger_remove;                                                // api_triggers.c
 call_fn api_timer_next, api_timer_fires, api_timer_fire;                                // api_timers.c
+call_fn api_audit, api_audit_entry;                                                     // api_audit.c
 call_fn api_status, api_config, api_metrics, api_health, api_ready;                     // api_server.c
 
 #endif

@@ -5,65 +5,65 @@
 // left know no gateway any more, and their replies go nowhere.
 #include "gateway/gateway.h"
 
-#include <strings.h>
-
 #include "core/base/clock.h"
-#include "core/digest.h"
 #include "gateway/reply.h"
 
 static const struct route {
     const char *method;
     const char *pattern; // {} stands for one segment, which becomes call->param
     call_fn *fn;
+    const char *action;  // its word in the audit; NULL: it changes nothing, or is an invocation
     bool open;           // no token needed
 } routes[] = {
-    {"POST", "/v1/functions/{}/invocations", api_invoke, false},
-    {"GET", "/v1/functions", api_functions, false},
-    {"GET", "/v1/functions/{}", api_function, false},
-    {"PUT", "/v1/functions/{}", api_deploy, false},
-    {"DELETE", "/v1/functions/{}", api_delete, false},
-    {"POST", "/v1/functions/{}/current", api_set_current, false},
-    {"GET", "/v1/functions/{}/logs", api_logs, false},
-    {"GET", "/v1/letters", api_letters, false},
-    {"POST", "/v1/letters/discard", api_discard, false},
-    {"POST", "/v1/letters/restore", api_restore, false},
-    {"POST", "/v1/letters/retry", api_retry, false},
-    {"POST", "/v1/letters/purge", api_purge, false},
-    {"POST", "/v1/letters/edit", api_edit, false},
-    {"POST", "/v1/letters/try", api_try, false},
-    {"POST", "/v1/letters/import", api_import, false},
-    {"GET", "/v1/letters/{}", api_letter, false},
-    {"GET", "/v1/groups", api_groups, false},
-    {"GET", "/v1/groups/{}", api_group, false},
-    {"PATCH", "/v1/groups/{}", api_group_describe, false},
-    {"GET", "/v1/replays", api_replays, false},
-    {"POST", "/v1/replays", api_replay_make, false},
-    {"GET", "/v1/replays/{}", api_replay, false},
-    {"GET", "/v1/replays/{}/letters", api_replay_letters, false},
-    {"POST", "/v1/replays/{}/pause", api_replay_pause, false},
-    {"POST", "/v1/replays/{}/resume", api_replay_resume, false},
-    {"POST", "/v1/replays/{}/cancel", api_replay_cancel, false},
-    {"GET", "/v1/policies", api_policies, false},
-    {"GET", "/v1/policies/{}", api_policy, false},
-    {"PUT", "/v1/policies/{}", api_policy_change, false},
-    {"DELETE", "/v1/policies/{}", api_policy_remove, false},
-    {"GET", "/v1/triggers", api_triggers, false},
-    {"POST", "/v1/triggers", api_trigger_add, false},
-    {"GET", "/v1/triggers/{}", api_trigger, false},
-    {"PATCH", "/v1/triggers/{}", api_trigger_change, false},
-    {"DELETE", "/v1/triggers/{}", api_trigger_remove, false},
-    {"POST", "/v1/triggers/{}/pause", api_trigger_pause, false},
-    {"POST", "/v1/triggers/{}/resume", api_trigger_resume, false},
-    {"POST", "/v1/triggers/{}/seek", api_trigger_seek, false},
-    {"GET", "/v1/triggers/{}/lag", api_trigger_lag, false},
-    {"GET", "/v1/triggers/{}/next", api_timer_next, false},
-    {"GET", "/v1/triggers/{}/fires", api_timer_fires, false},
-    {"POST", "/v1/triggers/{}/fires", api_timer_fire, false},
-    {"GET", "/v1/status", api_status, false},
-    {"GET", "/v1/config", api_config, false},
-    {"GET", "/metrics", api_metrics, false},
-    {"GET", "/healthz", api_health, true},
-    {"GET", "/readyz", api_ready, true},
+    {"POST", "/v1/functions/{}/invocations", api_invoke, NULL, false},
+    {"GET", "/v1/functions", api_functions, NULL, false},
+    {"GET", "/v1/functions/{}", api_function, NULL, false},
+    {"PUT", "/v1/functions/{}", api_deploy, "functions.deploy", false},
+    {"DELETE", "/v1/functions/{}", api_delete, "functions.delete", false},
+    {"POST", "/v1/functions/{}/current", api_set_current, "functions.current", false},
+    {"GET", "/v1/functions/{}/logs", api_logs, NULL, false},
+    {"GET", "/v1/letters", api_letters, NULL, false},
+    {"POST", "/v1/letters/discard", api_discard, "letters.discard", false},
+    {"POST", "/v1/letters/restore", api_restore, "letters.restore", false},
+    {"POST", "/v1/letters/retry", api_retry, "letters.retry", false},
+    {"POST", "/v1/letters/purge", api_purge, "letters.purge", false},
+    {"POST", "/v1/letters/edit", api_edit, "letters.edit", false},
+    {"POST", "/v1/letters/try", api_try, "letters.try", false},
+    {"POST", "/v1/letters/import", api_import, "letters.import", false},
+    {"GET", "/v1/letters/{}", api_letter, NULL, false},
+    {"GET", "/v1/groups", api_groups, NULL, false},
+    {"GET", "/v1/groups/{}", api_group, NULL, false},
+    {"PATCH", "/v1/groups/{}", api_group_describe, "groups.describe", false},
+    {"GET", "/v1/replays", api_replays, NULL, false},
+    {"POST", "/v1/replays", api_replay_make, "replays.start", false},
+    {"GET", "/v1/replays/{}", api_replay, NULL, false},
+    {"GET", "/v1/replays/{}/letters", api_replay_letters, NULL, false},
+    {"POST", "/v1/replays/{}/pause", api_replay_pause, "replays.pause", false},
+    {"POST", "/v1/replays/{}/resume", api_replay_resume, "replays.resume", false},
+    {"POST", "/v1/replays/{}/cancel", api_replay_cancel, "replays.cancel", false},
+    {"GET", "/v1/policies", api_policies, NULL, false},
+    {"GET", "/v1/policies/{}", api_policy, NULL, false},
+    {"PUT", "/v1/policies/{}", api_policy_change, "policies.change", false},
+    {"DELETE", "/v1/policies/{}", api_policy_remove, "policies.remove", false},
+    {"GET", "/v1/triggers", api_triggers, NULL, false},
+    {"POST", "/v1/triggers", api_trigger_add, "triggers.add", false},
+    {"GET", "/v1/triggers/{}", api_trigger, NULL, false},
+    {"PATCH", "/v1/triggers/{}", api_trigger_change, "triggers.change", false},
+    {"DELETE", "/v1/triggers/{}", api_trigger_remove, "triggers.remove", false},
+    {"POST", "/v1/triggers/{}/pause", api_trigger_pause, "triggers.pause", false},
+    {"POST", "/v1/triggers/{}/resume", api_trigger_resume, "triggers.resume", false},
+    {"POST", "/v1/triggers/{}/seek", api_trigger_seek, "triggers.seek", false},
+    {"GET", "/v1/triggers/{}/lag", api_trigger_lag, NULL, false},
+    {"GET", "/v1/triggers/{}/next", api_timer_next, NULL, false},
+    {"GET", "/v1/triggers/{}/fires", api_timer_fires, NULL, false},
+    {"POST", "/v1/triggers/{}/fires", api_timer_fire, "triggers.fire", false},
+    {"GET", "/v1/audit", api_audit, NULL, false},
+    {"GET", "/v1/audit/{}", api_audit_entry, NULL, false},
+    {"GET", "/v1/status", api_status, NULL, false},
+    {"GET", "/v1/config", api_config, NULL, false},
+    {"GET", "/metrics", api_metrics, NULL, false},
+    {"GET", "/healthz", api_health, NULL, true},
+    {"GET", "/readyz", api_ready, NULL, true},
 };
 
 // --- calls --------------------------------------------------------------------------------------------------------
@@ -149,8 +149,7 @@ json_t *call_body(struct call *call, const char *const members[]) {
 }
 
 struct str call_who(const struct call *call) {
-    (void)call;
-    return STR_LIT("anonymous");
+    return str_of(call->who);
 }
 
 // --- routing ------------------------------------------------------------------------------------------------------
@@ -186,14 +185,6 @@ static const struct route *find_route(struct str method, struct str path, struct
     return NULL;
 }
 
-static bool is_allowed(const struct gateway *gw, const struct http_request *req) {
-    struct str token = str_of(gw->c.options->token.text);
-    if (token.len == 0) return true;
-    struct str given = http_header(req, "authorization");
-    if (given.len < 7 || strncasecmp(given.data, "Bearer ", 7) != 0) return false;
-    return digest_equal_secret((struct str){given.data + 7, given.len - 7}, token);
-}
-
 static void reply_no_route(struct call *call, const char *allow) {
     const struct http_field field = {STR_LIT("Allow"), str_of(allow)};
     if (!allow[0]) {
@@ -219,12 +210,15 @@ static void on_request(void *arg, struct http_request *req) {
     struct str param;
     char allow[64];
     const struct route *route = find_route(req->method, req->path, &param, allow);
-    if (!(route && route->open) && !is_allowed(gw, req)) {
+    bool allowed = access_check(gw->access, req, call->who);
+    if (!allowed && !(route && route->open)) {
         reply_fail(call, ERR_DENIED, "send the server's token: Authorization: Bearer TOKEN (weir: --token or WEIR_TOKEN)");
     } else if (!route) {
         reply_no_route(call, allow);
     } else if (!decode_param(call, param)) {
         reply_fail(call, ERR_NOT_FOUND, "the path has a part that is too long or not percent-encoded");
+    } else if (route->action && gw->c.audit) {
+        call_audit_begin(call, route->action, route->fn);
     } else {
         route->fn(call);
     }
@@ -248,24 +242,25 @@ static void on_refuse(void *arg, struct http_request *req, int status, const cha
 
 // --- life ---------------------------------------------------------------------------------------------------------
 
-static int check_exposure(const struct options *o, struct err *err) {
+static int check_exposure(const struct options *o, const struct access *access, struct err *err) {
     bool loopback = false;
     int rc = http_address_is_loopback(o->listen.text, &loopback, err);
-    if (rc < 0 || loopback || o->token.text[0]) return rc;
+    if (rc < 0 || loopback || !access_is_open(access)) return rc;
     return err_set(err, ERR_INVALID,
                    "listen %s is reachable from other machines: set a token (--token or WEIR_TOKEN) that clients must "
                    "send, or listen on 127.0.0.1", o->listen.text);
 }
 
-int gateway_open(const struct gateway_config *config, struct gateway **ret, struct err *err) {
-    const struct options *o = config->options;
-    int rc = check_exposure(o, err);
-    if (rc < 0) return rc;
-    struct gateway *gw = mem_zalloc(sizeof *gw);
-    gw->c = *config;
-    gw->started_ms = clock_unix_ms();
-    struct http_server_config http = {
-        .loop = config->loop,
+// No change goes without a word for the audit; an invocation has its own life.
+static void check_routes(void) {
+    for (size_t i = 0; i < array_len(routes); i++)
+        MUST(routes[i].action || strcmp(routes[i].method, "GET") == 0 || routes[i].fn == api_invoke);
+}
+
+static int open_http(struct gateway *gw, struct err *err) {
+    const struct options *o = gw->c.options;
+    const struct http_server_config http = {
+        .loop = gw->c.loop,
         .address = o->listen.text,
         .max_header_bytes = (size_t)o->max_header_bytes.number,
         .max_body_bytes = (size_t)o->max_body_bytes.number,
@@ -275,10 +270,21 @@ int gateway_open(const struct gateway_config *config, struct gateway **ret, stru
         .handler = on_request,
         .refuse = on_refuse,
         .arg = gw,
-        .metrics = config->metrics,
+        .metrics = gw->c.metrics,
     };
-    rc = http_server_open(&http, &gw->http, err);
+    return http_server_open(&http, &gw->http, err);
+}
+
+int gateway_open(const struct gateway_config *config, struct gateway **ret, struct err *err) {
+    struct gateway *gw = mem_zalloc(sizeof *gw);
+    gw->c = *config;
+    gw->started_ms = clock_unix_ms();
+    check_routes();
+    int rc = access_new(config->options, &gw->access, err);
+    if (rc == 0) rc = check_exposure(config->options, gw->access, err);
+    if (rc == 0) rc = open_http(gw, err);
     if (rc < 0) {
+        access_free(gw->access);
         free(gw);
         return rc;
     }
@@ -302,5 +308,6 @@ void gateway_close(struct gateway *gw) {
     if (!gw) return;
     http_server_close(gw->http);
     for (struct call *call = gw->calls; call; call = call->next) call->gw = NULL;
+    access_free(gw->access);
     free(gw);
 }

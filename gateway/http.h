@@ -74,6 +74,9 @@ void http_request_on_gone(struct http_request *req, void (*fn)(void *arg), void 
 // After http_respond its connection is closed.
 void http_request_close_after(struct http_request *req);
 
+#define HTTP_PEER_BYTES 64
+// The address of the client, without its port; empty when it is gone.
+void http_request_peer(struct http_request *req, char ret[HTTP_PEER_BYTES]);
 // The first header of that name, in any case; data is NULL when there is none.
 struct str http_header(const struct http_request *req, const char *name);
 // The first such parameter of the query, percent-decoded ('+' is a space); false: there is none. Lives as long as req.

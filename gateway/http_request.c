@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The handler's side of a request: looking at it, and answering it.
+#include <netdb.h>
+#include <sys/socket.h>
 #include <time.h>
 
 #include "core/base/clock.h"
@@ -53,6 +55,15 @@ void http_request_close_after(struct http_request *req) {
 }
 
 // --- reading ------------------------------------------------------------------------------------------------------
+
+void http_request_peer(struct http_request *req, char ret[HTTP_PEER_BYTES]) {
+    const struct http_conn *c = exchange_of(req)->conn;
+    struct sockaddr_storage address;
+    socklen_t len = sizeof address;
+    ret[0] = '\0';
+    if (!c || getpeername(c->fd, (struct sockaddr *)&address, &len) < 0) return;
+    if (getnameinfo((struct sockaddr *)&address, len, ret, HTTP_PEER_BYTES, NULL, 0, NI_NUMERICHOST)) ret[0] = '\0';
+}
 
 struct str http_header(const struct http_request *req, const char *name) {
     for (size_t i = 0; i < req->header_count; i++) {

@@ -49,6 +49,7 @@ void reply_bytes(struct call *call, int status, struct str content_type, const s
     for (size_t i = 0; i < count; i++) all[n++] = headers[i];
     if (status == 429 || status == 503) all[n++] = (struct http_field){STR_LIT("Retry-After"), STR_LIT("1")};
     struct http_request *req = call->req;
+    call_audit_end(call, status < 400 ? "ok" : "failed", STR_NONE);
     http_respond(req, status, all, n, body); // first: the id is in the call
     call_end(call);
 }
@@ -69,6 +70,7 @@ void reply_problem(struct call *call, int status, const char *code, struct str m
     const struct http_field challenge = {STR_LIT("WWW-Authenticate"), STR_LIT("Bearer")};
     json_t *body = json_pack("{s:s, s:o, s:s}", "code", code, "message", reply_text(message), "requestId", call->id_text);
     MUST(body);
+    call_audit_end(call, code, message);
     if (more) json_object_update_missing(body, more);
     json_decref(more);
     reply_json_with(call, status, &challenge, status == 401, body);
