@@ -100,7 +100,7 @@ static int step(struct str value, struct str part, struct str *ret, struct err *
 
 int json_descend(struct str value, const struct json_path *path, size_t count, struct str *ret, struct err *err) {
     for (size_t i = 0; i < count; i++) {
-        struct str inner;
+        struct str inner = STR_NONE;
         int rc = step(value, path->parts[i], &inner, err);
         if (rc) return rc;
         value = inner;

@@ -194,7 +194,7 @@ int edit_apply(const struct edit *e, const struct ev *ev, struct edited *ret, st
     append(&inverse, STR_LIT("["));
     int rc = apply_all(e, &d, &patch, &now, err);
     draft_done(&d);
-    if (rc == 0) {
+    if (now) {
         bool same = same_event(now, ev);
         if (!same) patch_inverse(now, ev, &inverse);
         end_patch(&patch, same);
