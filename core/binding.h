@@ -37,6 +37,7 @@ struct binding {
     struct sink *on_success, *on_failure; // NULL: none
     char *success_to, *success_key; // topic, or exchange and routing key, or function; "" none
     char *failure_to, *failure_key;
+    const char *failure_shape; // "record", or the platform whose dead-letter message on_failure carries; NULL: record
 };
 
 #endif

@@ -119,6 +119,7 @@ static void fill_binding(struct active *a) {
     b->success_key = a->success.key;
     b->failure_to = a->failure.to;
     b->failure_key = a->failure.key;
+    b->failure_shape = s->failure_shape.text;
 }
 
 static int open_parts(struct active *a, const struct trigger *t, struct err *err) {

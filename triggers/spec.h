@@ -60,6 +60,8 @@ enum spec_kind { SPEC_KAFKA = 1, SPEC_AMQP = 2, SPEC_TIMER = 4 }; // bits, for t
     X(on_success, "on_success", SPEC_TEXT, "", SPEC_KAFKA | SPEC_AMQP, false, 0, 0, "",                                         \
       "results go there: kafka:TOPIC, amqp:EXCHANGE/KEY, function:NAME or a URL")                                               \
     X(on_failure, "on_failure", SPEC_TEXT, "", SPEC_KAFKA | SPEC_AMQP, false, 0, 0, "", "dead letters go there too")            \
+    X(failure_shape, "on_failure_shape", SPEC_WORD, "record", SPEC_KAFKA | SPEC_AMQP, false, 0, 0, "record|scf|lambda",         \
+      "the record itself, or the dead-letter message of these platforms")                                                       \
     X(relay, "relay", SPEC_FLAG, "no", SPEC_KAFKA | SPEC_AMQP, false, 0, 0, "",                                                 \
       "copy into the function's own queue instead of running in place; needs order=none")                                       \
     X(check, "check", SPEC_FLAG, "yes", SPEC_KAFKA | SPEC_AMQP, false, 0, 0, "", "ask the broker before the trigger is added")

@@ -7,6 +7,7 @@
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/shape.h"
+#include "dlq/vendor_letter.h"
 
 struct shipment {
     struct shipment *prev, *next;
@@ -128,7 +129,7 @@ static void ship(struct outlet *o, struct delivery *records, const struct ev_fie
                            .failure = failure};
     if (!s->to) s->to = "";
     if (!s->key) s->key = "";
-    s->tombstone = failure && str_is(source_at_member(records->ev->f.source_at, "tombstone"), "true");
+    s->tombstone = failure && message->payload.len == 0 && str_is(source_at_member(records->ev->f.source_at, "tombstone"), "true");
     s->again = timer_new(o->c.loop, send, s);
     DL_APPEND(o->shipments, s);
     o->count++;
@@ -160,15 +161,40 @@ void outlet_result(struct outlet *o, struct delivery *list, const struct id *id,
     ship(o, list, &message, false);
 }
 
-void outlet_failure(struct outlet *o, struct delivery *d, const struct ev *after, struct str error_type, struct str error_message) {
+// The platform's dead-letter message instead of the record; one that cannot be written is sent as the record.
+static void set_vendor_message(struct ev_fields *message, struct buf *text, const char *shape, const struct letter_draft *letter) {
+    enum vendor vendor = VENDOR_WEIR;
+    struct err err = {0};
+    if (!shape || vendor_parse(str_of(shape), &vendor, &err) || vendor == VENDOR_WEIR) return;
+    const struct vendor_failure failure = {.ev = letter->ev,
+                                           .kind = str_of(letter_kind_word(letter->kind)),
+                                           .error_type = letter->error_type,
+                                           .error_message = letter->error_message,
+                                           .stack = letter->stack,
+                                           .version = letter->version,
+                                           .died_ms = clock_unix_ms()};
+    if (vendor_letter_append(text, vendor, &failure, &err)) {
+        log_warn("outlet", "on_failure: cannot write the platform's message; the record itself goes", LOG_STR("why", err.text));
+        return;
+    }
+    message->payload = buf_str(text);
+    message->content_type = STR_LIT("application/json");
+}
+
+void outlet_failure(struct outlet *o, struct delivery *d, const struct letter_draft *letter) {
     delivery_move(d, DELIVERY_SENDING);
+    const struct ev *after = letter->ev;
     struct ev_fields message = after->f;
+    struct buf text;
     char id[ID_TEXT_BYTES], attempts[12];
     id_format(&after->f.id, id);
     snprintf(attempts, sizeof attempts, "%u", after->f.attempt);
-    const struct ev_header ours[] = {{STR_LIT("weir-error-type"), error_type},  {STR_LIT("weir-error-message"), error_message},
-                                     {STR_LIT("weir-attempts"), str_of(attempts)}, {STR_LIT("weir-letter-id"), str_of(id)},
-                                     {STR_LIT("weir-function"), after->f.function}, {STR_LIT("weir-source-at"), after->f.source_at}};
+    const struct ev_header ours[] = {{STR_LIT("weir-error-type"), letter->error_type},
+                                     {STR_LIT("weir-error-message"), letter->error_message},
+                                     {STR_LIT("weir-attempts"), str_of(attempts)},
+                                     {STR_LIT("weir-letter-id"), str_of(id)},
+                                     {STR_LIT("weir-function"), after->f.function},
+                                     {STR_LIT("weir-source-at"), after->f.source_at}};
     size_t theirs = message.header_count;
     cleanup_free struct ev_header *headers = mem_array(theirs + array_len(ours), sizeof *headers);
     if (theirs) memcpy(headers, message.headers, theirs * sizeof *headers);
@@ -176,9 +202,12 @@ void outlet_failure(struct outlet *o, struct delivery *d, const struct ev *after
     message.headers = headers;
     message.header_count = theirs + array_len(ours);
     message.history = STR_NONE;
+    buf_init(&text, 8 * EV_ENCODED_MAX);
+    set_vendor_message(&message, &text, o->c.binding->failure_shape, letter);
     struct delivery *list = NULL;
     DL_APPEND(list, d);
     ship(o, list, &message, true);
+    buf_done(&text);
 }
 
 // --- life -----------------------------------------------------------------------------------------------------------

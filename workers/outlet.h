@@ -6,7 +6,7 @@
 //   after 1 s, 2 s, … 30 s, for ever, without running the handler again; meanwhile the records stay unacknowledged and hold their keys.
 // Messages: a result has the CloudEvents attributes as headers (CloudEvents 1.0, Kafka and AMQP protocol bindings) and the
 //   type dev.weir.function.result; a failed record has its own headers, and weir-error-type, weir-error-message, weir-attempts,
-//   weir-letter-id, weir-function, weir-source-at.
+//   weir-letter-id, weir-function, weir-source-at; with failure_shape scf or lambda it is that platform's dead-letter message (dlq/vendor_letter).
 // Delivery: at least once: acknowledged last. A result that is too large for the sink makes a dead letter of its records (on_refused);
 //   a failed record that is too large for its sink is told in the log: its letter is there.
 // Threads: the loop's. Memory: a copy of each message under way; records under way are bounded by the consumer's credit.
@@ -14,6 +14,7 @@
 #define WORKERS_OUTLET_H
 
 #include "core/binding.h"
+#include "dlq/letters.h"
 #include "workers/delivery.h"
 
 #define OUTLET_AGAIN_MS 1000
@@ -32,8 +33,8 @@ struct outlet_config {
 struct outlet *outlet_new(const struct outlet_config *config) must_use;
 // Takes the list (utlist DL); id is the call's.
 void outlet_result(struct outlet *o, struct delivery *list, const struct id *id, struct str result);
-// Takes d; `after` is the event as the letter has it.
-void outlet_failure(struct outlet *o, struct delivery *d, const struct ev *after, struct str error_type, struct str error_message);
+// Takes d; its letter is durable.
+void outlet_failure(struct outlet *o, struct delivery *d, const struct letter_draft *letter);
 size_t outlet_pending(const struct outlet *o);     // messages
 const char *outlet_trouble(const struct outlet *o); // what the sink said last, while something is to be sent again; or NULL
 // From now on nothing is sent again: records whose message fails go back to their queue or source.

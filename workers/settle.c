@@ -128,7 +128,7 @@ static void on_dead(struct pending *p) {
         return;
     }
     struct outlet *o = s->c.outlet_of(s->c.arg, p->d, true);
-    if (o) outlet_failure(o, p->d, p->ev, p->draft.error_type, p->draft.error_message);
+    if (o) outlet_failure(o, p->d, &p->draft);
     else delivery_settle(p->d);
     pending_done(p);
 }
