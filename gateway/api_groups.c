@@ -15,8 +15,9 @@ static void on_json(void *arg, int code, const struct err *err, json_t *result) 
 void api_groups(struct call *call) {
     struct err err;
     int64_t limit = PAGE_DEFAULT;
-    struct groups_page page = {.function = call_text(call, "function"), .muted = str_is(call_text(call, "muted"), "true")};
+    struct groups_page page = {.function = call_text(call, "function")};
     int rc = call_number(call, "limit", 1, GROUPS_MAX, &limit, &err);
+    if (rc == 0) rc = call_flag(call, "muted", &page.muted, &err);
     if (rc == 0) rc = call_number(call, "sinceMs", 0, INT64_MAX, &page.since_ms, &err);
     if (rc == 0) rc = call_number(call, "sparkMs", 1000, INT64_C(31622400000), &page.spark_ms, &err);
     page.limit = (size_t)limit;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // /v1/letters: look at letters, and change them.
 #include "core/base/clock.h"
+#include "core/json_text.h"
 #include "dlq/edit.h"
 #include "dlq/fingerprint.h"
 #include "dlq/try.h"
@@ -22,15 +23,11 @@ static void on_json(void *arg, int code, const struct err *err, json_t *result) 
 
 static int read_page(struct call *call, struct letter_page *page, struct err *err) {
     int64_t limit = PAGE_DEFAULT;
-    struct str order = call_text(call, "order"), full = call_text(call, "full");
+    struct str order = call_text(call, "order");
     int rc = call_number(call, "limit", 1, PAGE_MAX, &limit, err);
-    *page = (struct letter_page){.after = call_text(call, "cursor"),
-                                 .oldest_first = str_is(order, "oldest"),
-                                 .full = str_is(full, "true"),
-                                 .limit = (size_t)limit};
+    *page = (struct letter_page){.after = call_text(call, "cursor"), .oldest_first = str_is(order, "oldest"), .limit = (size_t)limit};
     if (rc == 0 && order.len && !page->oldest_first && !str_is(order, "newest")) rc = err_set(err, ERR_INVALID, "order is newest or oldest");
-    if (rc == 0 && full.len && !page->full && !str_is(full, "false")) rc = err_set(err, ERR_INVALID, "full is true or false");
-    return rc;
+    return rc ? rc : call_flag(call, "full", &page->full, err);
 }
 
 static void on_vendor_letters(void *arg, int code, const struct err *err, json_t *result) {
@@ -117,9 +114,17 @@ void api_retry(struct call *call) {
     change(call, "due", letters_retry);
 }
 
-// {"olderThanMs", "dead", selection}: the age is a part of the selection, by the time of the last change.
+// The age is a part of the selection, by the time of the last change: what is older and before untilMs.
+static void set_age(json_t *body, int64_t age_ms) {
+    const json_t *until = json_object_get(body, "untilMs");
+    int64_t now_ms = clock_unix_ms(), until_ms = age_ms < now_ms ? now_ms - age_ms : 1, asked_ms = json_integer_value(until);
+    if (until && (!json_is_integer(until) || (asked_ms > 0 && asked_ms < until_ms))) return; // earlier still, or an error
+    json_object_set_new(body, "untilMs", json_integer(until_ms));
+}
+
+// {"olderThanMs", "dead", selection without ids}
 void api_purge(struct call *call) {
-    static const char *const members[] = {SELECTION_MEMBERS, "limit", "olderThanMs", "dead", NULL};
+    static const char *const members[] = {SELECTION_FILTERS, "limit", "olderThanMs", "dead", NULL};
     struct err err;
     struct letter_change c = {0};
     int64_t age_ms = -1;
@@ -130,13 +135,37 @@ void api_purge(struct call *call) {
     if (rc == 0) rc = body_flag(body, "dead", &dead, &err);
     if (rc == 0 && age_ms < 0) rc = err_set(&err, ERR_INVALID, "olderThanMs is needed: the least age of what is deleted");
     if (rc == 0) {
-        int64_t now_ms = clock_unix_ms();
-        json_object_set_new(body, "untilMs", json_integer(age_ms < now_ms ? now_ms - age_ms : 1));
+        set_age(body, age_ms);
         rc = read_change(call, body, "", &c, &err);
     }
     if (rc) reply_err(call, &err);
     else letters_purge(call->gw->c.letters, &c, dead, on_json, call);
     json_decref(body);
+}
+
+// jansson takes neither every number nor every text that JSON has, so the edit itself, which edit_parse reads, is null here.
+static bool add_member(void *arg, struct str name, struct str value) {
+    struct buf *out = arg;
+    bool edit = str_is(name, "set") || str_is(name, "unset") || str_is(name, "patch");
+    if (edit) value = STR_LIT("null");
+    MUST(buf_printf(out, "%s\"%.*s\":%.*s", buf_len(out) ? "," : "{", STR_ARG(name), STR_ARG(value)) == 0);
+    return false; // not into the value
+}
+
+static json_t *edit_body(struct call *call, const char *const members[]) {
+    struct str text = call->req->body;
+    struct err err;
+    struct buf rest;
+    if (json_text_check(text, &err)) {
+        reply_fail(call, ERR_INVALID, "the body is not JSON: %s", err.text);
+        return NULL;
+    }
+    buf_init(&rest, SIZE_MAX / 2);
+    json_text_members(text, add_member, &rest);
+    if (buf_len(&rest)) MUST(buf_append(&rest, STR_LIT("}")) == 0);
+    json_t *body = call_body_of(call, buf_len(&rest) ? buf_str(&rest) : text, 0, members);
+    buf_done(&rest);
+    return body;
 }
 
 void api_edit(struct call *call) {
@@ -145,7 +174,7 @@ void api_edit(struct call *call) {
     struct letter_change c = {0};
     struct edit *edit = NULL;
     bool dry_run = false;
-    json_t *body = call_body(call, members);
+    json_t *body = edit_body(call, members);
     if (!body) return;
     int rc = body_flag(body, "dryRun", &dry_run, &err);
     if (rc == 0) rc = edit_parse(call->req->body, &edit, &err); // out of the text: numbers stay as they are written
@@ -161,7 +190,7 @@ void api_edit(struct call *call) {
 
 void api_import(struct call *call) {
     static const char *const members[] = {"letters", NULL};
-    json_t *body = call_body(call, members);
+    json_t *body = call_body_of(call, call->req->body, JSON_ALLOW_NUL, members); // as payloads and errors are exported
     if (!body) return;
     letters_import(call->gw->c.letters, json_incref(json_object_get(body, "letters")), on_json, call);
     json_decref(body);

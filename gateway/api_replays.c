@@ -54,11 +54,12 @@ void api_replay_make(struct call *call) {
 void api_replays(struct call *call) {
     struct err err;
     int64_t limit = PAGE_DEFAULT, before = 0;
-    struct str open = call_text(call, "open");
+    bool open = false;
     int rc = call_number(call, "limit", 1, PAGE_MAX, &limit, &err);
     if (rc == 0) rc = call_number(call, "cursor", 1, INT64_MAX, &before, &err);
+    if (rc == 0) rc = call_flag(call, "open", &open, &err);
     if (rc) reply_err(call, &err);
-    else replays_list(call->gw->c.replays, str_is(open, "true"), before, (size_t)limit, on_json, call);
+    else replays_list(call->gw->c.replays, open, before, (size_t)limit, on_json, call);
 }
 
 // The number in the path; false: it was replied to.

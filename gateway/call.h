@@ -52,8 +52,12 @@ int call_number(struct call *call, const char *name, int64_t least, int64_t most
 // The same for a time: Unix milliseconds, or RFC 3339.
 int call_time(struct call *call, const char *name, int64_t *ret, struct err *err) must_use; // call_time.c
 struct str call_text(struct call *call, const char *name); // empty when missing
+// true or false from the query: the rest as call_number.
+int call_flag(struct call *call, const char *name, bool *ret, struct err *err) must_use;
 // The body, which must be a JSON object with no other members than `members` (ended by NULL); NULL: it was replied to.
 json_t *call_body(struct call *call, const char *const members[]) must_use;
+// The same of a text that stands for the body. flags: of jansson, JSON_ALLOW_NUL where texts may hold it.
+json_t *call_body_of(struct call *call, struct str text, size_t flags, const char *const members[]) must_use;
 
 // "function" or "function:version": is there such a one? Empty: yes.
 int call_check_target(struct call *call, struct str to, struct err *err) must_use; // api_letters.c

@@ -121,6 +121,14 @@ int call_number(struct call *call, const char *name, int64_t least, int64_t most
     return 0;
 }
 
+int call_flag(struct call *call, const char *name, bool *ret, struct err *err) {
+    struct str word;
+    if (!http_query_param(call->req, name, &word)) return 0;
+    if (!str_is(word, "true") && !str_is(word, "false")) return err_set(err, ERR_INVALID, "%s must be true or false", name);
+    *ret = str_is(word, "true");
+    return 0;
+}
+
 static const char *unknown_member(json_t *body, const char *const members[]) {
     const char *key;
     json_t *value;
@@ -133,9 +141,12 @@ static const char *unknown_member(json_t *body, const char *const members[]) {
 }
 
 json_t *call_body(struct call *call, const char *const members[]) {
+    return call_body_of(call, call->req->body, 0, members);
+}
+
+json_t *call_body_of(struct call *call, struct str text, size_t flags, const char *const members[]) {
     json_error_t why;
-    struct str text = call->req->body;
-    json_t *body = json_loadb(text.data ? text.data : "", text.len, JSON_REJECT_DUPLICATES, &why);
+    json_t *body = json_loadb(text.data ? text.data : "", text.len, flags | JSON_REJECT_DUPLICATES, &why);
     if (!body) {
         reply_fail(call, ERR_INVALID, "the body is not JSON: line %d: %s", why.line, why.text);
         return NULL;

@@ -70,13 +70,28 @@ static int body_ids(const json_t *list, struct id **ret, size_t *ret_count, stru
     return 0;
 }
 
+static bool is_blank(const json_t *value) {
+    const char *text = json_string_value(value);
+    return text && strspn(text, " \t\r\n") == json_string_length(value);
+}
+
+// A time of 0 restricts nothing.
+static bool is_zero(const json_t *value) {
+    return json_is_integer(value) && json_integer_value(value) == 0;
+}
+
 static int check_which(const json_t *body, struct err *err) {
-    static const char *const others[] = {"function", "error", "group", "state", "source", "where", "search", "sinceMs", "untilMs"};
+    static const char *const filters[] = {"function", "error", "group", "state", "source", "where", "search", "sinceMs", "untilMs"};
     bool ids = json_object_get(body, "ids"), all = json_is_true(json_object_get(body, "all")), any = false;
-    for (size_t i = 0; i < array_len(others); i++) any |= json_object_get(body, others[i]) != NULL;
+    for (size_t i = 0; i < array_len(filters); i++) {
+        const json_t *value = json_object_get(body, filters[i]);
+        if (is_blank(value)) return err_set(err, ERR_INVALID, "%s is empty: leave it out, or say what it should be", filters[i]);
+        any |= value && !is_zero(value);
+    }
     if (ids && (any || all)) return err_set(err, ERR_INVALID, "give either ids or a filter, not both");
     if (ids || any || all) return 0;
-    return err_set(err, ERR_INVALID, "say which letters: ids, function, error, group, source, where, search, sinceMs, untilMs, or \"all\": true");
+    return err_set(err, ERR_INVALID,
+                   "say which letters: ids, function, error, group, state, source, where, search, sinceMs, untilMs, or \"all\": true");
 }
 
 int selection_of_body(const json_t *body, const char *state, struct selection **ret, struct err *err) {

@@ -2,7 +2,8 @@
 // Which letters a request means: the members of a selection in its query or in its body.
 //
 // Members: function, error, group, state, source, where, search, sinceMs, untilMs; in a body also ids, and all: true.
-// A change must say which letters it means: an empty selection is an error, so that a forgotten member does not hit all.
+// A change must say which letters it means: an empty selection is an error, and so is an empty text in it, so that a forgotten member, or
+// a variable of a script that was not set, does not hit all.
 // Errors: ERR_INVALID names the member. Threads: the loop's. Memory: the selection owns copies; the caller frees it.
 #ifndef GATEWAY_SELECTION_H
 #define GATEWAY_SELECTION_H
@@ -15,7 +16,8 @@ int selection_of_query(struct call *call, const char *state, struct selection **
 int selection_of_body(const json_t *body, const char *state, struct selection **ret, struct err *err) must_use;
 
 // For the lists of members that call_body takes.
-#define SELECTION_MEMBERS "ids", "all", "function", "error", "group", "state", "source", "where", "search", "sinceMs", "untilMs"
+#define SELECTION_FILTERS "all", "function", "error", "group", "state", "source", "where", "search", "sinceMs", "untilMs"
+#define SELECTION_MEMBERS "ids", SELECTION_FILTERS
 
 // A member of a body: missing leaves *ret. ERR_INVALID: another type, or outside least..most.
 int body_text(const json_t *body, const char *name, struct str *ret, struct err *err) must_use;
