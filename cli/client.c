@@ -16,6 +16,7 @@ struct client {
     CURL *curl;
     char *url;
     char *bearer; // whole header line, NULL without a token
+    char *user;   // the same: who the audit names where there are no tokens
 };
 
 static char *normal_url(const char *given) {
@@ -36,6 +37,8 @@ struct client *client_new(const struct args *a) {
     const char *token = setting(a, "token", "WEIR_TOKEN");
     c->url = normal_url(url ? url : CLIENT_DEFAULT_URL);
     if (token) c->bearer = mem_printf("Authorization: Bearer %s", token);
+    const char *user = getenv("USER");
+    if (user && *user && !user[strcspn(user, "\r\n")]) c->user = mem_printf("X-Weir-User: %s", user);
     curl_global_init(CURL_GLOBAL_DEFAULT);
     c->curl = curl_easy_init();
     MUST(c->curl);
@@ -48,6 +51,7 @@ void client_free(struct client *c) {
     curl_global_cleanup();
     free(c->url);
     free(c->bearer);
+    free(c->user);
     free(c);
 }
 
@@ -102,6 +106,7 @@ static bool is_loopback(const char *url) {
 static struct curl_slist *header_list(const struct client *c, const struct request *r) {
     struct curl_slist *list = curl_slist_append(NULL, "Expect:"); // no waiting for 100 Continue
     if (c->bearer) list = curl_slist_append(list, c->bearer);
+    if (c->user) list = curl_slist_append(list, c->user);
     cleanup_free char *type = mem_printf("Content-Type:%s%s", r->content_type ? " " : "",
                                          r->content_type ? r->content_type : "");
     list = curl_slist_append(list, type);

@@ -18,6 +18,7 @@ extern const struct command trigger_command;
 extern const struct command cron_command;
 extern const struct command run_at_command;
 extern const struct command dlq_command;
+extern const struct command audit_command;
 extern const struct command logs_command;
 extern const struct command status_command;
 extern const struct command config_command;

@@ -83,7 +83,7 @@ static const struct command serve_command = {
 static const struct command *const commands[] = {
     &serve_command,
     &deploy_command,     &invoke_command, &run_here_command, &run_at_command,  &fn_command, &trigger_command, &cron_command,
-    &status_command,     &logs_command,   &dlq_command,     &config_command, &doctor_command,
+    &status_command,     &logs_command,   &dlq_command,     &audit_command,  &config_command, &doctor_command,
     &completion_command, &help_command,   &version_command, NULL,
 };
 
