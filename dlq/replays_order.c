@@ -68,8 +68,9 @@ static struct order_key *key_of(struct order *o, uint64_t hash) {
 }
 
 static uint64_t row_key(const struct sql_row *row) {
-    struct str key = sql_row_bytes(row, 3), partition = sql_row_bytes(row, 4);
-    return key_hash(sql_row_bytes(row, 2), key.len ? key : partition);
+    struct str key = sql_row_bytes(row, 3);
+    if (key.len == 0 && sql_row_is_null(row, 4)) return NO_KEY;
+    return key_hash(sql_row_bytes(row, 2), key.len ? key : sql_row_bytes(row, 4));
 }
 
 // seq, state, function, ordering key, source
@@ -106,16 +107,17 @@ void order_free(struct order *o) {
     free(o);
 }
 
-// A partition is named by the part of source_at before the offset.
+// A partition is named by the part of source_at before the offset; without an offset nothing orders the letters that have no key.
 int order_sql_read(struct sql *sql, int64_t replay, struct order **ret, struct err *err) {
     struct order *o = mem_zalloc(sizeof *o);
     const struct sql_value id = SQL_I(replay);
     const char *text =
         sql_is_postgres(sql)
-            ? "SELECT r.seq, r.state, l.function, l.ordering_key, l.source_name || '/' || coalesce(substring(l.source_at from '^(.*)\"offset\"'), '')"
+            ? "SELECT r.seq, r.state, l.function, l.ordering_key, l.source_name || '/' || substring(l.source_at from '^(.*)\"offset\"')"
               " FROM replay_letters r JOIN letters l ON l.id = r.letter_id WHERE r.replay = $1 AND (r.state = 'pending' OR (r.state = 'sent'"
               " AND coalesce(r.outcome, 'failing') = 'failing')) ORDER BY r.seq"
-            : "SELECT r.seq, r.state, l.function, l.ordering_key, l.source_name || '/' || substr(l.source_at, 1, instr(l.source_at, '\"offset\"'))"
+            : "SELECT r.seq, r.state, l.function, l.ordering_key, CASE WHEN instr(l.source_at, '\"offset\"') > 0"
+              " THEN l.source_name || '/' || substr(l.source_at, 1, instr(l.source_at, '\"offset\"')) END"
               " FROM replay_letters r JOIN letters l ON l.id = r.letter_id WHERE r.replay = $1 AND (r.state = 'pending' OR (r.state = 'sent'"
               " AND coalesce(r.outcome, 'failing') = 'failing')) ORDER BY r.seq";
     int rc = sql_exec(sql, text, &id, 1, add_item, o, NULL, err);
