@@ -4,7 +4,7 @@
 //   select.c        life, the words of a spec, the text for people
 //   select_parse.c  the language to a tree
 //   select_value.c  what a value says to a field: ids, groups, sources, times, numbers
-//   select_sql.c    the tree to SQL, which is the same for both databases where they agree
+//   select_sql.c    the tree to SQL, with select_member.c for what is in JSON and select_write for what they share
 //
 // Memory: all of a selection is in its blocks and goes with it.
 #ifndef DLQ_SELECT_IMPL_H

@@ -195,6 +195,9 @@ static void what_a_user_gave_is_a_parameter(void **state) {
         "(((SELECT m1.type = 'text' AND m1.atom = $1 FROM json_each(CASE WHEN letters.json = 1 THEN CAST(letters.payload AS TEXT) END) AS m1"
         " WHERE m1.key = $2 LIMIT 1)))", 2);
     expect_sql(SPEC(.where = STR_LIT("headers.x ~ 'a'")), true, "((strpos(lower((letters.headers ->> $1::text) COLLATE \"C\"), $2) > 0))", 2);
+    expect_sql(SPEC(.where = STR_LIT("error < 'a'")), true, "((letters.error_type COLLATE \"C\" < $1))", 1); // bytewise, whatever the database's order
+    expect_sql(SPEC(.where = STR_LIT("payload.a < 'a'")), true,
+        "((jsonb_typeof(letters.body -> $1::text) = 'string' AND ((letters.body -> $1::text) #>> '{}') COLLATE \"C\" < $2))", 2);
     expect_sql(SPEC(.where = STR_LIT("not (group = 'x' or group in ('00000000000000ff', 'y'))")), false,
         "(NOT (((letters.fingerprint IN (SELECT g.fingerprint FROM letter_groups g WHERE g.name <> '' AND g.name = $1)) OR "
         "(letters.fingerprint = $2 OR letters.fingerprint IN (SELECT g.fingerprint FROM letter_groups g WHERE g.name <> '' AND g.name = $3)))))", 3);
