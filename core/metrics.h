@@ -21,6 +21,8 @@ enum metric_type { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };
     X(METRIC_ATTEMPTS_FAILED, METRIC_COUNTER, "weir_attempts_failed_total", "function", "Attempts that failed.")         \
     X(METRIC_LETTERS_DUE, METRIC_COUNTER, "weir_letters_due_total", "function", "Events put off to be tried again.")     \
     X(METRIC_LETTERS_DEAD, METRIC_COUNTER, "weir_letters_dead_total", "function", "Events that became dead letters.")    \
+    X(METRIC_DEAD, METRIC_GAUGE, "weir_letters_dead", "function", "Dead letters, as of the last minute.")                \
+    X(METRIC_DEAD_CAP_RATIO, METRIC_GAUGE, "weir_letters_cap_ratio", "function", "Dead letters of those that the policy's cap allows.") \
     X(METRIC_REPLAYS, METRIC_COUNTER, "weir_replays_total", "function", "Dead letters sent back.")                       \
     X(METRIC_COLD_STARTS, METRIC_COUNTER, "weir_cold_starts_total", "function", "Instances started.")                    \
     X(METRIC_INSTANCES, METRIC_GAUGE, "weir_instances", "function", "Instances alive.")                                  \

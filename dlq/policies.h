@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Policies: what happens to a function's letters by itself: how long they are kept, how many, and that they are replayed after a deploy.
 //
-// Owns: the table `letter_policies`. Flow: policies_keep, now and then (one node at a time, by a lease of the store): letters over age or cap are
-//   deleted (closed ones first, then the oldest dead ones), at most 10,000 a step; gauges weir_letters_dead and weir_letters_cap_ratio; a
-//   warning in the log from 90 % of a cap, once until it is under again. policies_deployed: a replay of a sample, then of the rest.
-// Only a policy deletes dead letters. Each deletion and automatic replay is an entry of the audit by "weir".
+// Owns: the table `letter_policies`. Flow: once a minute, and when a policy was changed here, a round: gauges weir_letters_dead and
+//   weir_letters_cap_ratio; a warning in the log from 90 % of a cap, once until it is under again; then letters are deleted, at most 2,000 a
+//   step, with a pause after each: dead ones that died before keepMs, closed ones (replayed, discarded) that were closed before it; of dead
+//   ones over the cap the oldest (by id, so by the time of acceptance). With a store that is shared one node deletes at a time.
+// Only a policy deletes dead letters. The audit is told what was deleted by function, at most once an hour, and of each automatic replay.
+// Housekeeping: without any policy go edits and originals whose letter has been gone for 30 days, and replays that ended 90 days ago.
+// Clock: the store's. A letter whose id is ahead of its time (a record with a wrong timestamp) may be kept an hour longer.
 // Threads: the loop's. Errors: the store's; ERR_NOT_FOUND (function, or no policy); ERR_INVALID.
 #ifndef DLQ_POLICIES_H
 #define DLQ_POLICIES_H
