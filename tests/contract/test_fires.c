@@ -137,7 +137,7 @@ static struct node *node_new(struct world *w) {
     n->world = w;
     struct err err = {0};
     if (store_open(w->fx.loop, w->url, &n->store, &err)) fail_msg("%s", err.text);
-    n->letters = letters_new(w->fx.loop, n->store);
+    n->letters = letters_new(w->fx.loop, n->store, n->store, NULL);
     const struct queue_config queue = {.loop = w->fx.loop, .url = w->queue_url,
                                        .store = w->queue_store ? w->queue_store : n->store};
     if (queue_open(&queue, &n->queue, &err)) fail_msg("%s", err.text);
@@ -364,11 +364,6 @@ static void on_json(void *arg, int code, const struct err *err, json_t *json) {
     ((struct answer *)arg)->json = json;
 }
 
-static void on_count(void *arg, int code, const struct err *err, size_t count) {
-    on_done(arg, code, err);
-    ((struct answer *)arg)->count = count;
-}
-
 static json_t *history(struct world *w, const char *trigger, int64_t before_ms, size_t limit) {
     struct answer a = {0};
     fires_history(w->a->fires, str_of(trigger), before_ms, limit, on_json, &a);
@@ -434,11 +429,14 @@ static void put_letter(struct node *n, const char *trigger, int64_t at_ms, enum 
 
 static void discard_letter(struct node *n, const char *trigger, int64_t at_ms) {
     struct id id = fire_id(str_of(trigger), CREATED_MS, at_ms);
-    const struct letter_filter f = {.ids = &id, .id_count = 1, .limit = 1};
+    struct letter_change change = {.limit = 1};
+    struct err err = {0};
     struct answer a = {0};
-    letters_discard(n->letters, &f, on_count, &a);
+    if (selection_new(&(struct select_spec){.ids = &id, .id_count = 1}, &change.sel, &err)) fail_msg("%s", err.text);
+    letters_discard(n->letters, &change, on_json, &a);
     TURN_UNTIL(n->world->fx.loop, a.done);
-    assert_int_equal(a.count, 1);
+    assert_int_equal(json_integer_value(json_object_get(a.json, "discarded")), 1);
+    json_decref(a.json);
 }
 
 // --- deciding ---------------------------------------------------------------------------------------------------------
@@ -1129,25 +1127,15 @@ static void leases_go_by_the_stores_clock(void **state) {
     struct world *w = *state;
     add_triggers(w, "t", 0);
     put_letter(w->a, "t", 5000, LETTER_DUE);
-    put_letter(w->a, "t", 6000, LETTER_DEAD);
     wall_ahead_s = -90;
-    struct answer due, dead = {0}, a = {0};
-    const struct letter_filter all = {.limit = 10};
+    struct answer due, a = {0};
     assert_int_equal(claim(w, clock_unix_ms() + 2 * HOUR_MS, &due), 1);
-    letters_claim_dead(w->a->letters, &all, 60000, on_claim, &dead);
-    TURN_UNTIL(w->fx.loop, dead.done);
-    assert_int_equal(dead.count, 1);
     wall_ahead_s = 90;
-    letters_recover(w->a->letters, on_count, &a);
-    TURN_UNTIL(w->fx.loop, a.done);
-    assert_int_equal(a.count, 0);
-    a = (struct answer){0};
     letters_next_due(w->a->letters, take_next_due, &a);
     TURN_UNTIL(w->fx.loop, a.done);
     assert_true(a.code == 0 && a.count == 0);
     assert_int_equal(claim(w, clock_unix_ms() + 2 * HOUR_MS, &a), 0);
     ev_free(due.letters[0].ev);
-    ev_free(dead.letters[0].ev);
 }
 
 static void while_the_store_is_away_nothing_is_decided_and_nothing_lost(void **state) {

@@ -29,10 +29,13 @@ static void assert_same(const struct ev_fields *a, const struct ev_fields *b) {
     assert_int_equal(a->attempt, b->attempt);
     assert_int_equal(a->accepted_ms, b->accepted_ms);
     assert_int_equal(a->deadline_ms, b->deadline_ms);
+    assert_int_equal(a->replay, b->replay);
+    assert_int_equal(a->replay_seq, b->replay_seq);
+    assert_int_equal(a->dry_run, b->dry_run);
     const struct str *x[] = {&a->function,     &a->qualifier,    &a->source_kind, &a->source_name, &a->source_at, &a->payload,
-                             &a->ordering_key, &a->content_type, &a->trace,       &a->reply_to,    &a->history};
+                             &a->ordering_key, &a->content_type, &a->trace,       &a->reply_to,    &a->history,     &a->shape};
     const struct str *y[] = {&b->function,     &b->qualifier,    &b->source_kind, &b->source_name, &b->source_at, &b->payload,
-                             &b->ordering_key, &b->content_type, &b->trace,       &b->reply_to,    &b->history};
+                             &b->ordering_key, &b->content_type, &b->trace,       &b->reply_to,    &b->history,     &b->shape};
     for (size_t i = 0; i < array_len(x); i++) assert_true(str_eq(*x[i], *y[i]));
     assert_int_equal(a->header_count, b->header_count);
     for (size_t i = 0; i < a->header_count; i++)
@@ -46,6 +49,9 @@ static struct ev *full_event(void) {
                                 .attempt = 3,
                                 .accepted_ms = 1767225600123,
                                 .deadline_ms = 1767225700000,
+                                .replay = INT64_MAX,
+                                .replay_seq = 10000000,
+                                .dry_run = true,
                                 .function = STR_LIT("orders"),
                                 .qualifier = STR_LIT("7"),
                                 .source_kind = STR_LIT("kafka"),
@@ -53,6 +59,7 @@ static struct ev *full_event(void) {
                                 .source_at = STR_LIT("{\"offset\":7}"),
                                 .ordering_key = {"k\0k", 3},
                                 .content_type = STR_LIT("application/json"),
+                                .shape = STR_LIT("scf"),
                                 .trace = STR_LIT("00-ab-cd-01"),
                                 .reply_to = STR_LIT("here"),
                                 .payload = STR_LIT("{\"n\":1}"),

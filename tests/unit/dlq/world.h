@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Letters on SQLite, a memory queue behind core/ingest, and a stand-in for the registry: for test_due and test_replay.
+// Letters on SQLite, a memory queue behind core/ingest, and a stand-in for the registry: for test_due, test_ship and test_try.
 //
 // The registry has the functions "f", "g" and "full" (whose queue takes nothing until room_for is called) until a test
 // removes one. Threads: the test's.
@@ -93,7 +93,7 @@ static inline int setup(void **state) {
     w->dir = temp_dir_new();
     cleanup_free char *url = mem_printf("sqlite:%s/weir.db", w->dir);
     if (store_open(w->loop, url, &w->store, &err)) fail_msg("%s", err.text);
-    w->letters = letters_new(w->loop, w->store);
+    w->letters = letters_new(w->loop, w->store, w->store, NULL);
     const struct queue_config queue = {.loop = w->loop, .url = "memory:", .max_messages = 8};
     assert_int_equal(queue_open(&queue, &w->queue, &err), 0);
     w->metrics = metrics_new();

@@ -151,7 +151,7 @@ static void make_parts(struct world *w) {
                                                          .change_arg = w});
     w->ingest = ingest_new(&(struct ingest_config){
         .loop = w->loop, .registry = w->registry, .queue = w->queue, .sync_lane = w->sync_lane, .metrics = w->metrics});
-    w->letters = letters_new(w->loop, w->store);
+    w->letters = letters_new(w->loop, w->store, w->store, NULL);
     w->fires = fires_new(&(struct fires_config){.loop = w->loop,
                                                 .store = w->store,
                                                 .letters = w->letters,
@@ -396,7 +396,10 @@ static bool has_ended(struct world *w, const struct id *id, const char *outcome)
 // Letters of "f" in this state.
 static size_t letters(struct world *w, const char *state) {
     struct answer a = {0};
-    letters_list(w->letters, &(struct letter_filter){.state = str_of(state), .limit = 1000}, on_json, &a);
+    struct err err = {0};
+    struct selection *sel = NULL;
+    if (selection_new(&(struct select_spec){.state = str_of(state)}, &sel, &err)) fail_msg("%s", err.text);
+    letters_list(w->letters, sel, &(struct letter_page){.limit = 1000}, on_json, &a);
     TURN_UNTIL(w->loop, a.there);
     assert_int_equal(a.code, 0);
     size_t n = json_array_size(json_object_get(a.json, "letters"));

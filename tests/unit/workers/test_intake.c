@@ -343,7 +343,7 @@ static int setup(void **state) {
     w->dir = temp_dir_new();
     cleanup_free char *url = mem_printf("sqlite:%s/weir.db", w->dir);
     if (store_open(w->loop, url, &w->store, &err)) fail_msg("%s", err.text);
-    w->letters = letters_new(w->loop, w->store);
+    w->letters = letters_new(w->loop, w->store, w->store, NULL);
     w->metrics = metrics_new();
     const struct settle_config settle = {.loop = w->loop,
                                          .letters = w->letters,
@@ -473,9 +473,11 @@ static void on_dead(void *arg, int code, const struct err *err, struct letter *l
 }
 
 static void count_dead(struct world *w, struct dead *dead) {
-    const struct letter_filter filter = {.limit = 1000};
+    struct err err = {0};
+    struct selection *sel = NULL;
+    if (selection_new(&(struct select_spec){.state = STR_LIT("dead")}, &sel, &err)) fail_msg("%s", err.text);
     *dead = (struct dead){0};
-    letters_claim_dead(w->letters, &filter, 600000, on_dead, dead);
+    letters_sample(w->letters, sel, 1000, on_dead, dead);
     TURN_UNTIL(w->loop, dead->done);
 }
 
