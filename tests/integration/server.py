@@ -325,14 +325,34 @@ class Server:
         assert len(found) == count, f"{len(found)} letters {filter} instead of {count}"
         return found
 
-    def replay(self, **selection):
-        """Loops until no more: {"replayed", "failed"} in all."""
-        total = {"replayed": 0, "failed": 0}
+    def start_replay(self, **spec):
+        """The job as it was made."""
+        return self._good("POST", "/v1/replays", spec, (201,))
+
+    def replay_job(self, number):
+        return self._good("GET", f"/v1/replays/{number}")
+
+    def wait_replay(self, number, seconds=60, outcomes=False):
+        """The job once it has ended; with `outcomes`: and all events that it sent, too."""
+        def ended():
+            job = self.replay_job(number)
+            return job if job["endedMs"] and (not outcomes or job["ok"] + job["dead"] == job["sent"]) else None
+        return wait_until(ended, seconds, lambda: f"replay {number} ends: {self.replay_job(number)}")
+
+    def replay(self, outcomes=False, seconds=60, **spec):
+        """Makes a replay and waits for its end."""
+        return self.wait_replay(self.start_replay(**spec)["replay"], seconds, outcomes)
+
+    def replay_letters(self, number, **query):
+        """All letters of the job, in its order."""
+        found, cursor = [], None
         while True:
-            answer = self._good("POST", "/v1/replays", selection)
-            total = {name: total[name] + answer[name] for name in total}
-            if not answer["more"] or "ids" in selection:
-                return total
+            query = {"limit": 1000, **query, **({"cursor": cursor} if cursor else {})}
+            page = self._good("GET", f"/v1/replays/{number}/letters?" + urllib.parse.urlencode(query))
+            found += page["letters"]
+            cursor = page["next"]
+            if not cursor:
+                return found
 
     # ---- looking -----------------------------------------------------------------------------------------------------
 

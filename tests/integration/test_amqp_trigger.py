@@ -296,7 +296,7 @@ def test_replay_to_the_origin(server, broker, journal):
     broker.publish(queue, numbered(0, 5, poison=True), headers={"tenant": "acme"})
     server.wait_letters(5)
     deploy(server, MENDED, retries=0)
-    assert server.replay(function=FUNCTION, toOrigin=True) == {"replayed": 5, "failed": 0}
+    assert server.replay(function=FUNCTION, toOrigin=True)["sent"] == 5
     journal.wait_ok(range(5))
     check_once(journal, range(5))
     assert server.letters() == []

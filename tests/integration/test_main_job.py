@@ -219,8 +219,8 @@ def test_replay_after_a_mended_deploy(server, collector):
     letters = server.wait_letters(30, function="orders")
     assert {letter["id"] for letter in letters} == set(bad)
     assert server.deploy("orders", MENDED, **FAST_RETRIES) == 2
-    assert server.replay(ids=bad[:1]) == {"replayed": 1, "failed": 0}
-    assert server.replay(function="orders", error="KeyError") == {"replayed": 29, "failed": 0}
+    assert server.replay(ids=bad[:1])["sent"] == 1
+    assert server.replay(function="orders", error="KeyError")["sent"] == 29
     old = {letter["id"]: letter for letter in server.wait_letters(30, state="replayed", function="orders")}
     assert set(old) == set(bad) and server.letters() == []
     new = [letter["replayId"] for letter in old.values()]
@@ -228,7 +228,7 @@ def test_replay_after_a_mended_deploy(server, collector):
     collector.wait_for(new)
     wait_quiet(server, "orders")
     assert collector.repeated(new) == {} and server.metric("weir_replays_total", "orders") == 30
-    assert server.replay(function="orders") == {"replayed": 0, "failed": 0}, "what was replayed is not replayed again"
+    assert server.http("POST", "/v1/replays", {"function": "orders"})[0] == 404, "what was replayed is not replayed again"
 
 
 def test_a_replayed_event_that_dies_again_names_its_origin(server):
@@ -246,7 +246,7 @@ def test_replay_to_another_function(server, collector):
     server.deploy("rescue", MENDED)
     bad = server.send("orders", {"n": 1, "currency": "?"})
     server.wait_letters(1)
-    assert server.replay(ids=[bad], to="rescue:1") == {"replayed": 1, "failed": 0}
+    assert server.replay(ids=[bad], to="rescue:1")["sent"] == 1
     collector.wait_for([server.letter(bad)["replayId"]])
     assert server.function_status("rescue")["ok"] == 1
 
@@ -255,14 +255,15 @@ def test_discard_and_purge(server):
     server.deploy("orders", POISON, retries=0)
     bad = server.send_async("orders", [{"n": n, "currency": "?"} for n in range(6)])
     server.wait_letters(6)
-    assert server.http("POST", "/v1/letters/discard", {"ids": bad[:2]})[2] == {"discarded": 2}
-    assert server.http("POST", "/v1/letters/discard", {"function": "orders", "limit": 1})[2] == {"discarded": 1}
+    assert server.http("POST", "/v1/letters/discard", {"ids": bad[:2]})[2]["discarded"] == 2
+    assert server.http("POST", "/v1/letters/discard", {"function": "orders", "limit": 1})[2]["discarded"] == 1
     assert len(server.letters()) == 3 and len(server.letters(state="discarded")) == 3
-    assert server.replay(ids=[bad[0]]) == {"replayed": 0, "failed": 0}, "a discarded letter stays where it is"
-    assert server.http("POST", "/v1/letters/purge", {"olderThanMs": 3600000})[2] == {"purged": 0}, "none is that old"
-    assert server.http("POST", "/v1/letters/purge", {"olderThanMs": 0})[2] == {"purged": 3}
+    status, _, answer = server.http("POST", "/v1/replays", {"ids": [bad[0]]})
+    assert status == 409 and "discarded" in answer["message"], "a discarded letter stays where it is"
+    assert server.http("POST", "/v1/letters/purge", {"olderThanMs": 3600000, "all": True})[2]["purged"] == 0, "none is that old"
+    assert server.http("POST", "/v1/letters/purge", {"olderThanMs": 0, "all": True})[2]["purged"] == 3
     assert server.letters(state="discarded") == [] and len(server.letters()) == 3, "the dead are not purged unasked"
-    assert server.http("POST", "/v1/letters/purge", {"olderThanMs": 0, "dead": True})[2] == {"purged": 3}
+    assert server.http("POST", "/v1/letters/purge", {"olderThanMs": 0, "all": True, "dead": True})[2]["purged"] == 3
     assert server.letters() == [] and server.http("GET", f"/v1/letters/{bad[0]}")[0] == 404
     assert server.http("POST", "/v1/letters/discard", {})[0] == 400, "an empty selection does not mean all"
 
@@ -271,7 +272,7 @@ def test_a_due_letter_can_be_discarded(server, collector):
     server.deploy("later", POISON, backoffMs=[1500], retries=3)
     bad = server.send("later", {"n": 1, "currency": "?"})
     server.wait_letters(1, state="due")
-    assert server.http("POST", "/v1/letters/discard", {"ids": [bad]})[2] == {"discarded": 1}
+    assert server.http("POST", "/v1/letters/discard", {"ids": [bad]})[2]["discarded"] == 1
     other = server.send("later", {"n": 2, "currency": "?"})  # its second attempt comes after the time of the first one's
     wait_until(lambda: len(collector.about(other)) >= 2, 20, "the neighbour is tried again")
     assert len(collector.about(bad)) == 1 and server.letter(bad)["state"] == "discarded"
