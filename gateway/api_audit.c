@@ -3,6 +3,7 @@
 //
 // Invariant: the handler of an audited call runs only when its entry is durable. The reply ends the entry; a call whose client went away and
 // that was taken back has none, and its entry stays without an outcome.
+#include "core/base/fault.h"
 #include "gateway/reply.h"
 
 #define PAGE_DEFAULT 100
@@ -46,6 +47,7 @@ static void on_begun(void *arg, int code, const struct err *err, int64_t id) {
         reply_err(call, err);
         return;
     }
+    FAULT("audit.begun");
     call->audit_id = id;
     if (call->gw) call->audited(call);
     else reply_fail(call, ERR_UNAVAILABLE, "the server is stopping"); // nothing was changed
@@ -67,6 +69,7 @@ void call_audit_begin(struct call *call, const char *action, call_fn *fn) {
 
 void call_audit_end(struct call *call, const char *code, struct str message) {
     if (!call->audit_id) return;
+    FAULT("audit.changed");
     cleanup_free char *outcome = message.len ? mem_printf("%s: %.*s", code, STR_ARG(message)) : mem_strdup(code);
     audit_end(call->audit, call->audit_id, str_of(outcome));
     call->audit_id = 0;
