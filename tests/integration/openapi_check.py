@@ -5,7 +5,8 @@
     openapi_check.check("GET", "/v1/letters?limit=1", status, headers, body)
     openapi_check.check_request("POST", "/v1/replays", {"ids": [...]})
 
-`headers` is a mapping or a list of pairs, `body` bytes. What does not fit raises Mismatch (an AssertionError) that says where.
+`headers` is a mapping or a list of pairs, `body` bytes. What does not fit raises Mismatch (an AssertionError) that says where. Of a
+request that was accepted, the parameters of its query, and its body when `sent` is given, must be described too.
 `coverage()` tells which operations and statuses were seen, so that a suite can ask for all of them.
 Needs Debian's python3-yaml and python3-jsonschema.
 """
@@ -115,7 +116,21 @@ def _check_body(response, headers, body, what):
         _demand(schema, body.decode(), f"{what}: body")
 
 
-def check(method, path, status, headers, body):
+def _check_query(found, template, path, what):
+    described = {_resolved(one)["name"] for one in [*found.get("parameters", []), *spec()["paths"][template].get("parameters", [])]
+                 if _resolved(one)["in"] == "query"}
+    given = {name for name, _ in urllib.parse.parse_qsl(urllib.parse.urlsplit(path).query, keep_blank_values=True)}
+    if given - described:
+        raise Mismatch(f"{what}: accepted, but the description has no parameter {sorted(given - described)}")
+
+
+def _check_accepted(method, path, found, template, sent, what):
+    _check_query(found, template, path, what)
+    if sent and "application/json" in found.get("requestBody", {}).get("content", {}):
+        check_request(method, path, json.loads(sent))
+
+
+def check(method, path, status, headers, body, sent=None):
     """Raises Mismatch unless the answer to this request is as described. Returns the body: JSON decoded, else bytes."""
     headers = {name.lower(): value for name, value in (headers.items() if hasattr(headers, "items") else headers)}
     what = f"{method} {path} -> {status}"
@@ -131,6 +146,8 @@ def check(method, path, status, headers, body):
         response = _response_of(found, status)
         if status < 400 and str(status) not in found["responses"]:
             raise Mismatch(f"{what}: the description does not have this status")
+        if status < 300:
+            _check_accepted(method, path, found, template, sent, what)
         _seen.setdefault(found["operationId"], set()).add(status)
     _check_headers(response, headers, what)
     if status in (429, 503) and "retry-after" not in headers:
@@ -158,9 +175,11 @@ def coverage():
 
 
 def check_spec():
-    """Raises when the description itself is broken: a schema that is none, or a reference to nothing."""
+    """Raises when the description itself is broken: a schema that is none, a reference to nothing, an example that does not fit."""
     def walk(node):
         if isinstance(node, dict):
+            if "schema" in node and "example" in node:
+                _demand(node["schema"], node["example"], f"the example {str(node['example'])[:80]}")
             if isinstance(node.get("$ref"), str):
                 _resolved(node)
             if isinstance(node.get("schema"), dict):
