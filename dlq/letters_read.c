@@ -307,15 +307,19 @@ static int take_id(void *arg, const struct sql_row *row) {
     return 0;
 }
 
-// The last eight bytes of an id are random: by them, the first few are spread over all.
+// Of n letters in order, those where another `count`-th part of them begins: first and last error, all of the time between.
 static int query_sample(struct read_job *r, struct sql *sql, struct ids_found *found, struct err *err) {
     struct buf text;
     struct select_sql *q = mem_alloc(sizeof *q);
     buf_init(&text, SIZE_MAX / 2);
     *q = (struct select_sql){.text = &text, .postgres = sql_is_postgres(sql)};
-    select_sql_add(q, "SELECT id FROM letters WHERE ");
+    select_sql_add(q, "WITH numbered AS (SELECT id, row_number() OVER (ORDER BY id) AS n, count(*) OVER () AS total FROM letters WHERE ");
     selection_sql(r->sel, q);
-    select_sql_add(q, " ORDER BY substr(id, 9, 8) LIMIT ");
+    select_sql_add(q, ") SELECT id FROM numbered WHERE n = 1 OR (n - 1) * ");
+    select_sql_value(q, SQL_I(r->count));
+    select_sql_add(q, q->postgres ? "::bigint / total > (n - 2) * " : " / total > (n - 2) * ");
+    select_sql_value(q, SQL_I(r->count));
+    select_sql_add(q, q->postgres ? "::bigint / total ORDER BY id LIMIT " : " / total ORDER BY id LIMIT ");
     select_sql_value(q, SQL_I(r->count));
     MUST(buf_append(&text, (struct str){"", 1}) == 0);
     int rc = sql_exec_once(sql, text.data + text.start, q->values, q->count, take_id, found, NULL, err);
