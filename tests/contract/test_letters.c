@@ -1,430 +1,579 @@
 // SPDX-License-Identifier: Apache-2.0
-// The letters over both stores: what is put can be seen, claimed by one, and moved; a claim that was overtaken is void.
-#include <jansson.h>
+// The letters over both stores: what is put can be seen, listed, sampled, and claimed by one; a claim that was overtaken is void.
+// Changes and edits are in test_letters_change.c, import and older databases in test_letters_import.c.
 #include <stdlib.h>
 
-#include "dlq/letters.h"
-#include "tests/support/store_fixture.h"
+#include "tests/support/letters_fixture.h"
 
-struct world {
-    struct loop *loop;
-    struct store *store;
-    struct letters *letters;
-    char *dir, *function;
-};
+// --- putting and showing ------------------------------------------------------------------------------------------------
 
-static const char *postgres_url;
+static const struct ev_header two_headers[] = {{{"X-Tenant", 8}, {"acme", 4}}, {{"x-tenant", 8}, {"globex", 6}}};
 
-static struct world *world_new(bool postgres) {
-    struct world *w = mem_zalloc(sizeof *w);
-    struct err err = {0};
-    w->loop = loop_new();
-    w->dir = temp_dir_new();
-    cleanup_free char *sqlite_url = mem_printf("sqlite:%s/weir.db", w->dir);
-    if (store_open(w->loop, postgres ? postgres_url : sqlite_url, &w->store, &err)) fail_msg("%s", err.text);
-    w->letters = letters_new(w->loop, w->store);
-    struct id id = id_new();
-    char text[ID_TEXT_BYTES];
-    id_format(&id, text);
-    w->function = mem_printf("f%s", text); // no test meets another's letters in a shared database
-    return w;
+static struct ev_fields full_fields(void) {
+    return (struct ev_fields){.function = STR_LIT("orders"),
+                              .qualifier = STR_LIT("3"),
+                              .payload = STR_LIT("{\"n\":1}"),
+                              .attempt = 4,
+                              .accepted_ms = 1767225600123,
+                              .origin_id = id_new(),
+                              .source_kind = STR_LIT("kafka"),
+                              .source_name = STR_LIT("t"),
+                              .source_at = STR_LIT("{\"topic\":\"t\",\"partition\":3,\"offset\":7}"),
+                              .ordering_key = {"k\0\xff", 3},
+                              .content_type = STR_LIT("application/json"),
+                              .shape = STR_LIT("scf"),
+                              .trace = STR_LIT("00-ab-cd-01"),
+                              .history = STR_LIT("[{\"attempt\":1},{\"attempt\":2}]"),
+                              .headers = two_headers,
+                              .header_count = 2};
 }
 
-static int setup_sqlite(void **state) {
-    *state = world_new(false);
-    return 0;
-}
-
-static int setup_postgres(void **state) {
-    *state = world_new(true);
-    return 0;
-}
-
-static int teardown(void **state) {
-    struct world *w = *state;
-    letters_free(w->letters);
-    store_close(w->store);
-    loop_free(w->loop);
-    temp_dir_remove(w->dir);
-    free(w->function);
-    free(w);
-    return 0;
-}
-
-// --- waiting for answers ----------------------------------------------------------------------------------------------
-
-struct answer {
-    bool done;
-    int code;
-    struct err err;
-    json_t *json;
-    size_t count;
-    struct letter letters[16];
-};
-
-static void on_done(void *arg, int code, const struct err *err) {
-    struct answer *a = arg;
-    a->done = true;
-    a->code = code;
-    if (code) a->err = *err;
-}
-
-static void on_json(void *arg, int code, const struct err *err, json_t *json) {
-    on_done(arg, code, err);
-    ((struct answer *)arg)->json = json;
-}
-
-static void on_count(void *arg, int code, const struct err *err, size_t count) {
-    on_done(arg, code, err);
-    ((struct answer *)arg)->count = count;
-}
-
-static void on_claim(void *arg, int code, const struct err *err, struct letter *letters, size_t count) {
-    struct answer *a = arg;
-    on_done(a, code, err);
-    assert_true(count <= array_len(a->letters));
-    a->count = count;
-    if (count) memcpy(a->letters, letters, count * sizeof *letters);
-}
-
-static void await(struct world *w, struct answer *a) {
-    TURN_UNTIL(w->loop, a->done);
-    if (a->code) fail_msg("%s", a->err.text);
-}
-
-static struct ev *event(struct world *w, const char *payload, uint32_t attempt) {
-    const struct ev_header header = {STR_LIT("h"), STR_LIT("v")};
-    const struct ev_fields f = {.function = str_of(w->function),
-                                .payload = str_of(payload),
-                                .attempt = attempt,
-                                .history = STR_LIT("[{\"attempt\":1}]"),
-                                .source_kind = STR_LIT("http"),
-                                .ordering_key = {"k\0\xff", 3},
-                                .headers = &header,
-                                .header_count = 1};
-    return ev_new(&f);
-}
-
-static void put(struct world *w, struct ev *ev, enum letter_state state, int64_t due_ms) {
+static void put_draft(struct letters_fixture *lf, const struct letter_draft *draft) {
     struct answer a = {0};
-    const struct letter_draft draft = {.ev = ev,
-                                       .state = state,
-                                       .kind = LETTER_FUNCTION,
-                                       .due_ms = due_ms,
-                                       .version = 3,
-                                       .error_type = STR_LIT("KeyError"),
-                                       .error_message = {"bad \xff\0 text", 11}};
-    letters_put(w->letters, &draft, on_done, &a);
-    await(w, &a);
+    letters_put(lf->letters, draft, answer_done, &a);
+    assert_false(a.done); // never inside the call
+    await(lf, &a);
 }
-
-static struct letter_filter mine(const struct world *w, const char *state) {
-    return (struct letter_filter){.function = str_of(w->function), .state = str_of(state), .limit = 10};
-}
-
-static json_t *list(struct world *w, const struct letter_filter *f) {
-    struct answer a = {0};
-    letters_list(w->letters, f, on_json, &a);
-    await(w, &a);
-    return a.json;
-}
-
-static size_t count_of(struct world *w, const char *state) {
-    struct letter_filter f = mine(w, state);
-    json_t *all = list(w, &f);
-    size_t n = json_array_size(json_object_get(all, "letters"));
-    json_decref(all);
-    return n;
-}
-
-// Only this test's due letters; those of others are let go again by their lease.
-static size_t claim_due(struct world *w, int64_t now_ms, struct answer *a) {
-    *a = (struct answer){0};
-    letters_claim_due(w->letters, now_ms, 60000, 10, on_claim, a);
-    await(w, a);
-    size_t kept = 0;
-    for (size_t i = 0; i < a->count; i++) {
-        struct letter *l = &a->letters[i];
-        if (str_is(l->ev->f.function, w->function)) a->letters[kept++] = *l;
-        else ev_free(l->ev);
-    }
-    a->count = kept;
-    return kept;
-}
-
-static int shorten_leases(void *arg, struct sql *sql, struct err *err) {
-    const struct world *w = arg;
-    const struct sql_value function = SQL_Z(w->function);
-    return sql_exec(sql, "UPDATE letters SET lease_ms = lease_ms - 60001 WHERE function = $1 AND lease_ms > 0", &function, 1, NULL, NULL,
-                    NULL, err);
-}
-
-// As if their 60 s had passed.
-static void let_leases_run_out(struct world *w) {
-    struct store_fixture fx = {.loop = w->loop, .store = w->store};
-    assert_int_equal(call(&fx, shorten_leases, w), 0);
-}
-
-static void free_claimed(struct answer *a) {
-    for (size_t i = 0; i < a->count; i++) ev_free(a->letters[i].ev);
-}
-
-// --- promises ---------------------------------------------------------------------------------------------------------
 
 static void a_letter_shows_the_whole_event(void **state) {
-    struct world *w = *state;
-    struct ev *ev = event(w, "{\"n\":1}", 4);
-    put(w, ev, LETTER_DEAD, 0);
-    struct answer a = {0};
-    letters_show(w->letters, &ev->f.id, on_json, &a);
-    await(w, &a);
-    assert_string_equal(json_string_value(json_object_get(a.json, "payload")), "{\"n\":1}");
-    assert_string_equal(json_string_value(json_object_get(a.json, "errorType")), "KeyError");
-    assert_int_equal(json_integer_value(json_object_get(a.json, "attempts")), 4);
-    assert_int_equal(json_integer_value(json_object_get(a.json, "version")), 3);
-    assert_int_equal(json_array_size(json_object_get(a.json, "history")), 1);
-    assert_int_equal(json_array_size(json_object_get(a.json, "headers")), 1);
-    json_decref(a.json);
+    struct letters_fixture lf;
+    letters_open(&lf, *state, NULL);
+    const struct ev_fields f = full_fields();
+    struct ev *ev = ev_new(&f);
+    put_draft(&lf, &(struct letter_draft){.ev = ev, .state = LETTER_DEAD, .kind = LETTER_PLATFORM, .version = 3,
+                                          .error_type = STR_LIT("KeyError"), .error_message = {"bad \xff\0 text", 11},
+                                          .stack = STR_LIT("Traceback")});
+    json_t *o = show_letter(&lf, &ev->f.id);
+    char id[ID_TEXT_BYTES], origin[ID_TEXT_BYTES];
+    id_format(&ev->f.id, id);
+    id_format(&f.origin_id, origin);
+    assert_string_equal(text_in(o, "id"), id);
+    assert_string_equal(text_in(o, "originId"), origin);
+    assert_string_equal(text_in(o, "function"), "orders");
+    assert_string_equal(text_in(o, "state"), "dead");
+    assert_string_equal(text_in(o, "kind"), "platform");
+    assert_string_equal(text_in(o, "errorType"), "KeyError");
+    assert_string_equal(text_in(o, "payload"), "{\"n\":1}");
+    assert_string_equal(text_in(o, "contentType"), "application/json");
+    assert_string_equal(text_in(o, "shape"), "scf");
+    assert_string_equal(text_in(o, "trace"), "00-ab-cd-01");
+    assert_string_equal(text_in(o, "why"), "");
+    assert_string_equal(text_in(json_object_get(o, "source"), "at"), "{\"topic\":\"t\",\"partition\":3,\"offset\":7}");
+    assert_int_equal(number_in(o, "version"), 3);
+    assert_int_equal(number_in(o, "attempts"), 4);
+    assert_int_equal(number_in(o, "acceptedMs"), 1767225600123);
+    assert_int_equal(number_in(o, "payloadBytes"), 7);
+    assert_int_equal(strlen(text_in(o, "group")), 16);
+    assert_true(json_is_null(json_object_get(o, "dueMs")) && json_is_null(json_object_get(o, "replayId")));
+    assert_true(json_is_null(json_object_get(o, "to")) && json_is_null(json_object_get(o, "original")));
+    assert_false(bool_in(o, "edited") || bool_in(o, "redacted"));
+    array_in(o, "history", 2);
+    array_in(o, "edits", 0);
+    array_in(o, "replays", 0);
+    const json_t *pair = json_array_get(array_in(o, "headers", 2), 0);
+    assert_string_equal(json_string_value(json_array_get(pair, 0)), "X-Tenant");
+    assert_string_equal(json_string_value(json_array_get(pair, 1)), "acme");
+    json_decref(o);
     ev_free(ev);
+    letters_close(&lf);
+}
+
+static void a_due_letter_says_when(void **state) {
+    struct letters_fixture lf;
+    letters_open(&lf, *state, NULL);
+    const struct ev_fields f = {.function = STR_LIT("f"), .payload = STR_LIT("p")};
+    struct ev *ev = ev_new(&f);
+    put_draft(&lf, &(struct letter_draft){.ev = ev, .state = LETTER_DUE, .kind = LETTER_DELAYED, .due_ms = 4102444800000});
+    json_t *o = show_letter(&lf, &ev->f.id);
+    assert_string_equal(text_in(o, "state"), "due");
+    assert_string_equal(text_in(o, "kind"), "delayed");
+    assert_int_equal(number_in(o, "dueMs"), 4102444800000);
+    json_decref(o);
+    ev_free(ev);
+    letters_close(&lf);
+}
+
+static void an_unknown_letter_is_not_found(void **state) {
+    struct letters_fixture lf;
+    letters_open(&lf, *state, NULL);
+    struct id id = id_new();
+    struct answer a = {0};
+    letters_show(lf.letters, &id, answer_json, &a);
+    await_refusal(&lf, &a, ERR_NOT_FOUND, "there is no letter");
+    letters_close(&lf);
 }
 
 // It is text in the store, and comes with the event from whoever sent it.
 static void a_history_that_is_no_text_does_not_keep_a_letter_out(void **state) {
-    struct world *w = *state;
+    struct letters_fixture lf;
+    letters_open(&lf, *state, NULL);
     const struct str bad[] = {{"[\xff]", 3}, {"[\0]", 3}};
     for (size_t i = 0; i < array_len(bad); i++) {
-        const struct ev_fields f = {.function = str_of(w->function), .payload = STR_LIT("p"), .history = bad[i]};
-        struct ev *ev = ev_new(&f);
-        put(w, ev, LETTER_DEAD, 0);
-        ev_free(ev);
+        struct id id = put_letter(&lf, &(struct ev_fields){.function = STR_LIT("f"), .history = bad[i]}, LETTER_DEAD);
+        json_t *o = show_letter(&lf, &id);
+        array_in(o, "history", 0);
+        json_decref(o);
     }
-    assert_int_equal(count_of(w, "dead"), array_len(bad));
+    letters_close(&lf);
 }
 
-static void an_unknown_letter_is_not_found(void **state) {
-    struct world *w = *state;
-    struct id id = id_new();
-    struct answer a = {0};
-    letters_show(w->letters, &id, on_json, &a);
-    TURN_UNTIL(w->loop, a.done);
-    assert_int_equal(a.code, ERR_NOT_FOUND);
-}
+// --- putting again --------------------------------------------------------------------------------------------------------
 
-static void binary_payloads_survive(void **state) {
-    struct world *w = *state;
-    struct ev *ev = event(w, "", 1);
-    ev->f.payload = (struct str){"\0\xff\x80", 3};
-    put(w, ev, LETTER_DUE, 1);
-    struct answer a;
-    assert_int_equal(claim_due(w, clock_unix_ms(), &a), 1);
-    const struct ev_fields *f = &a.letters[0].ev->f;
-    assert_true(str_eq(f->payload, ev->f.payload) && str_eq(f->ordering_key, ev->f.ordering_key));
-    assert_true(id_eq(&f->id, &ev->f.id) && str_is(f->history, "[{\"attempt\":1}]"));
-    free_claimed(&a);
+static void put_version(struct letters_fixture *lf, const struct id *id, const char *payload, const char *history) {
+    const struct ev_header header = {STR_LIT("h"), str_of(payload)};
+    const struct ev_fields f = {.id = *id, .function = STR_LIT("f"), .payload = str_of(payload), .history = str_of(history),
+                                .shape = str_of(payload), .headers = &header, .header_count = 1};
+    struct ev *ev = ev_new(&f);
+    put_draft(lf, &(struct letter_draft){.ev = ev, .state = LETTER_DEAD, .kind = LETTER_FUNCTION, .error_type = str_of(payload)});
     ev_free(ev);
 }
 
-static void pages_give_every_letter_once(void **state) {
-    struct world *w = *state;
-    for (int i = 0; i < 25; i++) {
-        struct ev *ev = event(w, "x", 1);
-        put(w, ev, LETTER_DEAD, 0);
-        ev_free(ev);
+static void assert_version(struct letters_fixture *lf, const struct id *id, const char *payload, size_t attempts) {
+    json_t *o = show_letter(lf, id);
+    assert_string_equal(text_in(o, "payload"), payload);
+    assert_string_equal(text_in(o, "errorType"), payload);
+    assert_string_equal(text_in(o, "shape"), payload); // out of the envelope
+    const json_t *header = json_array_get(array_in(o, "headers", 1), 0);
+    assert_string_equal(json_string_value(json_array_get(header, 1)), payload);
+    array_in(o, "history", attempts);
+    json_decref(o);
+}
+
+static void a_letter_put_again_is_replaced_only_while_nobody_decided_about_it(void **state) {
+    struct letters_fixture lf;
+    letters_open(&lf, *state, NULL);
+    const struct {
+        const char *state;
+        bool replaced;
+    } cases[] = {{"due", true}, {"dead", true}, {"replaying", false}, {"replayed", false}, {"discarded", false}};
+    for (size_t i = 0; i < array_len(cases); i++) {
+        struct id id = id_new();
+        put_version(&lf, &id, "old", "[{}]");
+        char text[128];
+        MUST(text_format(text, sizeof text, "UPDATE letters SET state = '%s', due_ms = 1 WHERE id = $1", cases[i].state) == 0);
+        sql_of(&lf, text, &id);
+        put_version(&lf, &id, "new", "[{},{}]");
+        assert_version(&lf, &id, cases[i].replaced ? "new" : "old", cases[i].replaced ? 2 : 1);
+        assert_true(letter_is(&lf, &id, cases[i].replaced ? "dead" : cases[i].state));
     }
-    struct letter_filter f = mine(w, "dead");
+    assert_int_equal(sql_number(&lf, "SELECT count(*) FROM letters WHERE state = 'dead' AND due_ms IS NOT NULL"), 0);
+    letters_close(&lf);
+}
+
+#define MANY 1500 // more than one job of the store
+
+static void the_letters_of_one_turn_are_all_written_and_the_last_word_of_one_counts(void **state) {
+    struct letters_fixture lf;
+    letters_open(&lf, *state, NULL);
+    static struct answer answers[MANY];
+    static struct ev *evs[MANY];
+    struct id twice = id_new();
+    memset(answers, 0, sizeof answers);
+    for (size_t i = 0; i < MANY; i++) {
+        struct ev_fields f = {.function = STR_LIT("f"), .payload = STR_LIT("x")};
+        if (i == 10 || i == 20 || i == MANY - 1) f.id = twice;
+        if (i == MANY - 1) f.payload = STR_LIT("last");
+        evs[i] = ev_new(&f);
+        letters_put(lf.letters, &(struct letter_draft){.ev = evs[i], .state = LETTER_DEAD, .kind = LETTER_FUNCTION}, answer_done, &answers[i]);
+    }
+    for (size_t i = 0; i < MANY; i++) await(&lf, &answers[i]);
+    assert_int_equal(sql_number(&lf, "SELECT count(*) FROM letters"), MANY - 2);
+    assert_int_equal(sql_number(&lf, "SELECT count(*) FROM letter_bodies"), MANY - 2);
+    json_t *o = show_letter(&lf, &twice);
+    assert_string_equal(text_in(o, "payload"), "last");
+    json_decref(o);
+    for (size_t i = 0; i < MANY; i++) ev_free(evs[i]);
+    letters_close(&lf);
+}
+
+static void a_letter_that_cannot_be_stored_hurts_only_itself(void **state) {
+    struct letters_fixture lf;
+    letters_open(&lf, *state, NULL);
+    char *big = mem_zalloc(EV_ENCODED_MAX);
+    const struct ev_header header = {STR_LIT("big"), {big, EV_ENCODED_MAX}};
+    struct ev *good = ev_new(&(struct ev_fields){.function = STR_LIT("f")});
+    struct ev *bad = ev_new(&(struct ev_fields){.function = STR_LIT("f"), .headers = &header, .header_count = 1});
+    struct answer of_good = {0}, of_bad = {0};
+    letters_put(lf.letters, &(struct letter_draft){.ev = bad, .state = LETTER_DEAD}, answer_done, &of_bad);
+    letters_put(lf.letters, &(struct letter_draft){.ev = good, .state = LETTER_DEAD}, answer_done, &of_good);
+    await(&lf, &of_good);
+    await_refusal(&lf, &of_bad, ERR_TOO_LARGE, "");
+    assert_true(letter_is(&lf, &good->f.id, "dead"));
+    assert_true(letter_is(&lf, &bad->f.id, ""));
+    ev_free(good);
+    ev_free(bad);
+    free(big);
+    letters_close(&lf);
+}
+
+// --- lists ------------------------------------------------------------------------------------------------------------------
+
+static void pages_give_every_letter_once(void **state) {
+    struct letters_fixture lf;
+    letters_open(&lf, *state, NULL);
+    struct id ids[25];
+    for (size_t i = 0; i < array_len(ids); i++) ids[i] = put_text(&lf, "f", "x", LETTER_DEAD);
+    put_text(&lf, "g", "x", LETTER_DEAD);
+    put_text(&lf, "f", "x", LETTER_DUE);
+    for (int oldest = 0; oldest < 2; oldest++) {
+        char cursor[ID_TEXT_BYTES] = "";
+        size_t seen = 0, pages = 0;
+        do {
+            const struct letter_page page = {.after = str_of(cursor), .limit = 10, .oldest_first = oldest};
+            json_t *result = list_letters(&lf, selected(&(struct select_spec){.function = STR_LIT("f"), .state = STR_LIT("dead")}), &page), *o;
+            size_t i;
+            json_array_foreach(json_object_get(result, "letters"), i, o) {
+                char text[ID_TEXT_BYTES];
+                id_format(&ids[oldest ? seen : array_len(ids) - 1 - seen], text);
+                assert_string_equal(text_in(o, "id"), text);
+                assert_null(json_object_get(o, "payload")); // a summary
+                seen++;
+            }
+            const char *next = json_string_value(json_object_get(result, "next"));
+            snprintf(cursor, sizeof cursor, "%s", next ? next : "");
+            json_decref(result);
+        } while (cursor[0] && ++pages < 10);
+        assert_int_equal(seen, array_len(ids));
+        assert_int_equal(pages, 2);
+    }
+    letters_close(&lf);
+}
+
+static void a_wrong_page_is_refused_in_words(void **state) {
+    struct letters_fixture lf;
+    letters_open(&lf, *state, NULL);
+    const struct {
+        struct letter_page page;
+        const char *says;
+    } cases[] = {{{.limit = 0}, "1 to 1000"}, {{.limit = 1001}, "1 to 1000"}, {{.limit = 1, .after = STR_LIT("x")}, "cursor"}};
+    for (size_t i = 0; i < array_len(cases); i++) {
+        struct answer a = {0};
+        letters_list(lf.letters, where(""), &cases[i].page, answer_json, &a);
+        await_refusal(&lf, &a, ERR_INVALID, cases[i].says);
+    }
+    letters_close(&lf);
+}
+
+static void whole_letters_come_in_pages_of_bounded_size(void **state) {
+    struct letters_fixture lf;
+    letters_open(&lf, *state, NULL);
+    enum { BYTES = 5000000, COUNT = 3 };
+    char *big = mem_alloc(BYTES);
+    memset(big, 'x', BYTES);
+    for (int i = 0; i < COUNT; i++) put_letter(&lf, &(struct ev_fields){.function = STR_LIT("f"), .payload = {big, BYTES}}, LETTER_DEAD);
+    put_text(&lf, "f", "small", LETTER_DEAD);
+    free(big);
     char cursor[ID_TEXT_BYTES] = "";
-    size_t seen = 0, pages = 0;
+    size_t pages = 0, seen = 0;
     do {
-        f.after = str_of(cursor);
-        json_t *page = list(w, &f);
-        seen += json_array_size(json_object_get(page, "letters"));
-        const char *next = json_string_value(json_object_get(page, "next"));
+        json_t *result = list_letters(&lf, where(""), &(struct letter_page){.after = str_of(cursor), .limit = 100, .full = true, .oldest_first = true});
+        size_t i, bytes = 0;
+        json_t *o;
+        json_array_foreach(json_object_get(result, "letters"), i, o) {
+            bytes += strlen(text_in(o, "payload"));
+            array_in(o, "history", 1);
+            seen++;
+        }
+        assert_true(bytes <= LETTER_PAGE_BYTES);
+        const char *next = json_string_value(json_object_get(result, "next"));
         snprintf(cursor, sizeof cursor, "%s", next ? next : "");
-        json_decref(page);
-    } while (cursor[0] && ++pages < 10);
-    assert_int_equal(seen, 25);
-    assert_int_equal(pages, 2);
+        json_decref(result);
+    } while (++pages < 10 && cursor[0]);
+    assert_int_equal(seen, COUNT + 1);
+    assert_int_equal(pages, COUNT);
+    letters_close(&lf);
+}
+
+static void a_secret_is_masked_in_what_is_shown_and_not_in_what_runs(void **state) {
+    struct letters_fixture lf;
+    letters_open(&lf, *state, "password,x-token");
+    const struct ev_header header = {STR_LIT("X-Token"), STR_LIT("abracadabra")};
+    const struct ev_fields f = {.function = STR_LIT("f"), .payload = STR_LIT("{\"password\":\"sesame\",\"n\":1}"), .headers = &header, .header_count = 1,
+                                .history = STR_LIT("[{\"log\":\"password=sesame\"}]")};
+    struct id id = put_letter(&lf, &f, LETTER_DEAD);
+    struct id plain = put_text(&lf, "f", "{\"n\":1}", LETTER_DEAD);
+    json_t *o = show_letter(&lf, &id);
+    char *text = json_dumps(o, 0);
+    assert_null(strstr(text, "sesame"));
+    assert_null(strstr(text, "abracadabra"));
+    assert_true(bool_in(o, "redacted"));
+    assert_string_equal(text_in(o, "payload"), "{\"password\":\"***\",\"n\":1}");
+    free(text);
+    json_decref(o);
+    o = show_letter(&lf, &plain);
+    assert_false(bool_in(o, "redacted"));
+    json_decref(o);
+    struct answer a = {0};
+    letters_sample(lf.letters, these(&id, 1), 1, answer_claim, &a);
+    await(&lf, &a);
+    assert_int_equal(a.count, 1);
+    assert_true(str_eq(a.letters[0].ev->f.payload, f.payload));
+    assert_true(str_is(a.letters[0].ev->f.headers[0].value, "abracadabra"));
+    answer_free(&a);
+    letters_close(&lf);
+}
+
+static void letters_are_counted_by_function_and_state(void **state) {
+    struct letters_fixture lf;
+    letters_open(&lf, *state, NULL);
+    static const char *const states[] = {"due", "dead", "replaying", "replayed", "discarded"};
+    for (size_t i = 0; i < array_len(states); i++)
+        for (size_t n = 0; n <= i; n++) {
+            struct id id = put_text(&lf, "f", "x", LETTER_DEAD);
+            char text[128];
+            MUST(text_format(text, sizeof text, "UPDATE letters SET state = '%s' WHERE id = $1", states[i]) == 0);
+            sql_of(&lf, text, &id);
+        }
+    put_text(&lf, "g", "x", LETTER_DEAD);
+    struct answer a = {0};
+    letters_count(lf.letters, answer_json, &a);
+    await(&lf, &a);
+    const json_t *functions = json_object_get(a.json, "functions"), *total = json_object_get(a.json, "total");
+    for (size_t i = 0; i < array_len(states); i++) {
+        assert_int_equal(number_in(json_object_get(functions, "f"), states[i]), i + 1);
+        assert_int_equal(number_in(total, states[i]), i + 1 + (strcmp(states[i], "dead") == 0));
+    }
+    assert_int_equal(number_in(json_object_get(functions, "g"), "dead"), 1);
+    assert_null(json_object_get(json_object_get(functions, "g"), "due"));
+    answer_free(&a);
+    letters_close(&lf);
+}
+
+// --- samples ----------------------------------------------------------------------------------------------------------------
+
+static void a_sample_is_spread_over_the_selection_and_changes_nothing(void **state) {
+    struct letters_fixture lf;
+    letters_open(&lf, *state, NULL);
+    enum { COUNT = 400, WANTED = 40 };
+    for (unsigned i = 0; i < COUNT; i++) {
+        char payload[8];
+        snprintf(payload, sizeof payload, "%u", i);
+        put_text(&lf, i % 2 ? "f" : "g", payload, LETTER_DEAD);
+    }
+    struct answer a = {0};
+    letters_sample(lf.letters, where("function = 'f'"), WANTED, answer_claim, &a);
+    await(&lf, &a);
+    assert_int_equal(a.count, WANTED);
+    size_t quarters[4] = {0};
+    for (size_t i = 0; i < a.count; i++) {
+        unsigned n = (unsigned)strtoul(a.letters[i].ev->f.payload.data, NULL, 10);
+        assert_true(n % 2 == 1 && n < COUNT);
+        quarters[n / (COUNT / 4)]++;
+        assert_true(str_is(a.letters[i].ev->f.function, "f"));
+        assert_true(i == 0 || memcmp(a.letters[i - 1].id.bytes, a.letters[i].id.bytes, sizeof(struct id)) < 0); // each once
+    }
+    for (size_t i = 0; i < array_len(quarters); i++) assert_true(quarters[i] > 0);
+    answer_free(&a);
+    assert_int_equal(sql_number(&lf, "SELECT count(*) FROM letters WHERE state = 'dead' AND lease_ms = 0"), COUNT);
+    letters_sample(lf.letters, where("function = 'nobody'"), WANTED, answer_claim, &a);
+    await(&lf, &a);
+    assert_int_equal(a.count, 0);
+    answer_free(&a);
+    letters_close(&lf);
+}
+
+// --- claims of due letters --------------------------------------------------------------------------------------------------
+
+static size_t claim_due(struct letters_fixture *lf, int64_t now_ms, struct answer *a) {
+    *a = (struct answer){0};
+    letters_claim_due(lf->letters, now_ms, 60000, 10, answer_claim, a);
+    await(lf, a);
+    return a->count;
+}
+
+static struct id put_due(struct letters_fixture *lf, const char *payload, int64_t due_ms) {
+    struct ev *ev = ev_new(&(struct ev_fields){.function = STR_LIT("f"), .payload = str_of(payload)});
+    struct id id = ev->f.id;
+    put_draft(lf, &(struct letter_draft){.ev = ev, .state = LETTER_DUE, .kind = LETTER_FUNCTION, .due_ms = due_ms});
+    ev_free(ev);
+    return id;
+}
+
+// As if their 60 s had passed.
+static void let_leases_run_out(struct letters_fixture *lf) {
+    sql(lf, "UPDATE letters SET lease_ms = lease_ms - 60001 WHERE lease_ms > 0");
 }
 
 static void a_due_letter_is_claimed_by_one_and_only_when_it_is_due(void **state) {
-    struct world *w = *state;
+    struct letters_fixture lf;
+    letters_open(&lf, *state, NULL);
     int64_t now = clock_unix_ms();
-    struct ev *soon = event(w, "soon", 1), *later = event(w, "later", 1);
-    put(w, soon, LETTER_DUE, now - 1);
-    put(w, later, LETTER_DUE, now + 3600000);
-    struct answer first, second;
-    assert_int_equal(claim_due(w, now, &first), 1);
+    put_due(&lf, "soon", now - 1);
+    put_due(&lf, "later", now + 3600000);
+    put_text(&lf, "f", "dead", LETTER_DEAD);
+    struct answer first, second, after_lease;
+    assert_int_equal(claim_due(&lf, now, &first), 1);
     assert_true(str_is(first.letters[0].ev->f.payload, "soon"));
-    assert_int_equal(claim_due(w, now, &second), 0);
-    struct answer after_lease;
-    assert_int_equal(claim_due(w, now + 600000, &second), 0); // by one whose clock is ahead
-    let_leases_run_out(w);                                     // its node died
-    assert_int_equal(claim_due(w, now, &after_lease), 1);
-    free_claimed(&first);
-    free_claimed(&after_lease);
-    ev_free(soon);
-    ev_free(later);
+    assert_int_equal(claim_due(&lf, now, &second), 0);
+    answer_free(&second);
+    assert_int_equal(claim_due(&lf, now + 600000, &second), 0); // by one whose clock is ahead
+    let_leases_run_out(&lf);                                     // its node died
+    assert_int_equal(claim_due(&lf, now, &after_lease), 1);
+    answer_free(&first);
+    answer_free(&second);
+    answer_free(&after_lease);
+    letters_close(&lf);
+}
+
+static void what_is_claimed_is_what_was_put(void **state) {
+    struct letters_fixture lf;
+    letters_open(&lf, *state, NULL);
+    struct ev_fields f = full_fields();
+    f.payload = (struct str){"\0\xff\x80", 3};
+    struct id id = put_letter(&lf, &f, LETTER_DUE);
+    struct answer a;
+    assert_int_equal(claim_due(&lf, clock_unix_ms(), &a), 1);
+    const struct ev_fields *got = &a.letters[0].ev->f;
+    assert_true(id_eq(&got->id, &id) && id_eq(&got->origin_id, &f.origin_id));
+    assert_true(str_eq(got->payload, f.payload) && str_eq(got->ordering_key, f.ordering_key));
+    assert_true(str_eq(got->history, f.history) && str_eq(got->qualifier, f.qualifier) && str_eq(got->source_at, f.source_at));
+    assert_true(str_eq(got->shape, f.shape) && str_eq(got->trace, f.trace) && str_eq(got->content_type, f.content_type));
+    assert_int_equal(got->attempt, 4);
+    assert_int_equal(got->accepted_ms, f.accepted_ms);
+    assert_int_equal(got->header_count, 2);
+    assert_true(str_is(got->headers[1].name, "x-tenant") && str_is(got->headers[1].value, "globex"));
+    answer_free(&a);
+    letters_close(&lf);
 }
 
 static void a_delivered_letter_is_gone(void **state) {
-    struct world *w = *state;
-    struct ev *ev = event(w, "x", 1);
-    put(w, ev, LETTER_DUE, 1);
+    struct letters_fixture lf;
+    letters_open(&lf, *state, NULL);
+    put_due(&lf, "x", 1);
     struct answer claim, a = {0};
-    assert_int_equal(claim_due(w, clock_unix_ms(), &claim), 1);
-    letters_delivered(w->letters, claim.letters, 1, on_done, &a);
-    await(w, &a);
-    assert_int_equal(count_of(w, "due"), 0);
-    free_claimed(&claim);
-    ev_free(ev);
+    assert_int_equal(claim_due(&lf, clock_unix_ms(), &claim), 1);
+    letters_delivered(lf.letters, claim.letters, 1, answer_done, &a);
+    await(&lf, &a);
+    assert_int_equal(sql_number(&lf, "SELECT count(*) FROM letters"), 0);
+    assert_int_equal(sql_number(&lf, "SELECT count(*) FROM letter_bodies"), 0);
+    answer_free(&claim);
+    letters_close(&lf);
 }
 
 // The event ran and failed again before the delivery of its last letter was marked: the new letter must stay.
 static void a_letter_put_again_outlives_the_mark_of_the_old_claim(void **state) {
-    struct world *w = *state;
-    struct ev *ev = event(w, "x", 1);
-    put(w, ev, LETTER_DUE, 1);
+    struct letters_fixture lf;
+    letters_open(&lf, *state, NULL);
+    struct id id = put_due(&lf, "x", 1);
     struct answer claim, a = {0};
-    assert_int_equal(claim_due(w, clock_unix_ms(), &claim), 1);
-    ev->f.attempt = 2;
-    put(w, ev, LETTER_DUE, 2);
-    letters_delivered(w->letters, claim.letters, 1, on_done, &a);
-    await(w, &a);
-    assert_int_equal(count_of(w, "due"), 1);
-    free_claimed(&claim);
-    ev_free(ev);
+    assert_int_equal(claim_due(&lf, clock_unix_ms(), &claim), 1);
+    put_version(&lf, &id, "again", "[{},{}]");
+    letters_delivered(lf.letters, claim.letters, 1, answer_done, &a);
+    await(&lf, &a);
+    assert_version(&lf, &id, "again", 2);
+    a = (struct answer){0};
+    letters_unclaim(lf.letters, claim.letters, 1, 1, answer_done, &a);
+    await(&lf, &a);
+    assert_true(letter_is(&lf, &id, "dead"));
+    answer_free(&claim);
+    letters_close(&lf);
 }
 
 static void an_unclaimed_letter_can_be_claimed_at_its_new_time(void **state) {
-    struct world *w = *state;
+    struct letters_fixture lf;
+    letters_open(&lf, *state, NULL);
     int64_t now = clock_unix_ms();
-    struct ev *ev = event(w, "x", 1);
-    put(w, ev, LETTER_DUE, 1);
+    put_due(&lf, "x", 1);
     struct answer claim, a = {0}, again;
-    assert_int_equal(claim_due(w, now, &claim), 1);
-    letters_unclaim(w->letters, claim.letters, 1, now + 5000, on_done, &a);
-    await(w, &a);
-    assert_int_equal(claim_due(w, now, &again), 0);
-    assert_int_equal(claim_due(w, now + 5000, &again), 1);
-    free_claimed(&claim);
-    free_claimed(&again);
-    ev_free(ev);
+    assert_int_equal(claim_due(&lf, now, &claim), 1);
+    letters_unclaim(lf.letters, claim.letters, 1, now + 5000, answer_done, &a);
+    await(&lf, &a);
+    assert_int_equal(claim_due(&lf, now, &again), 0);
+    answer_free(&again);
+    assert_int_equal(claim_due(&lf, now + 5000, &again), 1);
+    answer_free(&claim);
+    answer_free(&again);
+    letters_close(&lf);
 }
 
-static void claim_dead(struct world *w, struct answer *a) {
-    struct letter_filter f = mine(w, "dead");
-    *a = (struct answer){0};
-    letters_claim_dead(w->letters, &f, 60000, on_claim, a);
-    await(w, a);
-}
-
-static void a_dead_letter_is_replayed_by_one(void **state) {
-    struct world *w = *state;
-    struct ev *ev = event(w, "x", 4);
-    put(w, ev, LETTER_DEAD, 0);
-    struct answer first, second, a = {0};
-    claim_dead(w, &first);
-    claim_dead(w, &second);
-    assert_int_equal(first.count, 1);
-    assert_int_equal(second.count, 0);
-    struct id replay_id = id_new();
-    letters_replayed(w->letters, first.letters, &replay_id, 1, on_done, &a);
-    await(w, &a);
-    assert_int_equal(count_of(w, "replayed"), 1);
-    free_claimed(&first);
-    ev_free(ev);
-}
-
-static void a_replay_that_never_ended_is_dead_again(void **state) {
-    struct world *w = *state;
-    struct ev *ev = event(w, "x", 4);
-    put(w, ev, LETTER_DEAD, 0);
+static void a_renewed_claim_has_a_new_name(void **state) {
+    struct letters_fixture lf;
+    letters_open(&lf, *state, NULL);
+    put_due(&lf, "x", 1);
     struct answer claim, a = {0};
-    claim_dead(w, &claim);
-    letters_recover(w->letters, on_count, &a);
-    await(w, &a);
-    assert_int_equal(count_of(w, "replaying"), 1); // the lease still runs
+    assert_int_equal(claim_due(&lf, clock_unix_ms(), &claim), 1);
+    letters_renew(lf.letters, claim.letters, 1, 120000, answer_number, &a);
+    await(&lf, &a);
+    assert_true(a.number > claim.letters[0].lease_ms);
+    struct letter renewed = {.id = claim.letters[0].id, .lease_ms = a.number};
     a = (struct answer){0};
-    let_leases_run_out(w);
-    letters_recover(w->letters, on_count, &a);
-    await(w, &a);
-    assert_int_equal(count_of(w, "dead"), 1);
-    free_claimed(&claim);
-    ev_free(ev);
-}
-
-static void what_an_operator_gave_up_is_not_brought_back_by_a_late_failure(void **state) {
-    struct world *w = *state;
-    struct ev *ev = event(w, "x", 1);
-    put(w, ev, LETTER_DUE, clock_unix_ms() + 3600000);
-    struct letter_filter f = mine(w, "due");
-    struct answer a = {0};
-    letters_discard(w->letters, &f, on_count, &a);
-    await(w, &a);
-    assert_int_equal(a.count, 1);
-    put(w, ev, LETTER_DEAD, 0);
-    assert_int_equal(count_of(w, "discarded"), 1);
-    assert_int_equal(count_of(w, "dead"), 0);
-    ev_free(ev);
-}
-
-static void purge_takes_only_what_is_done_with(void **state) {
-    struct world *w = *state;
-    struct ev *dead = event(w, "x", 1), *gone = event(w, "y", 1);
-    put(w, gone, LETTER_DEAD, 0);
-    struct letter_filter f = mine(w, "dead");
-    struct answer a = {0};
-    letters_discard(w->letters, &f, on_count, &a);
-    await(w, &a);
-    put(w, dead, LETTER_DEAD, 0);
+    letters_delivered(lf.letters, claim.letters, 1, answer_done, &a); // by the old name
+    await(&lf, &a);
+    assert_int_equal(count_letters(&lf, "due"), 1);
     a = (struct answer){0};
-    letters_purge(w->letters, clock_unix_ms() + 1000, false, on_count, &a);
-    await(w, &a);
-    assert_int_equal(count_of(w, "discarded"), 0);
-    assert_int_equal(count_of(w, "dead"), 1);
-    ev_free(dead);
-    ev_free(gone);
+    letters_delivered(lf.letters, &renewed, 1, answer_done, &a);
+    await(&lf, &a);
+    assert_int_equal(count_letters(&lf, "due"), 0);
+    answer_free(&claim);
+    letters_close(&lf);
 }
 
-static void a_wrong_filter_is_refused_in_words(void **state) {
-    struct world *w = *state;
-    struct letter_filter f = mine(w, "undead");
-    struct answer a = {0};
-    letters_list(w->letters, &f, on_json, &a);
-    TURN_UNTIL(w->loop, a.done);
-    assert_int_equal(a.code, ERR_INVALID);
-    assert_non_null(strstr(a.err.text, "undead"));
+static void what_an_operator_gave_up_is_not_brought_back(void **state) {
+    struct letters_fixture lf;
+    letters_open(&lf, *state, NULL);
+    struct id id = put_due(&lf, "old", 1);
+    struct answer claim, a = {0};
+    assert_int_equal(claim_due(&lf, clock_unix_ms(), &claim), 1);
+    letters_discard(lf.letters, &(struct letter_change){.sel = these(&id, 1), .limit = 1}, answer_json, &a);
+    await(&lf, &a);
+    assert_int_equal(number_in(a.json, "discarded"), 1);
+    answer_free(&a);
+    letters_unclaim(lf.letters, claim.letters, 1, 1, answer_done, &a);
+    await(&lf, &a);
+    assert_true(letter_is(&lf, &id, "discarded"));
+    put_version(&lf, &id, "late failure", "[{}]");
+    assert_true(letter_is(&lf, &id, "discarded"));
+    answer_free(&claim);
+    letters_close(&lf);
 }
 
-#define ALL(X)                                                                                                          \
-    X(a_letter_shows_the_whole_event)                                                                                   \
-    X(a_history_that_is_no_text_does_not_keep_a_letter_out)                                                             \
-    X(an_unknown_letter_is_not_found)                                                                                   \
-    X(binary_payloads_survive)                                                                                          \
-    X(pages_give_every_letter_once)                                                                                     \
-    X(a_due_letter_is_claimed_by_one_and_only_when_it_is_due)                                                           \
-    X(a_delivered_letter_is_gone)                                                                                       \
-    X(a_letter_put_again_outlives_the_mark_of_the_old_claim)                                                            \
-    X(an_unclaimed_letter_can_be_claimed_at_its_new_time)                                                               \
-    X(a_dead_letter_is_replayed_by_one)                                                                                 \
-    X(a_replay_that_never_ended_is_dead_again)                                                                          \
-    X(what_an_operator_gave_up_is_not_brought_back_by_a_late_failure)                                                   \
-    X(purge_takes_only_what_is_done_with)                                                                               \
-    X(a_wrong_filter_is_refused_in_words)
+static void the_next_due_time_is_that_of_the_earliest_that_nobody_holds(void **state) {
+    struct letters_fixture lf;
+    letters_open(&lf, *state, NULL);
+    struct answer a = {0}, claim;
+    letters_next_due(lf.letters, answer_number, &a);
+    await(&lf, &a);
+    assert_int_equal(a.number, 0);
+    put_due(&lf, "x", 1000);
+    put_due(&lf, "y", 4102444800000);
+    a = (struct answer){0};
+    letters_next_due(lf.letters, answer_number, &a);
+    await(&lf, &a);
+    assert_int_equal(a.number, 1000);
+    assert_int_equal(claim_due(&lf, clock_unix_ms(), &claim), 1);
+    a = (struct answer){0};
+    letters_next_due(lf.letters, answer_number, &a);
+    await(&lf, &a);
+    assert_int_equal(a.number, 4102444800000);
+    answer_free(&claim);
+    letters_close(&lf);
+}
+
+#define CASE(fn) {#fn, fn, STORE_BOTH}
 
 int main(void) {
-    const struct CMUnitTest sqlite[] = {
-#define X(test) {"sqlite: " #test, test, setup_sqlite, teardown, NULL},
-        ALL(X)
-#undef X
+    const struct store_case cases[] = {
+        CASE(a_letter_shows_the_whole_event),
+        CASE(a_due_letter_says_when),
+        CASE(an_unknown_letter_is_not_found),
+        CASE(a_history_that_is_no_text_does_not_keep_a_letter_out),
+        CASE(a_letter_put_again_is_replaced_only_while_nobody_decided_about_it),
+        CASE(the_letters_of_one_turn_are_all_written_and_the_last_word_of_one_counts),
+        CASE(a_letter_that_cannot_be_stored_hurts_only_itself),
+        CASE(pages_give_every_letter_once),
+        CASE(a_wrong_page_is_refused_in_words),
+        CASE(whole_letters_come_in_pages_of_bounded_size),
+        CASE(a_secret_is_masked_in_what_is_shown_and_not_in_what_runs),
+        CASE(letters_are_counted_by_function_and_state),
+        CASE(a_sample_is_spread_over_the_selection_and_changes_nothing),
+        CASE(a_due_letter_is_claimed_by_one_and_only_when_it_is_due),
+        CASE(what_is_claimed_is_what_was_put),
+        CASE(a_delivered_letter_is_gone),
+        CASE(a_letter_put_again_outlives_the_mark_of_the_old_claim),
+        CASE(an_unclaimed_letter_can_be_claimed_at_its_new_time),
+        CASE(a_renewed_claim_has_a_new_name),
+        CASE(what_an_operator_gave_up_is_not_brought_back),
+        CASE(the_next_due_time_is_that_of_the_earliest_that_nobody_holds),
     };
-    const struct CMUnitTest postgres[] = {
-#define X(test) {"postgres: " #test, test, setup_postgres, teardown, NULL},
-        ALL(X)
-#undef X
-    };
-    int failed = cmocka_run_group_tests_name("letters on SQLite", sqlite, NULL, NULL);
-    postgres_url = getenv("WEIR_TEST_POSTGRES_URL");
-    if (postgres_url) failed += cmocka_run_group_tests_name("letters on PostgreSQL", postgres, NULL, NULL);
-    return failed;
+    return store_run_cases(cases, array_len(cases));
 }

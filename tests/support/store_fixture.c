@@ -101,7 +101,7 @@ static int tear_down(void **state) {
 static int run_kind(struct store_fixture *fx, enum store_kind kind, const struct store_case *cases, size_t case_count) {
     const char *kind_name = kind == STORE_SQLITE ? "sqlite" : "postgres";
     struct CMUnitTest *tests = mem_array(case_count, sizeof *tests);
-    char(*names)[64] = mem_array(case_count, sizeof *names);
+    char(*names)[128] = mem_array(case_count, sizeof *names);
     size_t count = 0;
     for (size_t i = 0; i < case_count; i++) {
         if (cases[i].kind != STORE_BOTH && cases[i].kind != kind) continue;
