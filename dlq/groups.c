@@ -86,11 +86,26 @@ struct newest {
     json_t *group;
 };
 
+// Has it a word outside of its masks, or only <str> and the like?
+static bool says_something(struct str title) {
+    bool inside = false;
+    for (size_t i = 0; i < title.len; i++) {
+        unsigned char c = (unsigned char)title.data[i];
+        if (c == '<') inside = true;
+        else if (c == '>') inside = false;
+        else if (!inside && ((c | 0x20) >= 'a' && (c | 0x20) <= 'z')) return true;
+        else if (!inside && c >= 0x80) return true;
+    }
+    return false;
+}
+
+// The masked message; where the mask leaves nothing, as of KeyError: 'currency', the newest letter's own.
 static json_t *title_of(struct str message) {
     struct buf title;
     buf_init(&title, 4096);
     fingerprint_mask(message, &title);
-    json_t *text = letters_json_text(buf_str(&title));
+    if (message.len > FINGERPRINT_TITLE_BYTES) message.len = FINGERPRINT_TITLE_BYTES;
+    json_t *text = letters_json_text(says_something(buf_str(&title)) ? buf_str(&title) : message);
     buf_done(&title);
     return text;
 }

@@ -25,7 +25,7 @@ struct groups_page {
     int64_t spark_ms;      // how far back sparklines go from now; 0: 24 h
 };
 // {"groups":[{"group":hex,"name","note","muted","count","functions":[…],"firstVersion","lastVersion","firstMs","lastMs","errorType","title",
-// "place","spark":[n…]}…],"letters":n,"more":bool}. title: the masked message; place: the top frame of the user's code of its newest letter.
+// "place","spark":[n…]}…],"letters":n,"more":bool}. title: the masked message, or the newest letter's when nothing is left of it; place: the top frame of the user's code of its newest letter.
 void groups_list(struct groups *g, const struct groups_page *page, letters_json_fn *fn, void *arg);
 // One of them, by its 16 hex digits or its name, with "letter": the newest letter's id.
 void groups_show(struct groups *g, struct str which, letters_json_fn *fn, void *arg);
