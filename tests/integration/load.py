@@ -12,8 +12,10 @@ ended when the event that replays it has. In a load, 1 event of 100 always fails
 """
 import http.client
 import itertools
+import json
 import sqlite3
 import threading
+import uuid
 
 import psycopg2
 
@@ -41,11 +43,38 @@ def main_handler(event, context):
     return id
 '''
 BATCH = 50
-LEASE_MS = 60000  # of due letters and of replays, see dlq/
+LEASE_MS = 60000  # of due letters and of letters that a replay sends, see dlq/; a replay's own is shorter
 
 
 def deploy(server, **settings):
     return server.deploy(FUNCTION, SOURCE, **{"backoffMs": [50, 100, 150], **settings})
+
+
+DIES = "def main_handler(event, context): raise ValueError('not yet')"
+LIVES = """
+from collect import tell
+
+def main_handler(event, context):
+    tell(event["n"], context["request_id"])
+    if event.get("again"):
+        raise ValueError("again")
+"""
+
+
+def bury(server, count, payload=lambda n: {"n": n}, **settings):
+    """`count` dead letters of FUNCTION, whose payloads are payload(0), …; mend(server) deploys what they can be replayed to. Their ids."""
+    server.deploy(FUNCTION, DIES, retries=0, **settings)
+    server.send(FUNCTION, payload(0))
+    [first] = server.wait_letters(1, function=FUNCTION)
+    whole = server.letter(first["id"])
+    number = uuid.UUID(whole["id"]).int
+    ids = [str(uuid.UUID(int=number + n)) for n in range(count)]
+    server.import_letters([{**whole, "id": id, "payload": json.dumps(payload(n))} for n, id in enumerate(ids) if n])
+    return ids
+
+
+def mend(server, source=LIVES, **settings):
+    return server.deploy(FUNCTION, source, retries=0, **settings)
 
 
 def event(n, **more):
@@ -168,18 +197,22 @@ def duplicates(collector, ids):
     return sum(count - 1 for count in collector.repeated(ids).values())
 
 
+def sql(server, backend, *statements):
+    """Runs them in the store of the server, beside it; the rows of the last one."""
+    connection = sqlite3.connect(server.data / "weir.db", timeout=30) if backend.embedded else psycopg2.connect(backend.store_url)
+    try:
+        cursor = connection.cursor()
+        for statement in statements:
+            cursor.execute(statement)
+        rows = cursor.fetchall() if cursor.description else []
+        connection.commit()
+        return rows
+    finally:
+        connection.close()
+
+
 def let_leases_run_out(server, backend):
     """As if the time of a lease had passed since the server was killed, which holds what it had claimed until then."""
     assert not server.alive
-    statement = f"UPDATE letters SET lease_ms = lease_ms - {LEASE_MS} WHERE lease_ms > {LEASE_MS}"
-    if backend.embedded:
-        connection = sqlite3.connect(server.data / "weir.db", timeout=30)
-    else:
-        connection = psycopg2.connect(backend.store_url)
-    try:
-        cursor = connection.cursor()
-        cursor.execute(statement)
-        connection.commit()
-        return cursor.rowcount
-    finally:
-        connection.close()
+    sql(server, backend, *(f"UPDATE {table} SET lease_ms = lease_ms - {LEASE_MS} WHERE lease_ms > {LEASE_MS}"
+                           for table in ("letters", "replays")))
