@@ -4,7 +4,10 @@
 #include "core/base/clock.h"
 #include "dlq/letters_impl.h"
 
-#define HELD_MS "253402300799000" // the due time of a fire's letter that waits for another fire (dlq/fires_impl.h)
+#define HELD_UNTIL_MS 253402300799000 // the due time of a fire's letter that waits for another fire (dlq/fires_impl.h)
+#define TEXT_OF2(n) #n
+#define TEXT_OF(n) TEXT_OF2(n)
+#define HELD_MS TEXT_OF(HELD_UNTIL_MS)
 
 // X(verb, states it takes, assignments, further condition); $1 is the time, $2 why.
 #define CHANGES(X)                                                                                                              \
@@ -58,8 +61,8 @@ static int by_bytes(const void *a, const void *b) {
 // --- what was not changed -------------------------------------------------------------------------------------------------
 
 struct state_found {
-    char state[16];
-    int64_t replay;
+    char state[16]; // "": there is no such letter
+    int64_t replay, due_ms, lease_ms;
 };
 
 static int take_state(void *arg, const struct sql_row *row) {
@@ -67,24 +70,30 @@ static int take_state(void *arg, const struct sql_row *row) {
     struct str state = sql_row_bytes(row, 0);
     snprintf(found->state, sizeof found->state, "%.*s", STR_ARG(state));
     found->replay = sql_row_int(row, 1);
+    found->due_ms = sql_row_int(row, 2);
+    found->lease_ms = sql_row_int(row, 3);
     return 0;
 }
 
-static char *why_refused(const struct state_found *found) {
+static char *why_refused(const struct state_found *found, int64_t now_ms) {
+    bool due = strcmp(found->state, "due") == 0;
     if (!found->state[0]) return mem_strdup("there is no such letter");
     if (strcmp(found->state, "replaying") == 0)
         return mem_printf("it is being sent back right now by replay %lld", (long long)found->replay);
+    if (due && found->lease_ms > now_ms) return mem_strdup("it is on its way to its queue right now");
+    if (due && found->due_ms == HELD_UNTIL_MS) return mem_strdup("it waits for another fire of its timer");
+    if (due && found->due_ms <= now_ms) return mem_strdup("it is due already");
     return mem_printf("it is %s", found->state);
 }
 
 int letters_sql_refused(struct sql *sql, const struct id *ids, size_t count, json_t *refused, struct err *err) {
-    int rc = 0;
+    int64_t now_ms = 0;
+    int rc = count ? sql_unix_ms(sql, &now_ms, err) : 0;
     for (size_t i = 0; i < count && rc == 0; i++) {
         struct state_found found = {.replay = 0};
         const struct sql_value id = letters_sql_id(&ids[i]);
-        rc = sql_exec(sql,
-                      "SELECT state, replay FROM letters WHERE id = $1", &id, 1, take_state, &found, NULL, err);
-        cleanup_free char *why = why_refused(&found);
+        rc = sql_exec(sql, "SELECT state, replay, due_ms, lease_ms FROM letters WHERE id = $1", &id, 1, take_state, &found, NULL, err);
+        cleanup_free char *why = why_refused(&found, now_ms);
         json_array_append_new(refused, json_pack("{so ss ss}", "id", letters_json_id(&ids[i]), "state",
                                                  found.state[0] ? found.state : "missing", "why", why));
     }
