@@ -24,14 +24,17 @@ struct edit_job {
     void *arg;
     json_t *result;
     // of one run:
-    struct id *ids;
+    struct picked {
+        struct id id;
+        bool due; // else dead
+    } *picked;
     size_t count;
     int64_t edited, unchanged;
 };
 
-static int take_id(void *arg, const struct sql_row *row) {
+static int take_picked(void *arg, const struct sql_row *row) {
     struct edit_job *e = arg;
-    e->ids[e->count++] = letters_row_id(row, 0);
+    e->picked[e->count++] = (struct picked){letters_row_id(row, 0), str_is(sql_row_bytes(row, 1), "due")};
     return 0;
 }
 
@@ -42,7 +45,7 @@ static int pick(struct edit_job *e, struct sql *sql, int64_t store_ms, struct er
     struct select_sql *q = mem_alloc(sizeof *q);
     buf_init(&text, SIZE_MAX / 2);
     *q = (struct select_sql){.text = &text, .postgres = sql_is_postgres(sql)};
-    select_sql_add(q, "SELECT id FROM letters WHERE " WAITS);
+    select_sql_add(q, "SELECT id, state FROM letters WHERE " WAITS);
     select_sql_value(q, SQL_I(store_ms));
     select_sql_add(q, ")) AND id > ");
     select_sql_value(q, letters_sql_id(&e->after));
@@ -52,7 +55,7 @@ static int pick(struct edit_job *e, struct sql *sql, int64_t store_ms, struct er
     select_sql_value(q, SQL_I(e->limit));
     if (q->postgres) select_sql_add(q, " FOR UPDATE");
     MUST(buf_append(&text, (struct str){"", 1}) == 0);
-    int rc = sql_exec_once(sql, text.data + text.start, q->values, q->count, take_id, e, NULL, err);
+    int rc = sql_exec_once(sql, text.data + text.start, q->values, q->count, take_picked, e, NULL, err);
     buf_done(&text);
     free(q);
     return rc;
@@ -129,16 +132,16 @@ static int write_edit(struct edit_job *e, struct sql *sql, const struct id *lett
                          array_len(row), NULL, NULL, NULL, err);
 }
 
-static void refuse(struct edit_job *e, const struct id *id, const char *why) {
+static void refuse(struct edit_job *e, const struct picked *p, const char *why) {
     json_array_append_new(json_object_get(e->result, "refused"),
-                          json_pack("{so ss ss}", "id", letters_json_id(id), "state", "", "why", why));
+                          json_pack("{so ss ss}", "id", letters_json_id(&p->id), "state", p->due ? "due" : "dead", "why", why));
 }
 
-static int edit_one(struct edit_job *e, struct sql *sql, const struct letter *letter, struct err *err) {
+static int edit_one(struct edit_job *e, struct sql *sql, const struct picked *picked, const struct letter *letter, struct err *err) {
     struct edited edited = {0};
     struct err why = {0};
     if (edit_apply(e->edit, letter->ev, &edited, &why)) {
-        refuse(e, &letter->id, why.text);
+        refuse(e, picked, why.text);
         return 0;
     }
     if (!edited.ev) {
@@ -159,16 +162,18 @@ static int edit_one(struct edit_job *e, struct sql *sql, const struct letter *le
 
 // --- all of a call ------------------------------------------------------------------------------------------------------------
 
-static int tell_refused(struct edit_job *e, struct sql *sql, struct err *err) {
+// Of the given ids between the call before and `last` (NULL: the end), those that do not wait.
+static int tell_refused(struct edit_job *e, struct sql *sql, const struct id *last, struct err *err) {
     size_t asked = 0, n = 0;
     const struct id *ids = selection_ids(e->sel, &asked);
     struct id *left = mem_array(asked ? asked : 1, sizeof *left);
     for (size_t i = 0; i < asked; i++) {
-        bool found = memcmp(ids[i].bytes, e->after.bytes, sizeof e->after.bytes) <= 0; // told by the call before
-        for (size_t k = 0; k < e->count && !found; k++) found = id_eq(&ids[i], &e->ids[k]);
-        if (!found) left[n++] = ids[i];
+        bool told = memcmp(ids[i].bytes, e->after.bytes, sizeof e->after.bytes) <= 0 ||
+                    (last && memcmp(ids[i].bytes, last->bytes, sizeof last->bytes) > 0);
+        for (size_t k = 0; k < e->count && !told; k++) told = id_eq(&ids[i], &e->picked[k].id);
+        if (!told) left[n++] = ids[i];
     }
-    int rc = e->count == e->limit ? 0 : letters_sql_refused(sql, left, n, json_object_get(e->result, "refused"), err);
+    int rc = letters_sql_refused(sql, left, n, json_object_get(e->result, "refused"), err);
     free(left);
     return rc;
 }
@@ -189,19 +194,20 @@ static int edit_run(struct store_job *job, struct sql *sql, struct err *err) {
     size_t i = 0, bytes = 0;
     for (; i < e->count && rc == 0 && bytes < EDIT_BYTES; i++) {
         struct letter_list one = {0};
-        const struct sql_value id = letters_sql_id(&e->ids[i]);
+        const struct sql_value id = letters_sql_id(&e->picked[i].id);
         rc = sql_exec(sql, "SELECT " LETTERS_TAKE " FROM letters WHERE id = $1", &id, 1, letters_take, &one, NULL, err);
         bytes += one.bytes;
-        if (rc == 0 && one.count) rc = edit_one(e, sql, &one.at[0], err);
-        else if (rc == 0) refuse(e, &e->ids[i], "its event cannot be read");
+        if (rc == 0 && one.count) rc = edit_one(e, sql, &e->picked[i], &one.at[0], err);
+        else if (rc == 0) refuse(e, &e->picked[i], "its event cannot be read");
         letter_list_done(&one);
     }
     bool more = i < e->count || e->count == e->limit;
     json_object_set_new(e->result, "edited", json_integer(e->edited));
     json_object_set_new(e->result, "unchanged", json_integer(e->unchanged));
     json_object_set_new(e->result, "more", json_boolean(more));
-    if (more && i) json_object_set_new(e->result, "next", letters_json_id(&e->ids[i - 1]));
-    return rc ? rc : tell_refused(e, sql, err);
+    const struct id *last = more && i ? &e->picked[i - 1].id : NULL;
+    if (last) json_object_set_new(e->result, "next", letters_json_id(last));
+    return rc ? rc : tell_refused(e, sql, last, err);
 }
 
 static void edit_done(struct store_job *job, int code, const struct err *err) {
@@ -212,7 +218,7 @@ static void edit_done(struct store_job *job, int code, const struct err *err) {
     edit_free(e->edit);
     free(e->why);
     free(e->who);
-    free(e->ids);
+    free(e->picked);
     free(e);
 }
 
@@ -237,6 +243,6 @@ void letters_edit(struct letters *l, const struct letter_change *c, struct edit 
         edit_done(&e->job, rc, &err);
         return;
     }
-    e->ids = mem_array(e->limit, sizeof *e->ids);
+    e->picked = mem_array(e->limit, sizeof *e->picked);
     store_submit(l->store, &e->job);
 }
