@@ -212,7 +212,7 @@ static bool decode_param(struct call *call, struct str raw) {
     if (raw.len >= CALL_PARAM_BYTES) return false;
     long len = http_percent_decode(raw, false, call->param_text);
     call->param = (struct str){call->param_text, len < 0 ? 0 : (size_t)len};
-    return len >= 0;
+    return len >= 0 && !memchr(call->param_text, '\0', (size_t)len); // no name has a NUL, and to half of the code it would end there
 }
 
 static void on_request(void *arg, struct http_request *req) {
@@ -227,7 +227,7 @@ static void on_request(void *arg, struct http_request *req) {
     } else if (!route) {
         reply_no_route(call, allow);
     } else if (!decode_param(call, param)) {
-        reply_fail(call, ERR_NOT_FOUND, "the path has a part that is too long or not percent-encoded");
+        reply_fail(call, ERR_NOT_FOUND, "the path has a part that is too long, not percent-encoded, or has a NUL in it");
     } else if (route->action && gw->c.audit) {
         call_audit_begin(call, route->action, route->fn);
     } else {

@@ -80,9 +80,9 @@ static bool is_zero(const json_t *value) {
     return json_is_integer(value) && json_integer_value(value) == 0;
 }
 
-static int check_which(const json_t *body, struct err *err) {
+static int check_which(const json_t *body, bool all, struct err *err) {
     static const char *const filters[] = {"function", "error", "group", "state", "source", "where", "search", "sinceMs", "untilMs"};
-    bool ids = json_object_get(body, "ids"), all = json_is_true(json_object_get(body, "all")), any = false;
+    bool ids = json_object_get(body, "ids"), any = false;
     for (size_t i = 0; i < array_len(filters); i++) {
         const json_t *value = json_object_get(body, filters[i]);
         if (is_blank(value)) return err_set(err, ERR_INVALID, "%s is empty: leave it out, or say what it should be", filters[i]);
@@ -99,8 +99,8 @@ int selection_of_body(const json_t *body, const char *state, struct selection **
     struct id *ids = NULL;
     bool all = false;
     const json_t *list = json_object_get(body, "ids");
-    int rc = check_which(body, err);
-    if (rc == 0) rc = body_flag(body, "all", &all, err);
+    int rc = body_flag(body, "all", &all, err);
+    if (rc == 0) rc = check_which(body, all, err);
     if (rc == 0) rc = body_text(body, "where", &spec.where, err);
     if (rc == 0) rc = body_text(body, "search", &spec.search, err);
     if (rc == 0) rc = body_text(body, "function", &spec.function, err);
