@@ -10,7 +10,9 @@
 #include <cmocka.h>
 
 #include "core/base/clock.h"
+#include "dlq/edit.h"
 #include "dlq/fires.h"
+#include "dlq/vendor_letter.h"
 #include "gateway/gateway.h"
 #include "tests/support/http_client.h"
 
@@ -128,11 +130,6 @@ void ingest_sync_cancel(struct sync_call *call) {
     seen.cancelled = true;
 }
 
-static void note_filter(const struct letter_filter *f) {
-    note("%.*s|%.*s|%.*s|%.*s|%lld|%lld|%zu|%zu", STR_ARG(f->function), STR_ARG(f->error_type), STR_ARG(f->state), STR_ARG(f->after),
-         (long long)f->since_ms, (long long)f->until_ms, f->limit, f->id_count);
-}
-
 void letters_put(struct letters *l, const struct letter_draft *draft, letter_done_fn *done, void *arg) {
     (void)l;
     struct err err = {0};
@@ -156,10 +153,24 @@ void fires_history(struct fires *f, struct str trigger, int64_t before_ms, size_
     fail(); // there are no triggers here
 }
 
-void letters_list(struct letters *l, const struct letter_filter *f, letters_json_fn *fn, void *arg) {
+// Notes and frees a selection.
+static void note_selection(struct selection *sel) {
+    note("(%s)", selection_text(sel));
+    selection_free(sel);
+}
+
+void letters_list(struct letters *l, struct selection *sel, const struct letter_page *page, letters_json_fn *fn, void *arg) {
     (void)l;
-    note_filter(f);
+    note("list");
+    note_selection(sel);
+    note(" %zu after '%.*s'%s%s", page->limit, STR_ARG(page->after), page->oldest_first ? " oldest" : "", page->full ? " full" : "");
     fn(arg, 0, NULL, json_pack("{s:[], s:n}", "letters", "next"));
+}
+
+int vendor_letter_append_json(struct buf *out, enum vendor v, const json_t *letter) {
+    (void)out, (void)v, (void)letter;
+    fail(); // there are no letters here
+    return 0;
 }
 
 void letters_show(struct letters *l, const struct id *id, letters_json_fn *fn, void *arg) {
@@ -168,26 +179,145 @@ void letters_show(struct letters *l, const struct id *id, letters_json_fn *fn, v
     fn(arg, err_set(&err, ERR_NOT_FOUND, "there is no such letter"), &err, NULL);
 }
 
-void letters_discard(struct letters *l, const struct letter_filter *f, letters_changed_fn *fn, void *arg) {
-    (void)l;
-    note_filter(f);
-    fn(arg, 0, NULL, 7);
+static void note_change(const char *what, const struct letter_change *c, letters_json_fn *fn, void *arg) {
+    note("%s", what);
+    note_selection(c->sel);
+    note(" %zu '%.*s' by %.*s", c->limit, STR_ARG(c->why), STR_ARG(c->who));
+    fn(arg, 0, NULL, json_pack("{s:i}", what, 7));
 }
 
-void letters_purge(struct letters *l, int64_t before_ms, bool dead, letters_changed_fn *fn, void *arg) {
+void letters_discard(struct letters *l, const struct letter_change *c, letters_json_fn *fn, void *arg) {
     (void)l;
-    note("purge %d %d", before_ms > 0, dead);
-    fn(arg, 0, NULL, 8);
+    note_change("discarded", c, fn, arg);
 }
 
-void replay_run(struct replay *r, const struct letter_filter *filter, struct str to, bool to_origin,
-                void (*done)(void *arg, int code, const struct err *err, const struct replay_result *result), void *arg) {
+void letters_restore(struct letters *l, const struct letter_change *c, letters_json_fn *fn, void *arg) {
+    (void)l;
+    note_change("restored", c, fn, arg);
+}
+
+void letters_retry(struct letters *l, const struct letter_change *c, letters_json_fn *fn, void *arg) {
+    (void)l;
+    note_change("retried", c, fn, arg);
+}
+
+void letters_purge(struct letters *l, const struct letter_change *c, bool dead, letters_json_fn *fn, void *arg) {
+    (void)l;
+    note(dead ? "dead too: " : "");
+    selection_free(c->sel); // with the time of now in it
+    fn(arg, 0, NULL, json_pack("{s:i}", "purged", 8));
+}
+
+void letters_edit(struct letters *l, const struct letter_change *c, struct edit *e, bool dry_run, letters_json_fn *fn, void *arg) {
+    (void)l;
+    edit_free(e);
+    note(dry_run ? "dry run: " : "");
+    note_change("edited", c, fn, arg);
+}
+
+void letters_import(struct letters *l, json_t *letters, letters_json_fn *fn, void *arg) {
+    (void)l;
+    note("import %zu", json_array_size(letters));
+    json_decref(letters);
+    fn(arg, 0, NULL, json_pack("{s:i}", "imported", 1));
+}
+
+void trials_run(struct trials *t, struct selection *sel, size_t sample, struct str to, letters_json_fn *fn, void *arg) {
+    (void)t;
+    note("try");
+    note_selection(sel);
+    note(" %zu on '%.*s'", sample, STR_ARG(to));
+    fn(arg, 0, NULL, json_pack("{s:i}", "tried", 0));
+}
+
+void replays_create(struct replays *r, const struct replay_spec *spec, letters_json_fn *fn, void *arg) {
     (void)r;
-    note_filter(filter);
-    note(">%.*s%s", STR_ARG(to), to_origin ? "<origin" : "");
-    struct replay_result result = {.replayed = 2, .failed = 1, .more = true};
-    err_set(&result.first_error, ERR_FULL, "disk full");
-    done(arg, 0, NULL, &result);
+    note("replay");
+    note_selection(spec->sel);
+    note(" %zu to '%.*s'%s%s rate %g ramp %lld abort %g sample %zu by %.*s", spec->limit, STR_ARG(spec->to), spec->to_origin ? " origin" : "",
+         spec->in_order ? " in order" : "", spec->rate, (long long)spec->ramp_ms, spec->abort_share, spec->sample, STR_ARG(spec->who));
+    fn(arg, 0, NULL, json_pack("{s:i}", "replay", 1));
+}
+
+static void note_replay(const char *what, int64_t replay, letters_json_fn *fn, void *arg) {
+    note("%s %lld", what, (long long)replay);
+    fn(arg, 0, NULL, json_pack("{s:I}", "replay", (json_int_t)replay));
+}
+
+void replays_show(struct replays *r, int64_t replay, letters_json_fn *fn, void *arg) {
+    (void)r;
+    note_replay("show", replay, fn, arg);
+}
+
+void replays_pause(struct replays *r, int64_t replay, letters_json_fn *fn, void *arg) {
+    (void)r;
+    note_replay("pause", replay, fn, arg);
+}
+
+void replays_resume(struct replays *r, int64_t replay, letters_json_fn *fn, void *arg) {
+    (void)r;
+    note_replay("resume", replay, fn, arg);
+}
+
+void replays_cancel(struct replays *r, int64_t replay, letters_json_fn *fn, void *arg) {
+    (void)r;
+    note_replay("cancel", replay, fn, arg);
+}
+
+void replays_list(struct replays *r, bool open_only, int64_t before, size_t limit, letters_json_fn *fn, void *arg) {
+    (void)r;
+    note("replays%s %lld %zu", open_only ? " open" : "", (long long)before, limit);
+    fn(arg, 0, NULL, json_pack("{s:[]}", "replays"));
+}
+
+void replays_letters(struct replays *r, int64_t replay, struct str state, int64_t after, size_t limit, letters_json_fn *fn, void *arg) {
+    (void)r;
+    note("letters of %lld '%.*s' %lld %zu", (long long)replay, STR_ARG(state), (long long)after, limit);
+    fn(arg, 0, NULL, json_pack("{s:[]}", "letters"));
+}
+
+void groups_list(struct groups *g, const struct groups_page *page, letters_json_fn *fn, void *arg) {
+    (void)g;
+    note("groups '%.*s' %lld%s %zu %lld", STR_ARG(page->function), (long long)page->since_ms, page->muted ? " muted" : "", page->limit,
+         (long long)page->spark_ms);
+    fn(arg, 0, NULL, json_pack("{s:[]}", "groups"));
+}
+
+void groups_show(struct groups *g, struct str which, letters_json_fn *fn, void *arg) {
+    (void)g;
+    note("group %.*s", STR_ARG(which));
+    fn(arg, 0, NULL, json_object());
+}
+
+void groups_describe(struct groups *g, struct str which, struct str name, struct str note_text, int muted, struct str who, letters_json_fn *fn,
+                     void *arg) {
+    (void)g;
+    note("describe %.*s %s%.*s %s%.*s %d by %.*s", STR_ARG(which), name.data ? "=" : "-", STR_ARG(name), note_text.data ? "=" : "-",
+         STR_ARG(note_text), muted, STR_ARG(who));
+    fn(arg, 0, NULL, json_object());
+}
+
+void policies_list(struct policies *p, letters_json_fn *fn, void *arg) {
+    (void)p;
+    fn(arg, 0, NULL, json_pack("{s:[]}", "policies"));
+}
+
+void policies_show(struct policies *p, struct str function, letters_json_fn *fn, void *arg) {
+    (void)p;
+    note("policy %.*s", STR_ARG(function));
+    fn(arg, 0, NULL, json_object());
+}
+
+void policies_change(struct policies *p, struct str function, const json_t *settings, struct str who, letters_json_fn *fn, void *arg) {
+    (void)p;
+    note("policy %.*s of %zu by %.*s", STR_ARG(function), json_object_size(settings), STR_ARG(who));
+    fn(arg, 0, NULL, json_object());
+}
+
+void policies_remove(struct policies *p, struct str function, letter_done_fn *done, void *arg) {
+    (void)p;
+    note("no policy %.*s", STR_ARG(function));
+    done(arg, 0, NULL);
 }
 
 // --- setting up ---------------------------------------------------------------------------------------------------
@@ -529,36 +659,90 @@ static void deploys(void **state) {
 
 #define AN_ID "0192f3c4-0000-7000-8000-000000000001"
 
-static void serves_letters(void **state) {
+static void lists_letters(void **state) {
     (void)state;
     start(NULL, NULL);
-    expect("GET", "/v1/letters?function=f&error=Key+Error&state=dead&sinceMs=1&untilMs=2&limit=3&cursor=c", "", 200,
+    expect("GET", "/v1/letters?function=f&error=Key+Error&state=dead&limit=3&cursor=c&order=oldest&full=true", "", 200,
            "{\"letters\":[],\"next\":null}");
-    expect_seen("f|Key Error|dead|c|1|2|3|0");
+    expect_seen("list(state=dead function=f error=\"Key Error\") 3 after 'c' oldest full");
     expect("GET", "/v1/letters", "", 200, "letters");
-    expect_seen("||||0|0|100|0");
+    expect_seen("list(state=dead) 100 after ''");
     expect("GET", "/v1/letters?limit=1001", "", 400, "limit");
+    expect("GET", "/v1/letters?order=up", "", 400, "order");
+    expect("GET", "/v1/letters?full=1", "", 400, "full");
+    expect("GET", "/v1/letters?as=nobody", "", 400, "InvalidArgument");
+    expect("GET", "/v1/letters?where=nonsense", "", 400, "InvalidArgument");
     expect("GET", "/v1/letters/" AN_ID, "", 404, "no such letter");
-    expect("POST", "/v1/letters/discard", "{\"ids\":[\"" AN_ID "\"]}", 200, "{\"discarded\":7}");
-    expect_seen("||||0|0|1000|1");
+    expect_seen("");
+}
+
+static void changes_letters(void **state) {
+    (void)state;
+    start(NULL, NULL);
+    expect("POST", "/v1/letters/discard", "{\"ids\":[\"" AN_ID "\"],\"why\":\"old\"}", 200, "{\"discarded\":7}");
+    expect_seen("discarded(id=" AN_ID ") 1000 'old' by anonymous");
+    expect("POST", "/v1/letters/restore", "{\"function\":\"f\",\"limit\":5}", 200, "{\"restored\":7}");
+    expect_seen("restored(state=discarded function=f) 5 '' by anonymous");
+    expect("POST", "/v1/letters/retry", "{\"all\":true}", 200, "{\"retried\":7}");
+    expect_seen("retried(state=due) 1000 '' by anonymous");
+    expect("POST", "/v1/letters/edit", "{\"function\":\"f\",\"set\":{\"payload.a\":1},\"dryRun\":true}", 200, "{\"edited\":7}");
+    expect_seen("dry run: edited(state=dead function=f) 1000 '' by anonymous");
+    expect("POST", "/v1/letters/edit", "{\"function\":\"f\"}", 400, "InvalidArgument");
     expect("POST", "/v1/letters/discard", "{}", 400, "say which letters");
     expect("POST", "/v1/letters/discard", "{\"limit\":5}", 400, "say which letters");
     expect("POST", "/v1/letters/discard", "{\"ids\":[]}", 400, "ids");
     expect("POST", "/v1/letters/discard", "{\"ids\":[\"x\"]}", 400, "'x' is not an id");
     expect("POST", "/v1/letters/discard", "{\"ids\":[\"" AN_ID "\"],\"function\":\"f\"}", 400, "not both");
     expect("POST", "/v1/letters/purge", "{\"olderThanMs\":1000,\"dead\":true}", 200, "{\"purged\":8}");
-    expect_seen("purge 1 1");
+    expect_seen("dead too: ");
     expect("POST", "/v1/letters/purge", "{}", 400, "olderThanMs");
     expect("POST", "/v1/letters/purge", "{\"olderThanMs\":1,\"dead\":1}", 400, "dead");
-    expect("POST", "/v1/replays", "{\"function\":\"f\",\"sinceMs\":4,\"limit\":9,\"to\":\"g:2\"}", 200,
-           "{\"replayed\":2,\"failed\":1,\"more\":true,\"error\":\"disk full\"}");
-    expect_seen("f||||4|0|9|0>g:2");
-    expect("POST", "/v1/replays", "{\"function\":\"f\",\"toOrigin\":true}", 200,
-           "{\"replayed\":2,\"failed\":1,\"more\":true,\"error\":\"disk full\"}");
-    expect_seen("f||||0|0|1000|0><origin");
-    expect("POST", "/v1/replays", "{\"function\":\"f\",\"toOrigin\":true,\"to\":\"g\"}", 400, "either to or toOrigin");
+    expect("POST", "/v1/letters/import", "{\"letters\":[{}]}", 200, "imported");
+    expect_seen("import 1");
+    expect("POST", "/v1/letters/try", "{\"function\":\"f\",\"sample\":3,\"to\":\"hello:3\"}", 200, "tried");
+    expect_seen("try(state=dead function=f) 3 on 'hello:3'");
+    expect("POST", "/v1/letters/try", "{\"function\":\"f\",\"to\":\"hello:4\"}", 404, "no such version");
+}
+
+static void replays_letters_again(void **state) {
+    (void)state;
+    start(NULL, NULL);
+    expect("POST", "/v1/replays",
+           "{\"function\":\"f\",\"limit\":9,\"to\":\"hello\",\"rate\":2.5,\"rampMs\":4,\"abortShare\":0.5,\"sample\":6,\"inOrder\":true}", 201,
+           "{\"replay\":1}");
+    expect_seen("replay(state=dead function=f) 9 to 'hello' in order rate 2.5 ramp 4 abort 0.5 sample 6 by anonymous");
+    expect("POST", "/v1/replays", "{\"function\":\"f\",\"toOrigin\":true}", 201, "{\"replay\":1}");
+    expect_seen("replay(state=dead function=f) 0 to '' origin rate 0 ramp 0 abort -1 sample 0 by anonymous");
     expect("POST", "/v1/replays", "{\"function\":\"f\",\"toOrigin\":1}", 400, "toOrigin must be true or false");
     expect("POST", "/v1/replays", "{\"function\":1}", 400, "function must be a string");
+    expect("POST", "/v1/replays", "{\"function\":\"f\",\"to\":\"hello:4\"}", 404, "no such version");
+    expect("GET", "/v1/replays?open=true&cursor=5&limit=2", "", 200, "replays");
+    expect("GET", "/v1/replays/7", "", 200, "{\"replay\":7}");
+    expect("POST", "/v1/replays/7/pause", "", 200, "{\"replay\":7}");
+    expect("POST", "/v1/replays/7/resume", "", 200, "{\"replay\":7}");
+    expect("POST", "/v1/replays/7/cancel", "", 200, "{\"replay\":7}");
+    expect("GET", "/v1/replays/7/letters?state=sent&cursor=2", "", 200, "letters");
+    expect_seen("replays open 5 2show 7pause 7resume 7cancel 7letters of 7 'sent' 2 100");
+    expect("GET", "/v1/replays/7/letters?state=other", "", 400, "state");
+    expect("GET", "/v1/replays/x", "", 404, "not the number");
+}
+
+static void serves_groups_and_policies(void **state) {
+    (void)state;
+    start(NULL, NULL);
+    expect("GET", "/v1/groups?function=f&sinceMs=4&muted=true&limit=5&sparkMs=6000", "", 200, "groups");
+    expect_seen("groups 'f' 4 muted 5 6000");
+    expect("GET", "/v1/groups/some", "", 200, "{}");
+    expect("PATCH", "/v1/groups/some", "{\"name\":\"n\",\"muted\":false}", 200, "{}");
+    expect("PATCH", "/v1/groups/some", "{\"note\":\"\"}", 200, "{}");
+    expect_seen("group somedescribe some =n - 0 by anonymousdescribe some - = -1 by anonymous");
+    expect("PATCH", "/v1/groups/some", "{\"muted\":1}", 400, "muted");
+    expect("GET", "/v1/policies", "", 200, "policies");
+    expect("GET", "/v1/policies/f", "", 200, "{}");
+    expect("PUT", "/v1/policies/f", "{\"cap\":1}", 200, "{}");
+    expect("DELETE", "/v1/policies/f", "", 200, "removed");
+    expect_seen("policy fpolicy f of 1 by anonymousno policy f");
+    expect("PUT", "/v1/policies/f", "{\"other\":1}", 400, "other");
 }
 
 static void serves_logs(void **state) {
@@ -621,7 +805,10 @@ int main(void) {
         test(makes_an_event_of_each_line),
         test(serves_functions),
         test(deploys),
-        test(serves_letters),
+        test(lists_letters),
+        test(changes_letters),
+        test(replays_letters_again),
+        test(serves_groups_and_policies),
         test(serves_logs),
         test(serves_the_rest),
         test(refuses_in_json),
