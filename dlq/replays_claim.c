@@ -7,6 +7,8 @@
 #include "core/base/fault.h"
 #include "dlq/replays_impl.h"
 
+#define WINDOW 5000 // places of a job that are looked at together
+
 // --- claims -------------------------------------------------------------------------------------------------------------
 
 struct candidate {
@@ -38,12 +40,21 @@ static int take_candidate(void *arg, const struct sql_row *row) {
     "SELECT r.seq, r.letter_id, coalesce(length(l.payload), 0), coalesce(l.state, ''), l.replay FROM replay_letters r"              \
     " LEFT JOIN letters l ON l.id = r.letter_id WHERE r.replay = $1 AND r.state = 'pending' AND "
 
+// Window by window: PostgreSQL, that knows nothing yet of so many new rows, would sort all that are behind `after`.
+static int find_next(struct claim_job *c, struct sql *sql, struct candidates *list, struct err *err) {
+    int rc = 0;
+    int64_t from = c->after;
+    for (; rc == 0 && list->count == 0 && from < c->run->row.total; from += WINDOW) {
+        const struct sql_value values[] = {SQL_I(c->replay), SQL_I(from), SQL_I(from + WINDOW), SQL_I(c->limit)};
+        rc = sql_exec(sql, CANDIDATE "r.seq > $2 AND r.seq <= $3 ORDER BY r.seq LIMIT $4", values, array_len(values), take_candidate, list, NULL,
+                      err);
+    }
+    return rc;
+}
+
 static int find_candidates(struct claim_job *c, struct sql *sql, struct candidates *list, struct err *err) {
     int rc = 0;
-    if (!c->seqs) {
-        const struct sql_value values[] = {SQL_I(c->replay), SQL_I(c->after), SQL_I(c->limit)};
-        return sql_exec(sql, CANDIDATE "r.seq > $2 ORDER BY r.seq LIMIT $3", values, array_len(values), take_candidate, list, NULL, err);
-    }
+    if (!c->seqs) return find_next(c, sql, list, err);
     for (size_t i = 0; i < c->seq_count && rc == 0; i++) {
         const struct sql_value values[] = {SQL_I(c->replay), SQL_I(c->seqs[i])};
         rc = sql_exec(sql, CANDIDATE "r.seq = $2", values, array_len(values), take_candidate, list, NULL, err);
@@ -138,8 +149,8 @@ static int claim_candidates(struct claim_job *c, struct sql *sql, struct candida
     if (rc == 0)
         rc = sql_exec(sql,
                       "UPDATE letters SET state = 'replaying', lease_ms = $1, changed_ms = $2, replay = $3 WHERE state = 'dead' AND id IN"
-                      " (SELECT letter_id FROM replay_letters WHERE replay = $3 AND state = 'pending' AND seq IN"
-                      " (SELECT CAST(value->>'s' AS BIGINT) FROM json_each($4))) RETURNING " LETTERS_TAKE,
+                      " (SELECT (SELECT r.letter_id FROM replay_letters r WHERE r.replay = $3 AND r.seq = CAST(value->>'s' AS BIGINT)"
+                      " AND r.state = 'pending') FROM json_each($4)) RETURNING " LETTERS_TAKE,
                       values, array_len(values), letters_take, &list, NULL, err);
     if (rc == 0) {
         keep_claimed(c, &list, candidates);
