@@ -116,6 +116,7 @@ static void print_attempt(const json_t *history, size_t i, bool whole) {
 void dlq_print_patch(const json_t *patch, const char *indent) {
     size_t i;
     const json_t *operation;
+    if (json_is_string(patch)) out_block(stdout, indent, str_of(json_string_value(patch))); // it has numbers beyond 64 bits
     json_array_foreach(patch, i, operation) {
         const json_t *value = json_object_get(operation, "value");
         cleanup_free char *shown = value ? json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;

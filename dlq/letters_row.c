@@ -132,11 +132,10 @@ json_t *letters_json_id(const struct id *id) {
     return json_string(text);
 }
 
-// Numbers that jansson has no room for are shown as doubles; the store has them as they are.
+// A list; a text when it has numbers that jansson has no room for, which must be told as they are.
 json_t *letters_json_patch(struct str patch) {
-    json_t *list = json_loadb(patch.data ? patch.data : "", patch.len, 0, NULL);
-    if (!list) list = json_loadb(patch.data ? patch.data : "", patch.len, JSON_DECODE_INT_AS_REAL, NULL);
-    return list ? list : json_array();
+    json_t *list = json_loadb(patch.data ? patch.data : "", patch.len, JSON_ALLOW_NUL, NULL);
+    return list ? list : letters_json_text(patch);
 }
 
 static bool set_text(json_t *o, struct str payload, const struct redact *redact) {
