@@ -129,6 +129,7 @@ struct run {
     struct replays *replays;
     struct replay_row row;
     bool owned;                 // as of the last look: the lease is ours
+    char *aborting;             // why; takes no more letters, and ends when nothing is under way
     bool leaving;               // takes no more letters; ends when nothing is under way
     bool ready;                 // its letters of a former owner were released
     bool claiming, exhausted;   // a claim is under way; there are no more pending letters behind `after`

@@ -337,7 +337,7 @@ struct ends_job {
 
 static int take_end(void *arg, const struct sql_row *row) {
     struct ends_job *e = arg;
-    if (e->count < REPLAY_ORDER_BUSY)
+    if (!sql_row_is_null(row, 1) && e->count < REPLAY_ORDER_BUSY)
         e->found[e->count++] = (struct end_found){sql_row_int(row, 0), str_is(sql_row_bytes(row, 1), "dead")};
     return 0;
 }
@@ -347,8 +347,8 @@ static int ends_run(struct store_job *job, struct sql *sql, struct err *err) {
     const struct sql_value values[] = {SQL_I(e->run->row.replay), SQL_Z(e->busy)};
     e->count = 0;
     return sql_exec(sql,
-                    "SELECT seq, outcome FROM replay_letters WHERE replay = $1 AND outcome IN ('ok', 'dead')"
-                    " AND seq IN (SELECT CAST(value->>'s' AS BIGINT) FROM json_each($2))",
+                    "SELECT CAST(value->>'s' AS BIGINT), (SELECT r.outcome FROM replay_letters r WHERE r.replay = $1"
+                    " AND r.seq = CAST(value->>'s' AS BIGINT) AND r.outcome IN ('ok', 'dead')) FROM json_each($2)",
                     values, 2, take_end, e, NULL, err);
 }
 
@@ -438,14 +438,14 @@ void run_batch_sent(struct batch_out *b) {
 
 static bool can_claim(const struct run *run, int64_t now) {
     if (run->order && now - run->began_ns < ORDER_WAIT_MS * NS_PER_MS) return false;
-    return run->ready && !run->leaving && !run->claiming && !run->exhausted && !run->ending && now >= run->again_at_ns &&
+    return run->ready && !run->leaving && !run->aborting && !run->claiming && !run->exhausted && !run->ending && now >= run->again_at_ns &&
            run->batch_count < REPLAY_BATCHES && run->bytes < REPLAY_BYTES;
 }
 
 // Everything behind `after` was looked at and nothing is under way: the end, or once more from the start.
 static void come_to_an_end(struct run *run, int64_t now) {
     if (run->order) run->exhausted = order_is_over(run->order);
-    if (!run->exhausted || run->claiming || run->batch_count || run->ending || run->leaving || now < run->again_at_ns) return;
+    if (!run->exhausted || run->claiming || run->batch_count || run->ending || run->leaving || run->aborting || now < run->again_at_ns) return;
     if (run->left && !run->order) {
         run->left = run->exhausted = false;
         run->after = 0;
@@ -463,10 +463,8 @@ void run_go(void *arg) {
         if (run_is_over(run)) run_ended(run->replays, run);
         return;
     }
-    if (run->counted && !run->ending && fails_too_much(run, &reason)) {
-        end_with(run, "aborted", reason);
-        return;
-    }
+    if (run->counted && !run->ending && !run->aborting && fails_too_much(run, &reason)) run->aborting = reason;
+    if (run->aborting && !run->ending && !run->claiming && run->batch_count == 0) end_with(run, "aborted", mem_strdup(run->aborting));
     if (run->counted) judge_sample(run);
     size_t room = can_claim(run, now) ? may_send(run, now) : 0;
     if (run->order) room = order_may_take(run->order, room);
@@ -527,6 +525,7 @@ void run_free(struct run *run) {
     MUST(run->batch_count == 0 && run->jobs == 0);
     timer_free(run->timer);
     order_free(run->order);
+    free(run->aborting);
     replay_row_done(&run->row);
     free(run);
 }
