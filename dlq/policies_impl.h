@@ -78,6 +78,7 @@ struct round {
     int64_t before_ms;          // they are too old if before that
     struct id after;            // orphans: looked at so far
     bool more;                  // there may be more of them
+    int64_t replay;
     struct id gone[POLICY_STEP]; // what was deleted
     size_t deleted;
 };
@@ -85,10 +86,11 @@ struct round {
 int policies_sql_count(struct round *r, struct sql *sql, struct err *err) must_use;   // rules, counts
 int policies_sql_find(struct round *r, struct sql *sql, struct err *err) must_use;    // letters that the rule wants deleted
 int policies_sql_find_orphans(struct round *r, struct sql *sql, struct err *err) must_use; // edited letters that are gone
-// On the writer. With a store that is shared, one node at a time: another one's turn does nothing (deleted: 0).
+int policies_sql_find_replay(struct round *r, struct sql *sql, struct err *err) must_use;    // one that is to go; 0: none
+// On the writer. With a store that is shared letters are deleted by one node at a time: else nothing happens (deleted: 0).
 int policies_sql_delete(struct round *r, struct sql *sql, struct err *err) must_use;
 int policies_sql_delete_orphans(struct round *r, struct sql *sql, struct err *err) must_use;
-int policies_sql_delete_replays(struct round *r, struct sql *sql, struct err *err) must_use; // more: there may be more of them
+int policies_sql_delete_replay(struct round *r, struct sql *sql, struct err *err) must_use;  // a step of it
 void policies_sql_clear(struct round *r); // rules and counts
 
 #endif

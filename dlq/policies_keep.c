@@ -69,13 +69,13 @@ void policies_tell(struct policies *p, bool all) {
 
 // --- stages -----------------------------------------------------------------------------------------------------------------------
 
-enum stage { COUNT, FIND, DELETE, FIND_ORPHANS, DELETE_ORPHANS, DELETE_REPLAYS, OVER };
+enum stage { COUNT, FIND, DELETE, FIND_ORPHANS, DELETE_ORPHANS, FIND_REPLAY, DELETE_REPLAY, OVER };
 
 // The rule at r->rule or the next one that has something to say.
 static enum stage next_rule(struct round *r) {
     while (r->rule < r->rule_count && !r->rules[r->rule].keep_ms && !r->rules[r->rule].cap) r->rule++;
     if (r->rule < r->rule_count) return FIND;
-    return r->thorough ? FIND_ORPHANS : DELETE_REPLAYS;
+    return r->thorough ? FIND_ORPHANS : FIND_REPLAY;
 }
 
 static enum stage after_count(struct round *r) {
@@ -99,15 +99,20 @@ static enum stage after_delete(struct round *r) {
 }
 
 static enum stage after_find_orphans(struct round *r) {
-    return r->found ? DELETE_ORPHANS : r->more ? FIND_ORPHANS : DELETE_REPLAYS;
+    return r->found ? DELETE_ORPHANS : r->more ? FIND_ORPHANS : FIND_REPLAY;
 }
 
 static enum stage after_delete_orphans(struct round *r) {
-    return r->more ? FIND_ORPHANS : DELETE_REPLAYS;
+    return r->more ? FIND_ORPHANS : FIND_REPLAY;
 }
 
-static enum stage after_delete_replays(struct round *r) {
-    return r->more ? DELETE_REPLAYS : OVER;
+static enum stage after_find_replay(struct round *r) {
+    return r->replay ? DELETE_REPLAY : OVER;
+}
+
+static enum stage after_delete_replay(struct round *r) {
+    (void)r;
+    return FIND_REPLAY;
 }
 
 static const struct {
@@ -120,7 +125,8 @@ static const struct {
     [DELETE] = {policies_sql_delete, after_delete, true},
     [FIND_ORPHANS] = {policies_sql_find_orphans, after_find_orphans, false},
     [DELETE_ORPHANS] = {policies_sql_delete_orphans, after_delete_orphans, true},
-    [DELETE_REPLAYS] = {policies_sql_delete_replays, after_delete_replays, true},
+    [FIND_REPLAY] = {policies_sql_find_replay, after_find_replay, false},
+    [DELETE_REPLAY] = {policies_sql_delete_replay, after_delete_replay, true},
 };
 
 // --- a round ----------------------------------------------------------------------------------------------------------------------

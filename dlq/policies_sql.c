@@ -6,6 +6,7 @@
 #include "dlq/policies_impl.h"
 
 #define LOCK "1464158546, 6"      // of the advisory lock; any pair that nobody else takes
+#define LOOKED_AT_MAX 1000        // replays
 #define RECENT_MS INT64_C(7200000) // of closed letters, in a round that is not thorough: longer than thorough rounds are apart
 
 static int take_number(void *arg, const struct sql_row *row) {
@@ -199,23 +200,26 @@ int policies_sql_delete_orphans(struct round *r, struct sql *sql, struct err *er
                               r->found, err);
 }
 
-// A replay's letters go before it does.
-int policies_sql_delete_replays(struct round *r, struct sql *sql, struct err *err) {
-    bool mine;
-    int64_t now_ms = 0, deleted = 0;
-    int rc = my_turn(sql, &mine, err);
-    r->more = false;
-    if (rc == 0) rc = sql_unix_ms(sql, &now_ms, err);
-    if (rc || !mine) return rc;
-    const struct sql_value values[] = {SQL_I(now_ms - POLICY_REPLAYS_KEEP_MS), SQL_I(POLICY_STEP)};
-    rc = sql_exec(sql,
-                  "DELETE FROM replay_letters WHERE (replay, seq) IN (SELECT l.replay, l.seq FROM replays r JOIN replay_letters l"
-                  " ON l.replay = r.id WHERE r.ended_ms < $1 LIMIT $2)",
-                  values, array_len(values), NULL, NULL, &deleted, err);
-    r->more = deleted == POLICY_STEP;
-    if (rc || r->more) return rc;
-    return sql_exec(sql,
-                    "DELETE FROM replays WHERE id IN (SELECT r.id FROM replays r WHERE r.ended_ms < $1 AND NOT EXISTS"
-                    " (SELECT 1 FROM replay_letters l WHERE l.replay = r.id) LIMIT $2)",
-                    values, array_len(values), NULL, NULL, NULL, err);
+// The oldest replays are looked through: those that ended long ago are among them.
+int policies_sql_find_replay(struct round *r, struct sql *sql, struct err *err) {
+    int64_t now_ms = 0;
+    int rc = sql_unix_ms(sql, &now_ms, err);
+    const struct sql_value values[] = {SQL_I(LOOKED_AT_MAX), SQL_I(now_ms - POLICY_REPLAYS_KEEP_MS)};
+    r->replay = 0;
+    return rc ? rc
+              : sql_exec(sql,
+                         "SELECT o.id FROM (SELECT id, ended_ms FROM replays ORDER BY id LIMIT $1) o WHERE o.ended_ms < $2 ORDER BY o.id LIMIT 1",
+                         values, array_len(values), take_number, &r->replay, NULL, err);
+}
+
+// Its letters go before it does.
+int policies_sql_delete_replay(struct round *r, struct sql *sql, struct err *err) {
+    const struct sql_value values[] = {SQL_I(r->replay), SQL_I(POLICY_STEP)};
+    int64_t deleted = 0;
+    int rc = sql_exec(sql,
+                      "DELETE FROM replay_letters WHERE replay = $1 AND seq IN"
+                      " (SELECT seq FROM replay_letters WHERE replay = $1 ORDER BY seq LIMIT $2)",
+                      values, array_len(values), NULL, NULL, &deleted, err);
+    if (rc || deleted == POLICY_STEP) return rc;
+    return sql_exec(sql, "DELETE FROM replays WHERE id = $1", values, 1, NULL, NULL, NULL, err);
 }
