@@ -189,7 +189,7 @@ void api_edit(struct call *call) {
 }
 
 void api_import(struct call *call) {
-    static const char *const members[] = {"letters", NULL};
+    static const char *const members[] = {"letters", "next", NULL}; // a page of a listing, as it is
     json_t *body = call_body_of(call, call->req->body, JSON_ALLOW_NUL, members); // as payloads and errors are exported
     if (!body) return;
     letters_import(call->gw->c.letters, json_incref(json_object_get(body, "letters")), on_json, call);

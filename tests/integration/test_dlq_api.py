@@ -230,12 +230,16 @@ def test_payloads_come_out_as_they_came_in_and_an_export_brings_them_back(server
     server.deploy(FUNCTION, "def main_handler(event, context): raise ValueError('no good')", retries=0)
     sent = {server.send(FUNCTION, payload): payload for payload in PAYLOADS.values()}
     server.wait_letters(len(sent))
-    exported = everything(server)
+    exported, pages = everything(server), []
+    while not pages or pages[-1]["next"]:
+        cursor = {"cursor": pages[-1]["next"]} if pages else {}
+        pages.append(ask(server, "GET", "/v1/letters", full="true", **cursor))
+    assert len(pages) > 1, "a page of whole letters has a cap"
     assert {id: payload_of(letter) for id, letter in exported.items()} == sent
     assert all(payload_of(ask(server, "GET", f"/v1/letters/{id}")) == payload for id, payload in sent.items())
     assert ask(server, "POST", "/v1/letters/purge", {"olderThanMs": 0, "dead": True})["purged"] == len(sent)
-    for letter in exported.values():
-        bring(server, [letter])
+    for page in pages:
+        assert ask(server, "POST", "/v1/letters/import", page) == {"imported": len(page["letters"]), "refused": []}
     kept = ("id", "function", "payload", "payloadBase64", "headers", "history", "group", "attempts", "errorType", "errorMessage", "source",
             "orderingKey", "contentType", "acceptedMs")
     back = everything(server)
@@ -538,7 +542,7 @@ def test_hostile_texts_are_only_texts(server):
         yield "PUT", "/v1/policies/" + urllib.parse.quote(text, safe=""), {"cap": 5}
         only_nothing = {"where": f"key = {literal}"}
         for path in SELECTS:
-            for name, value in [*fields.items(), *[("where", each) for each in wheres[:9]]]:
+            for name, value in [*fields.items(), ("where", wheres[1]), ("where", wheres[2])]:
                 if not (name == "search" and text in ('"', "{}", "payload", "$1")):  # are in the payloads, or may be
                     yield "POST", path, {"function": "nobody", name: value, **more_for(path)} if name != "function" else {name: value, **more_for(path)}
             yield "POST", path, {**only_nothing, "to": text} if path.endswith(("try", "replays")) else {**only_nothing, "why": text, **more_for(path)}
