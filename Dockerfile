@@ -17,7 +17,7 @@ FROM debian:bookworm-slim
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates curl python3-minimal tini tzdata \
       libevent-2.1-7 libevent-pthreads-2.1-7 librabbitmq4 libpq5 libmsgpackc2 libsqlite3-0 libjansson4 libcurl4 libssl3 \
-      libarchive13 libhttp-parser2.9 libinih1 librdkafka1 libglib2.0-0 \
+      libarchive13 libhttp-parser2.9 libinih1 librdkafka1 libglib2.0-0 libncursesw6 \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --system --uid 9000 --home-dir /var/lib/weir --create-home --shell /usr/sbin/nologin weir
 COPY --from=build /out/usr /usr

@@ -62,7 +62,7 @@ SUPPORT_OBJS  := $(SUPPORT_SRCS:%.c=$(BUILD)/%.o)
 
 # To use one more library: add its pkg-config name here (or its -l flag to PLAIN_LIBS) and its Debian package to
 # scripts/install-deps. Next in line: libseccomp.
-PKGS       := libevent_pthreads libevent librabbitmq rdkafka libpq msgpack sqlite3 jansson libcurl openssl libarchive inih glib-2.0
+PKGS       := libevent_pthreads libevent librabbitmq rdkafka libpq msgpack sqlite3 jansson libcurl openssl libarchive inih glib-2.0 ncursesw
 PLAIN_LIBS := -lhttp_parser -lm -pthread
 
 CC     := $(if $(filter default,$(origin CC)),gcc,$(CC))

@@ -5,6 +5,7 @@
 #include "cli/commands.h"
 #include "cli/dlq_replay.h"
 #include "cli/out.h"
+#include "cli/watch.h"
 #include "core/base/buf.h"
 
 #define LIST_DEFAULT 50
@@ -134,6 +135,6 @@ const struct command dlq_command = {
     .subs = (const struct command *const[]){
         &dlq_groups, &dlq_group, &dlq_list, &dlq_show, &dlq_edit, &dlq_try, &dlq_replay, &dlq_replays, &dlq_pause, &dlq_resume,
         &dlq_cancel, &dlq_discard, &dlq_restore, &dlq_retry, &dlq_purge, &dlq_export, &dlq_import, &dlq_pull,
-        // &dlq_watch,
+        &dlq_watch,
         &dlq_policy, NULL},
 };
