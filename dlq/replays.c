@@ -129,7 +129,38 @@ static void look(void *arg) {
 
 // --- life -------------------------------------------------------------------------------------------------------------------
 
+struct let_go_job {
+    struct store_job job;
+    struct replays *replays;
+    int64_t replay;
+    bool stopped;
+};
+
+static int let_go_run(struct store_job *job, struct sql *sql, struct err *err) {
+    struct let_go_job *l = container_of(job, struct let_go_job, job);
+    const struct sql_value values[] = {SQL_I(l->replay), SQL_Z(l->replays->c.node)};
+    return sql_exec(sql,
+                    l->stopped ? "UPDATE replays SET lease_ms = 0 WHERE id = $1 AND owner = $2 AND ended_ms IS NULL"
+                               : "UPDATE replays SET lease_ms = 0 WHERE id = $1 AND owner = $2 AND state = 'paused'",
+                    values, array_len(values), NULL, NULL, NULL, err);
+}
+
+static void on_let_go(struct store_job *job, int code, const struct err *err) {
+    (void)code, (void)err; // then the lease runs out
+    struct let_go_job *l = container_of(job, struct let_go_job, job);
+    l->replays->jobs--;
+    free(l);
+}
+
+// Whoever goes on with it need not wait for our lease to run out.
+static void let_go(struct replays *r, int64_t replay) {
+    struct let_go_job *l = mem_zalloc(sizeof *l);
+    *l = (struct let_go_job){.job = {.run = let_go_run, .done = on_let_go}, .replays = r, .replay = replay, .stopped = r->stopped};
+    replays_submit(r, &l->job);
+}
+
 void run_ended(struct replays *r, struct run *run) {
+    let_go(r, run->row.replay);
     DL_DELETE(r->runs, run);
     run_free(run);
 }
