@@ -21,7 +21,7 @@ static void show(struct policies *p, enum metric metric, const struct function_n
 
 static void warn(struct function_note *note, double share) {
     if (share >= WARN_SHARE && !note->warned)
-        log_warn("policy", "a function has nearly as many dead letters as its cap allows; the oldest ones over it are deleted",
+        log_warn("policy", "dead letters have reached 90 % of their cap; over it the oldest are deleted",
                  LOG_STR("function", note->name), LOG_INT("dead", note->dead), LOG_INT("cap", note->cap));
     note->warned = share >= WARN_SHARE;
 }
