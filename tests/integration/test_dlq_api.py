@@ -333,12 +333,12 @@ def both(*calls):
     return results
 
 
-def edit_and_replay(server, collector, id):
+def edit_and_replay(one, other, collector, id):
     """Whichever comes first, what runs is what the letter holds, and an edit that came too late says so."""
-    edit, job = both(lambda: ask(server, "POST", "/v1/letters/edit", {"ids": [id], "set": {"payload.edited": True}}),
-                     lambda: server.replay(ids=[id], outcomes=True))
+    edit, job = both(lambda: ask(one, "POST", "/v1/letters/edit", {"ids": [id], "set": {"payload.edited": True}}),
+                     lambda: other.replay(ids=[id], outcomes=True))
     assert (job["sent"], job["ok"]) == (1, 1)
-    letter = ask(server, "GET", f"/v1/letters/{id}")
+    letter = ask(one, "GET", f"/v1/letters/{id}")
     wanted = {"ok": 1, "edited": True} if edit["edited"] else {"ok": 1}
     ran = collector.about(letter["replayId"])
     assert json.loads(letter["payload"]) == wanted and [json.loads(words[1]) for words in ran] == [wanted]
@@ -346,27 +346,33 @@ def edit_and_replay(server, collector, id):
         assert edit["refused"][0]["why"] in ("it is replayed", f"it is being sent back right now by replay {job['replay']}")
 
 
-def edit_twice(server, id):
-    edits = both(*[lambda name=name: ask(server, "POST", "/v1/letters/edit", {"ids": [id], "set": {name: 1}})
-                   for name in ("payload.a", "payload.b")])
-    assert [one["edited"] for one in edits] == [1, 1]
-    assert json.loads(ask(server, "GET", f"/v1/letters/{id}")["payload"]) == {"ok": 1, "a": 1, "b": 1}, "neither edit is lost"
+def edit_twice(one, other, id):
+    edits = both(*[lambda on=on, name=name: ask(on, "POST", "/v1/letters/edit", {"ids": [id], "set": {name: 1}})
+                   for on, name in ((one, "payload.a"), (other, "payload.b"))])
+    assert [edit["edited"] for edit in edits] == [1, 1]
+    letter = ask(one, "GET", f"/v1/letters/{id}")
+    assert json.loads(letter["payload"]) == {"ok": 1, "a": 1, "b": 1}, "neither edit is lost"
+    assert [edit["revision"] for edit in letter["edits"]] == [1, 2]
 
 
-def replay_twice(server, collector, id):
-    answers = both(*[lambda: server.http("POST", "/v1/replays", {"ids": [id]})] * 2)
+def replay_twice(one, other, collector, id):
+    answers = both(*[lambda on=on: on.http("POST", "/v1/replays", {"ids": [id]}) for on in (one, other)])
     assert {status for status, _, _ in answers} in ({201}, {201, 409})
-    jobs = [server.wait_replay(body["replay"], outcomes=True) for status, _, body in answers if status == 201]
+    jobs = [one.wait_replay(body["replay"], outcomes=True) for status, _, body in answers if status == 201]
     assert sum(job["sent"] for job in jobs) == 1, jobs
-    told = [server.replay_letters(job["replay"])[0] for job in jobs if not job["sent"]]
-    assert all(one["state"] == "skipped" and one["why"] for one in told)
-    assert len(collector.about(ask(server, "GET", f"/v1/letters/{id}")["replayId"])) == 1
+    told = [one.replay_letters(job["replay"])[0] for job in jobs if not job["sent"]]
+    assert all(letter["state"] == "skipped" and letter["why"] for letter in told)
+    assert len(collector.about(ask(one, "GET", f"/v1/letters/{id}")["replayId"])) == 1
 
 
-def test_of_two_who_change_one_letter_one_wins_and_the_other_is_told(server, collector):
-    server.deploy(FUNCTION, FAILS, retries=0)
-    bring(server, [whole(n, payload='{"ok":1}') for n in range(60)])
+def test_of_two_who_change_one_letter_one_wins_and_the_other_is_told(serve, backend, collector):
+    """Two nodes where the store can have them."""
+    one = serve({"sandbox": "none"}, backend=backend)
+    other = one if backend.embedded else serve({"sandbox": "none"}, backend=backend)
+    one.deploy(FUNCTION, FAILS, retries=0)
+    wait_until(lambda: other.http("GET", f"/v1/functions/{FUNCTION}")[0] == 200, what="the other node knows the function")
+    bring(one, [whole(n, payload='{"ok":1}') for n in range(60)])
     for n in range(0, 60, 3):
-        edit_and_replay(server, collector, ident(n))
-        edit_twice(server, ident(n + 1))
-        replay_twice(server, collector, ident(n + 2))
+        edit_and_replay(one, other, collector, ident(n))
+        edit_twice(one, other, ident(n + 1))
+        replay_twice(one, other, collector, ident(n + 2))
