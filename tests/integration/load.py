@@ -18,6 +18,7 @@ import threading
 import uuid
 
 import psycopg2
+import psycopg2.extras
 
 from server import Refused
 from waiting import wait_until
@@ -61,16 +62,28 @@ def main_handler(event, context):
 """
 
 
-def bury(server, count, payload=lambda n: {"n": n}, **settings):
-    """`count` dead letters of FUNCTION, whose payloads are payload(0), …; mend(server) deploys what they can be replayed to. Their ids."""
+def bury(server, backend, count, payload=lambda n: {"n": n}, **settings):
+    """`count` dead letters of FUNCTION, whose payloads are payload(0), …: one that died, and copies of it in the store. After mend(server)
+    they can be replayed. Their ids, in order."""
     server.deploy(FUNCTION, DIES, retries=0, **settings)
-    server.send(FUNCTION, payload(0))
+    server.send(FUNCTION, payload(0), headers={"Content-Type": "application/json"})
     [first] = server.wait_letters(1, function=FUNCTION)
-    whole = server.letter(first["id"])
-    number = uuid.UUID(whole["id"]).int
-    ids = [str(uuid.UUID(int=number + n)) for n in range(count)]
-    server.import_letters([{**whole, "id": id, "payload": json.dumps(payload(n))} for n, id in enumerate(ids) if n])
-    return ids
+    first = uuid.UUID(first["id"])
+    ids = [uuid.UUID(int=first.int + n) for n in range(count)]
+
+    def copies(table, n, id):
+        """Of the columns that change."""
+        if table == "letters":
+            return id.bytes, json.dumps(payload(n)).encode()
+        return id.bytes, event.replace(first.bytes, id.bytes)
+    [[event]] = sql(server, backend, "SELECT event FROM letter_bodies")
+    event = bytes(event)
+    for table, changed in (("letters", "id, payload"), ("letter_bodies", "id, event")):
+        same = ", ".join(name for name in columns(server, backend, table) if name not in changed.split(", "))
+        sql(server, backend, f"CREATE TEMPORARY TABLE copies AS SELECT {changed} FROM {table} WHERE false", "INSERT INTO copies VALUES",
+            f"INSERT INTO {table} ({changed}, {same}) SELECT c.*, {same} FROM copies c, (SELECT {same} FROM {table} LIMIT 1) l",
+            rows=[copies(table, n, id) for n, id in enumerate(ids) if n])
+    return [str(id) for id in ids]
 
 
 def mend(server, source=LIVES, **settings):
@@ -197,18 +210,31 @@ def duplicates(collector, ids):
     return sum(count - 1 for count in collector.repeated(ids).values())
 
 
-def sql(server, backend, *statements):
-    """Runs them in the store of the server, beside it; the rows of the last one."""
+def sql(server, backend, *statements, rows=()):
+    """Runs them in the store of the server, beside it; the rows of the last one. One that ends with VALUES gets `rows`."""
     connection = sqlite3.connect(server.data / "weir.db", timeout=30) if backend.embedded else psycopg2.connect(backend.store_url)
     try:
         cursor = connection.cursor()
         for statement in statements:
-            cursor.execute(statement)
-        rows = cursor.fetchall() if cursor.description else []
+            if not statement.endswith(" VALUES"):
+                cursor.execute(statement)
+            elif backend.embedded:
+                cursor.executemany(f"{statement} ({','.join('?' * len(rows[0]))})", rows)
+            else:
+                psycopg2.extras.execute_values(cursor, statement + " %s", rows, page_size=1000)
+        found = cursor.fetchall() if cursor.description else []
         connection.commit()
-        return rows
+        return found
     finally:
         connection.close()
+
+
+def columns(server, backend, table):
+    """Those that can be written."""
+    if backend.embedded:
+        return [name for name, in sql(server, backend, f"SELECT name FROM pragma_table_info('{table}')")]
+    return [name for name, in sql(server, backend, "SELECT column_name FROM information_schema.columns WHERE table_schema = 'public'"
+                                                   f" AND table_name = '{table}' AND is_generated = 'NEVER'")]
 
 
 def let_leases_run_out(server, backend):
