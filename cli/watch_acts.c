@@ -63,8 +63,8 @@ static bool mean_found(struct watch *w, const struct view *v) {
     bool all = !*v->search && !*v->where;
     if (*v->search) json_object_set_new(o, "search", json_string(v->search));
     if (*v->where) json_object_set_new(o, "where", json_string(v->where));
-    mean(w, mem_printf("%s%zu letter%s %s of %s", member_text(v->data, "next", NULL) ? "more than " : "", n, plural((int64_t)n),
-                       all ? "(all)" : "(as filtered)", v->title), o);
+    mean(w, mem_printf("%s%zu letter%s of %s%s", member_text(v->data, "next", NULL) ? "more than " : "all ", n, plural((int64_t)n), v->title,
+                       all ? "" : " that the filter finds"), o);
     return n > 0;
 }
 

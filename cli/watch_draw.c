@@ -331,7 +331,7 @@ void watch_draw(struct watch *w, struct frame *f, int64_t now_ms) {
         [VIEW_PAGE] = draw_lines};
     struct view *v = watch_top(w);
     if (f->rows < LEAST_ROWS || f->cols < LEAST_COLS) {
-        (void)put(f, 0, 0, f->cols, plain, "the terminal is too small", 0);
+        (void)put(f, 0, 0, f->cols, plain, "too small", 0);
         return;
     }
     const size_t first = 2;

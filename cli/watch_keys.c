@@ -135,17 +135,13 @@ static bool stop_change(struct watch *w) {
     return true;
 }
 
-static void go_back(struct watch *w, bool may_end) {
+static bool forget_filter(struct watch *w) {
     struct view *v = watch_top(w);
-    if (stop_change(w)) return;
-    if (w->depth > 1) {
-        watch_pop(w);
-    } else if (*v->search) {
-        v->search[0] = '\0';
-        watch_arrange(v);
-    } else if (may_end) {
-        w->over = true;
-    }
+    if (!*v->search && !*v->where) return false;
+    v->search[0] = v->where[0] = '\0';
+    watch_arrange(v);
+    watch_ask_now(w);
+    return true;
 }
 
 static bool moves(struct watch *w, uint32_t key) {
@@ -180,8 +176,12 @@ static void key_in_view(struct watch *w, uint32_t key) {
     case 'l':
     case WATCH_KEY_ENTER: open_row(w); break;
     case 'h':
-    case WATCH_KEY_ESCAPE: go_back(w, false); break;
-    case 'q': go_back(w, true); break;
+    case WATCH_KEY_ESCAPE:
+        if (!stop_change(w) && !forget_filter(w) && w->depth > 1) watch_pop(w);
+        break;
+    case 'q':
+        if (!stop_change(w)) watch_pop(w);
+        break;
     case WATCH_KEY_TAB:
         if (kind == VIEW_REPLAYS) watch_pop(w);
         else (void)watch_push(w, VIEW_REPLAYS, "", "replays");

@@ -107,6 +107,7 @@ int screen_open(struct screen **ret, struct err *err) {
     s->curses = newterm(NULL, stdout, stdin);
     if (!s->curses || !has_capability("cup") || !has_capability("clear")) {
         if (s->curses) delscreen(s->curses);
+        (void)tcsetattr(STDIN_FILENO, TCSANOW, &restore.before);
         free(s);
         return err_set(err, ERR_INVALID, "a terminal of the kind '%s' (TERM) has no full screen that is known here", term ? term : "");
     }
@@ -185,6 +186,18 @@ static uint32_t character_key(wint_t c) {
     }
 }
 
+// The rest of a sequence that stands for a key which ncurses does not know: its bytes are no keys.
+static bool swallow_sequence(void) {
+    wint_t c;
+    if (get_wch(&c) == ERR) return false;
+    if (c != '[' && c != 'O') {
+        (void)unget_wch((wchar_t)c);
+        return false;
+    }
+    while (get_wch(&c) != ERR && c < '@') continue; // parameters, then the letter that ends it
+    return true;
+}
+
 bool screen_key(struct screen *s, uint32_t *ret) {
     wint_t c;
     int rc;
@@ -193,6 +206,7 @@ bool screen_key(struct screen *s, uint32_t *ret) {
     while (rc == KEY_CODE_YES && c == KEY_RESIZE); // resizeterm's own
     if (rc == ERR) return false;
     *ret = rc == KEY_CODE_YES ? function_key(c) : character_key(c);
+    if (*ret == WATCH_KEY_ESCAPE && swallow_sequence()) *ret = WATCH_KEY_OTHER;
     if (*ret == ('L' & 0x1f)) (void)clearok(stdscr, TRUE);
     return true;
 }
