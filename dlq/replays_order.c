@@ -114,11 +114,11 @@ int order_sql_read(struct sql *sql, int64_t replay, struct order **ret, struct e
     const char *text =
         sql_is_postgres(sql)
             ? "SELECT r.seq, r.state, l.function, l.ordering_key, l.source_name || '/' || substring(l.source_at from '^(.*)\"offset\"')"
-              " FROM replay_letters r JOIN letters l ON l.id = r.letter_id WHERE r.replay = $1 AND (r.state = 'pending' OR (r.state = 'sent'"
+              " FROM replay_letters r LEFT JOIN letters l ON l.id = r.letter_id WHERE r.replay = $1 AND (r.state = 'pending' OR (r.state = 'sent'"
               " AND coalesce(r.outcome, 'failing') = 'failing')) ORDER BY r.seq"
             : "SELECT r.seq, r.state, l.function, l.ordering_key, CASE WHEN instr(l.source_at, '\"offset\"') > 0"
               " THEN l.source_name || '/' || substr(l.source_at, 1, instr(l.source_at, '\"offset\"')) END"
-              " FROM replay_letters r JOIN letters l ON l.id = r.letter_id WHERE r.replay = $1 AND (r.state = 'pending' OR (r.state = 'sent'"
+              " FROM replay_letters r LEFT JOIN letters l ON l.id = r.letter_id WHERE r.replay = $1 AND (r.state = 'pending' OR (r.state = 'sent'"
               " AND coalesce(r.outcome, 'failing') = 'failing')) ORDER BY r.seq";
     int rc = sql_exec(sql, text, &id, 1, add_item, o, NULL, err);
     struct order_key *k, *next;
