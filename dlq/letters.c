@@ -146,7 +146,7 @@ static void fill_row(struct sql_value *v, struct sql_value *body, const struct l
         SQL_I(now_ms),
         SQL_I(f->attempt),
         SQL_I(d->version),
-        SQL_I(fingerprint_of(f->function, d->error_type, d->error_message, d->stack)),
+        SQL_I(d->fingerprint ? d->fingerprint : fingerprint_of(f->function, d->error_type, d->error_message, d->stack)),
         SQL_T(s[1]),
         SQL_T(s[2]),
         SQL_T(s[3]),

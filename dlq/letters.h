@@ -61,6 +61,7 @@ struct letter_draft {
     int64_t due_ms;             // LETTER_DUE
     uint32_t version;           // of the last attempt; 0: none ran
     struct str error_type, error_message, stack; // copied; stack: for the fingerprint only, the history holds it too
+    uint64_t fingerprint;       // 0: that of these
 };
 typedef void letter_done_fn(void *arg, int code, const struct err *err);
 // Many puts of one turn are written together.
@@ -121,6 +122,7 @@ struct letter {                 // handed out by a claim
     struct id id;
     int64_t lease_ms;           // Unix ms, the store's; names the claim
     struct ev *ev;              // belongs to the receiver; payload and history in place
+    uint64_t fingerprint;       // of what it died of
 };
 // Takes up to `limit` due letters (due_ms <= now_ms, the caller's clock) for lease_ms; several nodes never get the same one.
 void letters_claim_due(struct letters *l, int64_t now_ms, int64_t lease_ms, size_t limit, letters_claim_fn *fn, void *arg);

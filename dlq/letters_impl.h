@@ -48,7 +48,7 @@ int letter_event(struct str envelope, struct str payload, struct str history, in
 // Whole letters out of rows whose columns begin so; unreadable ones are left out and show in a listing only.
 #define LETTERS_TAKE                                                                                                        \
     "id, payload, accepted_ms, (SELECT b.event FROM letter_bodies b WHERE b.id = letters.id),"                             \
-    " (SELECT b.history FROM letter_bodies b WHERE b.id = letters.id)"
+    " (SELECT b.history FROM letter_bodies b WHERE b.id = letters.id), fingerprint"
 struct letter_list {
     struct letter *at;
     size_t count, room, bytes; // bytes: of payloads

@@ -2,6 +2,7 @@
 // Import: letters as letters_show gives them become dead letters again, with the id, the attempts and the content they had.
 #include "core/digest.h"
 #include "core/registry.h"
+#include "dlq/fingerprint.h"
 #include "dlq/letters_impl.h"
 
 #define IMPORT_MAX 1000
@@ -81,12 +82,15 @@ static int read_letter(const json_t *o, struct scratch *im, struct letter_draft 
     if (!json_is_object(o)) return err_set(err, ERR_INVALID, "it is not an object");
     if (id_parse(text_of(o, "id"), &f.id) || id_is_none(&f.id)) return err_set(err, ERR_INVALID, "its id is not one");
     if (id_parse(text_of(o, "originId"), &f.origin_id)) f.origin_id = (struct id){{0}};
+    const json_t *history = json_object_get(o, "history");
+    if (history && !json_is_array(history)) return err_set(err, ERR_INVALID, "its history is not a list");
+    if (f.accepted_ms < 0) return err_set(err, ERR_INVALID, "acceptedMs must not be negative");
     int rc = function_name_check(f.function, err);
     if (rc == 0) rc = read_payload(o, im, &f, err);
     if (rc == 0) rc = read_headers(o, im, &f, err);
     if (rc == 0 && f.payload.len > EV_PAYLOAD_MAX) rc = err_set(err, ERR_TOO_LARGE, "its payload is larger than %u bytes", EV_PAYLOAD_MAX);
     if (rc) return rc;
-    im->history = json_dumps(json_object_get(o, "history"), JSON_COMPACT);
+    im->history = json_dumps(history, JSON_COMPACT);
     f.history = str_of(im->history ? im->history : "[]");
     *ret = (struct letter_draft){.ev = ev_new(&f),
                                  .state = LETTER_DEAD,
@@ -95,6 +99,7 @@ static int read_letter(const json_t *o, struct scratch *im, struct letter_draft 
                                  .error_type = text_of(o, "errorType"),
                                  .error_message = text_of(o, "errorMessage"),
                                  .stack = last_stack(o)};
+    if (fingerprint_parse(text_of(o, "group"), &ret->fingerprint)) ret->fingerprint = 0;
     return 0;
 }
 

@@ -85,7 +85,8 @@ int letters_take(void *arg, const struct sql_row *row) {
     struct letter *letter = &list->at[list->count];
     struct err err = {0};
     struct str payload = sql_row_bytes(row, 1);
-    *letter = (struct letter){.id = letters_row_id(row, 0), .lease_ms = list->lease_ms};
+    *letter = (struct letter){
+        .id = letters_row_id(row, 0), .lease_ms = list->lease_ms, .fingerprint = (uint64_t)sql_row_int(row, 5)};
     int rc = letter_event(sql_row_bytes(row, 3), payload, sql_row_bytes(row, 4), sql_row_int(row, 2), &letter->ev, &err);
     if (rc) return 0;
     list->count++;
@@ -132,10 +133,23 @@ json_t *letters_json_id(const struct id *id) {
     return json_string(text);
 }
 
-// A list; a text when it has numbers that jansson has no room for, which must be told as they are.
+// A number that is written with a point, an exponent or many digits would not come out as it went in.
+static bool has_real(const json_t *value) {
+    const char *name;
+    const json_t *member;
+    size_t i;
+    if (json_is_real(value)) return true;
+    json_array_foreach(value, i, member) if (has_real(member)) return true;
+    json_object_foreach((json_t *)(uintptr_t)value, name, member) if (has_real(member)) return true;
+    return false;
+}
+
+// A list; a text when jansson would not tell its numbers as they are.
 json_t *letters_json_patch(struct str patch) {
     json_t *list = json_loadb(patch.data ? patch.data : "", patch.len, JSON_ALLOW_NUL, NULL);
-    return list ? list : letters_json_text(patch);
+    if (list && !has_real(list)) return list;
+    json_decref(list);
+    return letters_json_text(patch);
 }
 
 static bool set_text(json_t *o, struct str payload, const struct redact *redact) {

@@ -168,6 +168,9 @@ static int letters_run(struct store_job *job, struct sql *sql, struct err *err) 
                       values, array_len(values), add_letter, list, NULL, err);
     size_t n = json_array_size(list);
     if (n == s->limit) json_object_set(s->result, "next", json_object_get(json_array_get(list, n - 1), "seq"));
+    json_t *replay = NULL;
+    if (rc == 0 && n == 0) rc = read_replay(sql, s->replay, &replay, err); // is there such a one?
+    json_decref(replay);
     return rc;
 }
 

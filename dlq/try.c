@@ -26,6 +26,7 @@ struct trial {
         struct trial *trial;
         struct sync_call *call;
         struct ev *before;      // as the letter has it
+        uint64_t fingerprint;   // of what it died of
     } *shots;
     size_t count, begun, open;
     bool starting;
@@ -54,22 +55,6 @@ static void end_trial(struct trial *t) {
 
 // --- one result -------------------------------------------------------------------------------------------------------------
 
-static struct str last_text(const json_t *history, const char *name) {
-    size_t n = json_array_size(history);
-    const json_t *value = n ? json_object_get(json_array_get(history, n - 1), name) : NULL;
-    return json_is_string(value) ? (struct str){json_string_value(value), json_string_length(value)} : STR_LIT("");
-}
-
-// What the letter died of, by its last attempt; 0: it was never run.
-static uint64_t fingerprint_before(const struct ev *ev) {
-    json_t *history = json_loadb(ev->f.history.data ? ev->f.history.data : "", ev->f.history.len, 0, NULL);
-    uint64_t n = json_array_size(history) ? fingerprint_of(ev->f.function, last_text(history, "errorType"), last_text(history, "errorMessage"),
-                                                           last_text(history, "stack"))
-                                          : 0;
-    json_decref(history);
-    return n;
-}
-
 static json_t *cut_text(struct str s) {
     if (s.len > RESULT_SHOWN) s.len = RESULT_SHOWN;
     return letters_json_text(s);
@@ -83,7 +68,7 @@ static json_t *result_of(const struct shot *s, int code, const struct err *err, 
     if (failed) {
         uint64_t now = fingerprint_of(f->function, r->error_type, r->error_message, r->stack);
         fingerprint_format(now, group);
-        verdict = now == fingerprint_before(s->before) ? "same" : "other";
+        verdict = now == s->fingerprint ? "same" : "other";
     }
     json_t *o = json_pack("{so so so ss so ss}", "id", letters_json_id(&f->id), "function", letters_json_text(f->function), "version",
                           json_integer(code ? 0 : r->version), "outcome", code ? "none" : outcome_word(r->outcome), "result",
@@ -142,7 +127,7 @@ static void start_more(struct trial *t) {
 static void on_sampled(void *arg, int code, const struct err *err, struct letter *letters, size_t count) {
     struct trial *t = arg;
     t->shots = mem_array(count ? count : 1, sizeof *t->shots);
-    for (size_t i = 0; i < count; i++) t->shots[i] = (struct shot){.trial = t, .before = letters[i].ev};
+    for (size_t i = 0; i < count; i++) t->shots[i] = (struct shot){.trial = t, .before = letters[i].ev, .fingerprint = letters[i].fingerprint};
     t->count = count;
     struct err none = {0};
     if (code == 0 && count == 0) code = err_set(&none, ERR_NOT_FOUND, "there is no such letter");

@@ -55,7 +55,7 @@ void reply_bytes(struct call *call, int status, struct str content_type, const s
 }
 
 static void reply_json_with(struct call *call, int status, const struct http_field *headers, size_t count, json_t *body) {
-    char *text = json_dumps(body, JSON_COMPACT);
+    char *text = json_dumps(body, JSON_COMPACT | JSON_REAL_PRECISION(15));
     json_decref(body);
     MUST(text);
     reply_bytes(call, status, JSON_TYPE, headers, count, str_of(text));
