@@ -63,11 +63,11 @@ static int find_candidates(struct claim_job *c, struct sql *sql, struct candidat
 }
 
 // As many as fit into memory at a time, and at least one. Returns the place of the first that was left out.
-static int64_t cut_candidates(struct candidates *list) {
-    int64_t bytes = 0;
+static int64_t cut_candidates(struct candidates *list, size_t room) {
+    size_t bytes = 0;
     for (size_t i = 0; i < list->count; i++) {
-        bytes += list->at[i].bytes;
-        if (i == 0 || bytes <= REPLAY_BYTES) continue;
+        bytes += (size_t)list->at[i].bytes;
+        if (i == 0 || bytes <= room) continue;
         list->count = i;
         return list->at[i].seq;
     }
@@ -167,7 +167,7 @@ int replays_claim_run(struct store_job *job, struct sql *sql, struct err *err) {
     c->left = false;
     c->last_seq = c->after;
     int rc = find_candidates(c, sql, &candidates, err);
-    c->first_left = cut_candidates(&candidates);
+    c->first_left = cut_candidates(&candidates, c->bytes);
     c->found = candidates.count > 0;
     if (c->found) c->last_seq = candidates.at[candidates.count - 1].seq;
     if (rc == 0 && c->found) rc = claim_candidates(c, sql, &candidates, err);

@@ -90,6 +90,7 @@ struct claim_job {
     struct run *run;
     int64_t replay, after;
     size_t limit;
+    size_t bytes;               // of payloads: there is room for so many, and always for one
     int64_t *seqs;              // in order: exactly these, ascending; owned
     size_t seq_count;
     // results:

@@ -227,7 +227,8 @@ static void claim(struct run *run, size_t limit) {
                             .run = run,
                             .replay = run->row.replay,
                             .after = run->after,
-                            .limit = limit};
+                            .limit = limit,
+                            .bytes = REPLAY_BYTES - run->bytes};
     if (run->order) {
         c->seqs = mem_array(limit, sizeof *c->seqs);
         c->seq_count = order_take(run->order, c->seqs, limit);
