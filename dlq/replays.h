@@ -10,9 +10,8 @@
 // Order: in_order sends the letters of one ordering key (else partition) by topic, partition and offset, one at a time: the next when the one
 //   before has ended; when that failed again, the others of its key stay dead. Live events of such a key wait meanwhile (replays_holds).
 // Pace: rate, reached after ramp_ms; sample: so many first, whose outcomes are waited for; abort_share ends a job that fails too much.
-// Threads: the loop's. Blocking: never. Memory: REPLAY_BATCHES of REPLAY_BATCH letters, REPLAY_BYTES together and one letter, for each job that runs
-//   here;
-//   REPLAY_JOBS_MAX jobs run at a time.
+// Threads: the loop's. Blocking: never. Memory: REPLAY_BATCHES of REPLAY_BATCH letters, REPLAY_BYTES together and one
+//   letter, for each job that runs here; REPLAY_JOBS_MAX jobs run at a time.
 // Errors: the store's; ERR_INVALID; ERR_NOT_FOUND (no such job); ERR_CONFLICT (it has ended).
 #ifndef DLQ_REPLAYS_H
 #define DLQ_REPLAYS_H
