@@ -166,11 +166,13 @@ static void judge_sample(struct run *run) {
 
 // --- claims and marks ---------------------------------------------------------------------------------------------------------
 
+// Several batches that fail together are one trouble.
 static void pause_run(struct run *run, const char *why) {
     static struct log_repeat trouble;
-    run->again_ms = run->again_ms ? 2 * run->again_ms : REPLAY_AGAIN_MS;
+    int64_t now = clock_mono_ns();
+    if (now >= run->again_at_ns) run->again_ms = run->again_ms ? 2 * run->again_ms : REPLAY_AGAIN_MS;
     if (run->again_ms > REPLAY_AGAIN_MAX_MS) run->again_ms = REPLAY_AGAIN_MAX_MS;
-    run->again_at_ns = clock_mono_ns() + run->again_ms * NS_PER_MS;
+    run->again_at_ns = now + run->again_ms * NS_PER_MS;
     log_repeating(&trouble, LOG_LEVEL_WARN, "replay", "cannot send letters for now; tried again", why);
 }
 
