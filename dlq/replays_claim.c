@@ -5,6 +5,7 @@
 // still pending in its job, is sent again.
 #include "core/base/clock.h"
 #include "core/base/fault.h"
+#include "dlq/columns.h"
 #include "dlq/replays_impl.h"
 
 #define WINDOW 5000 // places of a job that are looked at together
@@ -74,18 +75,6 @@ static int64_t cut_candidates(struct candidates *list, size_t room) {
     return INT64_MAX;
 }
 
-// {"0":{"s":12},…}: json_each takes it on both databases.
-static char *json_seqs(const struct candidates *list) {
-    struct buf text;
-    size_t len;
-    buf_init(&text, SIZE_MAX / 2);
-    int rc = buf_append(&text, STR_LIT("{"));
-    for (size_t i = 0; i < list->count; i++)
-        rc |= buf_printf(&text, "%s\"%zu\":{\"s\":%lld}", i ? "," : "", i, (long long)list->at[i].seq);
-    MUST((rc | buf_append(&text, STR_LIT("}"))) == 0);
-    return buf_take(&text, &len);
-}
-
 static int by_id(const void *a, const void *b) {
     return memcmp(((const struct candidate *)a)->id.bytes, ((const struct candidate *)b)->id.bytes, sizeof(struct id));
 }
@@ -140,18 +129,35 @@ static void drop_claimed(struct claim_job *c) {
     c->count = 0;
 }
 
+// A replay begins anew, so the attempts so far stay where they are.
+#define CLAIM                                                                                                          \
+    "UPDATE letters SET state = 'replaying', lease_ms = $1, changed_ms = $2, replay = $3 WHERE state = 'dead' AND "
+#define TAKE " RETURNING id, payload, accepted_ms, (SELECT b.event FROM letter_bodies b WHERE b.id = letters.id), NULL"
+
+static int claim_dead(const struct candidates *candidates, int64_t replay, struct sql *sql, struct letter_list *list, struct err *err) {
+    struct sql_value values[] = {SQL_I(list->lease_ms), SQL_I(clock_unix_ms()), SQL_I(replay), SQL_NONE};
+    int rc = 0;
+    if (sql_is_postgres(sql)) {
+        struct column ids;
+        column_init(&ids);
+        for (size_t i = 0; i < candidates->count; i++) column_add_id(&ids, &candidates->at[i].id);
+        values[3] = column_value(&ids);
+        rc = sql_exec(sql, CLAIM "id = ANY ($4::bytea[])" TAKE, values, array_len(values), letters_take, list, NULL, err);
+        column_done(&ids);
+        return rc;
+    }
+    for (size_t i = 0; i < candidates->count && rc == 0; i++) {
+        values[3] = letters_sql_id(&candidates->at[i].id);
+        rc = sql_exec(sql, CLAIM "id = $4" TAKE, values, array_len(values), letters_take, list, NULL, err);
+    }
+    return rc;
+}
+
 static int claim_candidates(struct claim_job *c, struct sql *sql, struct candidates *candidates, struct err *err) {
     int64_t store_ms = 0;
     int rc = sql_unix_ms(sql, &store_ms, err);
     struct letter_list list = {.lease_ms = store_ms + REPLAY_LETTER_LEASE_MS};
-    cleanup_free char *seqs = json_seqs(candidates);
-    const struct sql_value values[] = {SQL_I(list.lease_ms), SQL_I(clock_unix_ms()), SQL_I(c->replay), SQL_Z(seqs)};
-    if (rc == 0)
-        rc = sql_exec(sql,
-                      "UPDATE letters SET state = 'replaying', lease_ms = $1, changed_ms = $2, replay = $3 WHERE state = 'dead' AND id IN"
-                      " (SELECT (SELECT r.letter_id FROM replay_letters r WHERE r.replay = $3 AND r.seq = CAST(value->>'s' AS BIGINT)"
-                      " AND r.state = 'pending') FROM json_each($4)) RETURNING " LETTERS_TAKE,
-                      values, array_len(values), letters_take, &list, NULL, err);
+    if (rc == 0) rc = claim_dead(candidates, c->replay, sql, &list, err);
     if (rc == 0) {
         keep_claimed(c, &list, candidates);
         rc = skip_others(c, sql, candidates, err);
@@ -177,38 +183,72 @@ int replays_claim_run(struct store_job *job, struct sql *sql, struct err *err) {
 
 // --- marks --------------------------------------------------------------------------------------------------------------
 
-static int mark_sent(const struct marks_job *m, struct sql *sql, struct sql_value *v, struct err *err) {
-    size_t n = 0;
-    int64_t now_ms = clock_unix_ms();
-    for (size_t i = 0; i < m->count; i++) {
-        const struct mark_row *row = &m->rows[i];
-        if (!row->sent) continue;
-        v[n++] = id_is_none(&row->event_id) ? SQL_NONE : letters_sql_id(&row->event_id);
-        v[n++] = SQL_I(now_ms);
-        v[n++] = letters_sql_id(&row->letter);
-        v[n++] = SQL_I(row->lease_ms);
-    }
-    return n ? sql_exec_many(sql,
-                             "UPDATE letters SET state = 'replayed', replay_id = $1, changed_ms = $2, lease_ms = 0"
-                             " WHERE id = $3 AND lease_ms = $4 AND state = 'replaying'",
-                             v, 4, n / 4, err)
-             : 0;
+// PostgreSQL: all at once; they are of one claim and have one lease.
+static int mark_columns(struct sql *sql, struct sql_value letters, struct sql_value events, struct sql_value seqs, int64_t lease_ms, int64_t replay,
+                        struct err *err) {
+    const struct sql_value of_letters[] = {SQL_I(clock_unix_ms()), letters, events, SQL_I(lease_ms)};
+    const struct sql_value of_rows[] = {seqs, events, SQL_I(replay)};
+    int rc = sql_exec(sql,
+                      "UPDATE letters SET state = 'replayed', replay_id = u.event, changed_ms = $1, lease_ms = 0"
+                      " FROM unnest($2::bytea[], $3::bytea[]) AS u(letter, event)"
+                      " WHERE id = u.letter AND lease_ms = $4 AND state || '' = 'replaying'",
+                      of_letters, array_len(of_letters), NULL, NULL, NULL, err);
+    if (rc) return rc;
+    return sql_exec(sql,
+                    "UPDATE replay_letters AS r SET state = 'sent', event_id = u.event FROM unnest($1::bigint[], $2::bytea[]) AS u(seq, event)"
+                    " WHERE r.replay = $3 AND r.seq = u.seq AND r.state = 'pending'"
+                    " AND (SELECT l.state FROM letters l WHERE l.id = r.letter_id) = 'replayed'",
+                    of_rows, array_len(of_rows), NULL, NULL, NULL, err);
 }
 
-static int mark_sent_rows(const struct marks_job *m, struct sql *sql, struct sql_value *v, struct err *err) {
-    size_t n = 0;
+static int mark_sent_together(const struct marks_job *m, struct sql *sql, struct err *err) {
+    struct column letters, events, seqs;
+    int64_t lease_ms = 0;
+    size_t count = 0;
+    column_init(&letters);
+    column_init(&events);
+    column_init(&seqs);
     for (size_t i = 0; i < m->count; i++) {
         const struct mark_row *row = &m->rows[i];
         if (!row->sent) continue;
-        v[n++] = id_is_none(&row->event_id) ? SQL_NONE : letters_sql_id(&row->event_id);
-        v[n++] = SQL_I(m->replay);
-        v[n++] = SQL_I(row->seq);
+        column_add_id(&letters, &row->letter);
+        column_add_id(&events, &row->event_id);
+        column_add_number(&seqs, row->seq);
+        lease_ms = row->lease_ms;
+        count++;
     }
-    return n ? sql_exec_many(sql,
-                             "UPDATE replay_letters SET state = 'sent', event_id = $1 WHERE replay = $2 AND seq = $3 AND state = 'pending'"
-                             " AND EXISTS (SELECT 1 FROM letters l WHERE l.id = replay_letters.letter_id AND l.state = 'replayed')",
-                             v, 3, n / 3, err)
-             : 0;
+    int rc = 0;
+    if (count) rc = mark_columns(sql, column_value(&letters), column_value(&events), column_value(&seqs), lease_ms, m->replay, err);
+    column_done(&letters);
+    column_done(&events);
+    column_done(&seqs);
+    return rc;
+}
+
+static struct sql_value event_of(const struct mark_row *row) {
+    return id_is_none(&row->event_id) ? SQL_NONE : letters_sql_id(&row->event_id);
+}
+
+static int mark_sent(const struct marks_job *m, struct sql *sql, struct err *err) {
+    int rc = 0;
+    int64_t now_ms = clock_unix_ms();
+    if (sql_is_postgres(sql)) return mark_sent_together(m, sql, err);
+    for (size_t i = 0; i < m->count && rc == 0; i++) {
+        const struct mark_row *row = &m->rows[i];
+        const struct sql_value letter[] = {event_of(row), SQL_I(now_ms), letters_sql_id(&row->letter), SQL_I(row->lease_ms)};
+        const struct sql_value place[] = {letter[0], SQL_I(m->replay), SQL_I(row->seq)};
+        if (!row->sent) continue;
+        rc = sql_exec(sql,
+                      "UPDATE letters SET state = 'replayed', replay_id = $1, changed_ms = $2, lease_ms = 0"
+                      " WHERE id = $3 AND lease_ms = $4 AND state = 'replaying'",
+                      letter, array_len(letter), NULL, NULL, NULL, err);
+        if (rc == 0)
+            rc = sql_exec(sql,
+                          "UPDATE replay_letters SET state = 'sent', event_id = $1 WHERE replay = $2 AND seq = $3 AND state = 'pending'"
+                          " AND (SELECT l.state FROM letters l WHERE l.id = replay_letters.letter_id) = 'replayed'",
+                          place, array_len(place), NULL, NULL, NULL, err);
+    }
+    return rc;
 }
 
 static int mark_dead(const struct marks_job *m, struct sql *sql, struct sql_value *v, struct err *err) {
@@ -223,7 +263,7 @@ static int mark_dead(const struct marks_job *m, struct sql *sql, struct sql_valu
     }
     return n ? sql_exec_many(sql,
                              "UPDATE letters SET state = 'dead', lease_ms = 0, changed_ms = $1"
-                             " WHERE id = $2 AND lease_ms = $3 AND state = 'replaying'",
+                             " WHERE id = $2 AND lease_ms = $3 AND state || '' = 'replaying'", // by its id
                              v, 3, n / 3, err)
              : 0;
 }
@@ -244,9 +284,8 @@ static int mark_failed_rows(const struct marks_job *m, struct sql *sql, struct s
 
 int replays_mark_run(struct store_job *job, struct sql *sql, struct err *err) {
     struct marks_job *m = container_of(job, struct marks_job, job);
-    struct sql_value *values = mem_array(m->count * 4, sizeof *values);
-    int rc = mark_sent(m, sql, values, err);
-    if (rc == 0) rc = mark_sent_rows(m, sql, values, err);
+    struct sql_value *values = mem_array(m->count * 3, sizeof *values);
+    int rc = mark_sent(m, sql, err);
     if (rc == 0) rc = mark_dead(m, sql, values, err);
     if (rc == 0) rc = mark_failed_rows(m, sql, values, err);
     free(values);

@@ -34,9 +34,10 @@ struct replays {
     struct run *runs;
     size_t jobs;                // store jobs under way
     int64_t recover_at_ns;
-    // outcomes of this turn
+    // outcomes that are to be written next
     struct outcome_item *outcome_first, **outcome_last;
     size_t outcome_count;
+    bool outcome_busy;          // others are being written
     struct defer outcome_flush;
     struct holds *holds;        // replays_order.c
 };

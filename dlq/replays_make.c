@@ -6,6 +6,7 @@
 #include "dlq/replays_impl.h"
 
 #define WHO_MAX 200
+#define MANY 1000 // rows that make a difference to a plan
 
 struct make_job {
     struct store_job job;
@@ -82,6 +83,12 @@ static int select_letters(struct make_job *m, struct sql *sql, struct err *err) 
     return rc;
 }
 
+// PostgreSQL plans by what it knows of a table, and would hear of the new rows a minute later only.
+static int tell_planner(const struct make_job *m, struct sql *sql, struct err *err) {
+    if (!sql_is_postgres(sql) || m->total < MANY) return 0;
+    return sql_exec(sql, "ANALYZE replay_letters", NULL, 0, NULL, NULL, NULL, err);
+}
+
 static int nothing_found(const struct make_job *m, size_t asked, struct err *err) {
     const char *why = json_string_value(json_object_get(json_array_get(m->refused, 0), "why"));
     if (asked == 1) return err_set(err, ERR_CONFLICT, "the letter cannot be sent back: %s", why ? why : "it is not dead");
@@ -112,6 +119,7 @@ static int make_run(struct store_job *job, struct sql *sql, struct err *err) {
     int rc = insert_job(m, sql, err);
     if (rc == ERR_CONFLICT) return err_set(err, ERR_CONFLICT, "there is a replay for %s already", m->cause);
     if (rc == 0) rc = select_letters(m, sql, err);
+    if (rc == 0) rc = tell_planner(m, sql, err);
     if (rc == 0 && (size_t)m->total < asked) rc = tell_refused(m, sql, ids, asked, err);
     if (rc == 0 && m->total == 0) rc = nothing_found(m, asked, err);
     const struct sql_value values[] = {SQL_I(m->total), SQL_I(m->replay)};

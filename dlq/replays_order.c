@@ -258,10 +258,20 @@ static int take_hold(void *arg, const struct sql_row *row) {
     return 0;
 }
 
+static int take_number(void *arg, const struct sql_row *row) {
+    *(int64_t *)arg = sql_row_int(row, 0);
+    return 0;
+}
+
 static int holds_run(struct store_job *job, struct sql *sql, struct err *err) {
     struct holds_job *h = container_of(job, struct holds_job, job);
     const struct sql_value most = SQL_I(HOLDS_MAX);
+    int64_t jobs = 0;
     h->count = 0;
+    // Mostly there are none, which PostgreSQL would find out by a look at all letters.
+    int rc = sql_exec(sql, "SELECT count(*) FROM replays WHERE ended_ms IS NULL AND in_order = 1 AND to_origin = 0", NULL, 0, take_number, &jobs,
+                      NULL, err);
+    if (rc || !jobs) return rc;
     return sql_exec(sql,
                     "SELECT DISTINCT j.target, l.function, l.ordering_key FROM replays j JOIN replay_letters r ON r.replay = j.id"
                     " JOIN letters l ON l.id = r.letter_id WHERE j.ended_ms IS NULL AND j.in_order = 1 AND j.to_origin = 0"

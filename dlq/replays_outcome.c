@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What became of the events that replays sent: told by the workers, written in batches, counted for whoever looks.
 #include "core/base/fault.h"
+#include "dlq/columns.h"
 #include "dlq/replays_impl.h"
-
-#define OUTCOME_JOB_MAX 1000
 
 struct outcome_item {
     struct outcome_item *next;
@@ -17,7 +16,7 @@ struct outcome_item {
 struct outcome_job {
     struct store_job job;
     struct replays *replays;
-    struct outcome_item **items; // by job and place, so that two nodes lock rows in one order
+    struct outcome_item **items; // by job and place, so that two nodes lock rows in one order; failing before the last word
     size_t count;
 };
 
@@ -25,8 +24,43 @@ static const char *outcome_name(enum replay_outcome o) {
     return o == REPLAY_OUTCOME_OK ? "ok" : o == REPLAY_OUTCOME_DEAD ? "dead" : "failing";
 }
 
+// The last word of several about one letter; they stand one behind the other.
+static bool is_last_word(const struct outcome_job *o, size_t i) {
+    const struct outcome_item *it = o->items[i], *next = i + 1 < o->count ? o->items[i + 1] : NULL;
+    return !next || next->replay != it->replay || next->seq != it->seq || !id_eq(&next->letter, &it->letter);
+}
+
+static int write_together(const struct outcome_job *o, struct sql *sql, struct err *err) {
+    struct column outcomes, replays, seqs, letters;
+    column_init(&outcomes);
+    column_init(&replays);
+    column_init(&seqs);
+    column_init(&letters);
+    for (size_t i = 0; i < o->count; i++) {
+        const struct outcome_item *it = o->items[i];
+        if (!is_last_word(o, i)) continue;
+        column_add_word(&outcomes, outcome_name(it->outcome));
+        column_add_number(&replays, it->replay);
+        column_add_number(&seqs, it->seq);
+        column_add_id(&letters, &it->letter);
+    }
+    const struct sql_value values[] = {column_value(&outcomes), column_value(&replays), column_value(&seqs), column_value(&letters)};
+    int rc = sql_exec(sql,
+                      "UPDATE replay_letters AS r SET outcome = u.outcome"
+                      " FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bytea[]) AS u(outcome, replay, seq, letter)"
+                      " WHERE r.replay = u.replay AND r.seq = u.seq AND r.letter_id = u.letter"
+                      " AND (r.outcome IS NULL OR r.outcome = 'failing')",
+                      values, array_len(values), NULL, NULL, NULL, err);
+    column_done(&outcomes);
+    column_done(&replays);
+    column_done(&seqs);
+    column_done(&letters);
+    return rc;
+}
+
 static int outcomes_run(struct store_job *job, struct sql *sql, struct err *err) {
     struct outcome_job *o = container_of(job, struct outcome_job, job);
+    if (sql_is_postgres(sql)) return write_together(o, sql, err);
     struct sql_value *values = mem_array(o->count * 4, sizeof *values);
     for (size_t i = 0; i < o->count; i++) {
         const struct outcome_item *it = o->items[i];
@@ -43,6 +77,8 @@ static int outcomes_run(struct store_job *job, struct sql *sql, struct err *err)
     return rc;
 }
 
+static void flush(void *arg);
+
 static void on_written(struct store_job *job, int code, const struct err *err) {
     struct outcome_job *o = container_of(job, struct outcome_job, job);
     struct replays *r = o->replays;
@@ -56,17 +92,23 @@ static void on_written(struct store_job *job, int code, const struct err *err) {
     }
     free(o->items);
     free(o);
+    r->outcome_busy = false;
+    flush(r);
 }
 
 static int by_place(const void *a, const void *b) {
     const struct outcome_item *x = *(struct outcome_item *const *)a, *y = *(struct outcome_item *const *)b;
     if (x->replay != y->replay) return x->replay < y->replay ? -1 : 1;
-    return (x->seq > y->seq) - (x->seq < y->seq);
+    if (x->seq != y->seq) return x->seq < y->seq ? -1 : 1;
+    int order = memcmp(x->letter.bytes, y->letter.bytes, sizeof x->letter.bytes);
+    return order ? order : (x->outcome > y->outcome) - (x->outcome < y->outcome);
 }
 
+// One job at a time: what is told while it runs goes together into the next.
 static void flush(void *arg) {
     struct replays *r = arg;
-    if (r->outcome_count == 0) return;
+    if (r->outcome_count == 0 || r->outcome_busy) return;
+    r->outcome_busy = true;
     struct outcome_job *o = mem_zalloc(sizeof *o);
     *o = (struct outcome_job){.job = {.run = outcomes_run, .done = on_written}, .replays = r};
     o->items = mem_array(r->outcome_count, sizeof(struct outcome_item *));
@@ -88,8 +130,8 @@ void replays_outcome(struct replays *r, const struct ev *ev, enum replay_outcome
                                 .arg = arg};
     *r->outcome_last = it;
     r->outcome_last = &it->next;
-    if (++r->outcome_count >= OUTCOME_JOB_MAX) flush(r);
-    else loop_defer(r->c.loop, &r->outcome_flush);
+    r->outcome_count++;
+    loop_defer(r->c.loop, &r->outcome_flush);
 }
 
 void replays_outcomes_init(struct replays *r) {
