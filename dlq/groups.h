@@ -27,7 +27,7 @@ struct groups_page {
 // {"groups":[{"group":hex,"name","note","muted","count","functions":[…],"firstVersion","lastVersion","firstMs","lastMs","errorType","title",
 // "place","spark":[n…]}…],"letters":n,"more":bool}. title: the masked message, or the newest letter's when nothing is left of it; place: the top frame of the user's code of its newest letter.
 void groups_list(struct groups *g, const struct groups_page *page, letters_json_fn *fn, void *arg);
-// One of them, by its 16 hex digits or its name, with "letter": the newest letter's id.
+// One of them, by its 16 hex digits or its name. Without letters: count 0, and null where nothing can be told.
 void groups_show(struct groups *g, struct str which, letters_json_fn *fn, void *arg);
 // name, note: NULL data: as they were. muted: -1 as it was.
 void groups_describe(struct groups *g, struct str which, struct str name, struct str note, int muted, struct str who, letters_json_fn *fn,
