@@ -256,13 +256,14 @@ def line(kafka, topic):
 
 
 def test_a_replay_in_order_comes_before_the_live_records_of_its_keys(serve, line, collector):
+    """There are more instances than keys, so that the others find one that is free."""
     server, journal = serve(ALONE), Journal(collector)
-    deploy(server, retries=0)
+    deploy(server, retries=0, maxInstances=5)
     stream = line(server, 2).add(breaker="off")
     keys = [b"a", b"b", b"c"]
     dead = stream.produce([record(keys[n % 3], n=n, poison=True, ms=250) for n in range(24)])
     wait_letters(server, dead)
-    deploy(server, MENDED, retries=0)
+    deploy(server, MENDED, retries=0, maxInstances=5)
     job = server.start_replay(function=FUNCTION, inOrder=True)["replay"]
     wait_until(lambda: server.replay_job(job)["sent"] >= 1, 20, "it is under way")
     live = stream.produce([record(keys[n % 3], n=100 + n) for n in range(24)])
