@@ -314,20 +314,25 @@ def test_another_size(server, watch):
     terminal = watch(server.url)
     terminal.see("30 letters")
     terminal.type(ENTER)
-    terminal.see("? keys", "ID ")
+    terminal.see("? keys", "ID ", "orders:1")
+
+    def fits(rows, columns):
+        lines = terminal.lines()
+        listed = [line for line in lines if "orders:1" in line]
+        whole = lines[0].startswith(" group") and lines[rows - 1].startswith("? keys") and len(listed) == min(30, rows - 5)
+        return whole and (len(listed[0].split()[0]) == 36) == (columns >= 120)
+
     for rows, columns in ((40, 132), (10, 50), (4, 20), (24, 80)):
         terminal.resize(rows, columns)
         if rows < 8:
             terminal.see("too small")
-            continue
-        wait_until(lambda: terminal.lines()[rows - 1].startswith("? keys") and terminal.lines()[0].startswith(" group"), SECONDS, terminal.text)
-        listed = [line for line in terminal.lines() if "orders:1" in line]
-        assert len(listed) == min(30, rows - 5)
-        assert (len(listed[0].split()[0]) == 36) == (columns >= 120)
+        else:
+            wait_until(lambda: fits(rows, columns), SECONDS, terminal.text)
     terminal.type("G")
     terminal.resize(12, 80)
-    wait_until(lambda: terminal.lines()[11].startswith("? keys"), SECONDS, terminal.text)
-    assert "orders:1" in terminal.lines()[9]  # the chosen row is still in sight
+    wait_until(lambda: fits(12, 80), SECONDS, terminal.text)
+    reversed_rows = [row for row in range(3, 10) if terminal.screen.buffer[row][0].reverse]
+    assert len(reversed_rows) == 1  # the chosen row is still in sight
 
 
 @pytest.mark.parametrize("end, code", [("q", 0), (CTRL_C, -signal.SIGINT), (signal.SIGTERM, -signal.SIGTERM), (signal.SIGHUP, -signal.SIGHUP),
