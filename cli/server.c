@@ -58,6 +58,7 @@ static int open_stores(struct server *s, struct err *err) {
     cleanup_free char *own = url[0] ? NULL : mem_printf("sqlite:%s/weir.db", s->data_dir);
     int rc = store_open(s->loop, own ? own : url, &s->store, err);
     if (rc == 0) rc = store_open_reader(s->loop, own ? own : url, STORE_READ_MS, &s->reader, err);
+    if (rc == 0) rc = store_open_reader(s->loop, own ? own : url, STORE_READ_MS, &s->watcher, err);
     bool embedded = strncmp(s->options->queue.text, "embedded:", 9) == 0;
     if (rc || !embedded || !store_is_shared(s->store)) return rc;
     cleanup_free char *queue_url = mem_printf("sqlite:%s/queue.db", s->data_dir);
@@ -85,7 +86,7 @@ static void on_function_changed(void *arg, struct str name, struct function *fn)
     struct server *s = arg;
     dispatch_function_changed(s->dispatch, name, fn);
     if (fn) {
-        policies_deployed(s->policies, name, fn->current);
+        policies_deployed(s->policies, name, fn->created_ms, fn->current);
         return;
     }
     triggers_function_gone(s->triggers, name);
@@ -237,7 +238,7 @@ static void look_at_drain(void *arg) {
     struct server *s = arg;
     bool late = loop_now_ns(s->loop) >= s->drain_until_ns;
     bool answered = !s->gateway || gateway_open_requests(s->gateway) == 0;
-    bool stored = due_stop(s->due) && fires_stop(s->fires) && server_stop_letters(s);
+    bool sent = due_stop(s->due), fired = fires_stop(s->fires), stored = server_stop_letters(s) && sent && fired;
     if (s->workers_done && stored && (answered || late)) close_queues(s);
     else timer_start(s->drain_timer, DRAIN_LOOK_MS);
 }
@@ -254,25 +255,28 @@ static void on_stop_signal(void *arg, int signo) {
     due_stop(s->due);
     timers_stop(s->timers);
     fires_stop(s->fires);
+    replays_stop(s->replays);
     bindings_drain(s->bindings);
     dispatch_drain(s->dispatch, s->options->grace_ms.number, on_workers_done, s);
     timer_start(s->drain_timer, DRAIN_LOOK_MS);
 }
 
+// Who asks a store must outlive it, since its last answers come while it is closed; who needs one to end comes before.
 static void free_parts(struct server *s) {
+    if (s->reader) store_close(s->reader);
+    if (s->watcher) store_close(s->watcher);
     server_free_letters(s);
     due_free(s->due);
     timers_free(s->timers);
     triggers_free(s->triggers);
     fires_free(s->fires);
-    letters_free(s->letters);
     bindings_free(s->bindings);
     ingest_free(s->ingest);
     registry_free(s->registry);
     status_free(s->status);
-    if (s->reader) store_close(s->reader);
     if (s->queue_store) store_close(s->queue_store);
     if (s->store) store_close(s->store);
+    server_free_readers(s);
     audit_free(s->audit);
     redact_free(s->redact);
     metrics_free(s->metrics);

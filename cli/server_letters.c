@@ -24,7 +24,7 @@ int server_make_letters(struct server *s, struct err *err) {
 void server_make_replays(struct server *s) {
     const struct replays_config replays = {.loop = s->loop,
                                            .store = s->store,
-                                           .reader = s->reader,
+                                           .reader = s->watcher,
                                            .letters = s->letters,
                                            .ingest = s->ingest,
                                            .metrics = s->metrics,
@@ -56,9 +56,13 @@ bool server_stop_letters(struct server *s) {
 void server_free_letters(struct server *s) {
     trials_free(s->trials);
     policies_free(s->policies);
-    groups_free(s->groups);
     replays_free(s->replays);
     s->trials = NULL;
+}
+
+void server_free_readers(struct server *s) {
+    groups_free(s->groups);
+    letters_free(s->letters);
 }
 
 void server_give_letters(struct server *s, struct gateway_config *gateway) {
@@ -68,4 +72,5 @@ void server_give_letters(struct server *s, struct gateway_config *gateway) {
     gateway->trials = s->trials;
     gateway->policies = s->policies;
     gateway->audit = s->audit;
+    gateway->redact = s->redact;
 }

@@ -20,7 +20,8 @@ struct server {
     struct loop *loop;
     char *data_dir, *code_dir; // absolute
     struct store *store;
-    struct store *reader;      // the same database, for long looks
+    struct store *reader;      // the same database, for what people ask
+    struct store *watcher;     // and for the short looks of the server's own, which do not wait behind those
     struct store *queue_store; // the embedded queue's, when the store is not SQLite; else NULL
     struct queue *queue, *sync_lane;
     struct runtimes runtimes;
@@ -59,7 +60,8 @@ int server_make_letters(struct server *s, struct err *err) must_use; // letters,
 void server_make_replays(struct server *s);                          // and groups, tries, policies: after ingest and bindings
 void server_start_letters(struct server *s);
 bool server_stop_letters(struct server *s); // true when nothing is under way
-void server_free_letters(struct server *s); // but `letters`
+void server_free_letters(struct server *s); // but what may still be asking a store:
+void server_free_readers(struct server *s); // after the stores are closed
 void server_give_letters(struct server *s, struct gateway_config *gateway);
 struct triggers_config server_triggers_config(struct server *s);
 void server_give_timers(struct server *s, struct gateway_config *gateway);

@@ -40,7 +40,8 @@ void policies_change(struct policies *p, struct str function, const json_t *sett
 void policies_remove(struct policies *p, struct str function, letter_done_fn *done, void *arg);
 // Version `number` of the function is current. Called on every node, whenever anything of the function changed, and at the start: the first call
 // for a function only takes note; a later one with a higher number than ever before is a deploy. The first node makes the replay (cause
-// deploy:FUNCTION:VERSION).
-void policies_deployed(struct policies *p, struct str function, uint32_t number);
+// deploy:FUNCTION:VERSION:CREATED).
+// created_ms: of the function, which tells it from one of the same name that was removed.
+void policies_deployed(struct policies *p, struct str function, int64_t created_ms, uint32_t number);
 
 #endif

@@ -11,6 +11,7 @@ struct deploy_job {
     struct store_job job;
     struct policies *policies;
     char *function;
+    int64_t created_ms;  // of the function
     uint32_t number;
     json_t *auto_replay; // NULL: none
 };
@@ -42,7 +43,7 @@ static void on_replay(void *arg, int code, const struct err *err, json_t *result
 static void make_replay(struct deploy_job *d) {
     struct policies *p = d->policies;
     const json_t *rate = json_object_get(d->auto_replay, "rate"), *share = json_object_get(d->auto_replay, "abortShare");
-    cleanup_free char *cause = mem_printf("deploy:%s:%u", d->function, (unsigned)d->number);
+    cleanup_free char *cause = mem_printf("deploy:%s:%u:%lld", d->function, (unsigned)d->number, (long long)d->created_ms);
     const struct select_spec which = {.function = str_of(d->function), .state = STR_LIT("dead"), .now_ms = clock_unix_ms()};
     struct replay_spec spec = {.rate = json_number_value(rate),
                                .sample = (size_t)json_integer_value(json_object_get(d->auto_replay, "sample")),
@@ -82,12 +83,15 @@ static void deploy_done(struct store_job *job, int code, const struct err *err) 
     else deploy_free(d);
 }
 
-void policies_deployed(struct policies *p, struct str function, uint32_t number) {
+void policies_deployed(struct policies *p, struct str function, int64_t created_ms, uint32_t number) {
     struct function_note *note = policies_note(p, function);
+    if (note->created_ms != created_ms) note->deployed = 0; // another function of the same name
+    note->created_ms = created_ms;
     bool deploy = note->deployed && number > note->deployed;
     if (number > note->deployed) note->deployed = number;
     if (!deploy || p->stopped) return;
     struct deploy_job *d = mem_zalloc(sizeof *d);
-    *d = (struct deploy_job){.job = {.run = deploy_run, .done = deploy_done}, .policies = p, .function = mem_strndup(function), .number = number};
+    *d = (struct deploy_job){.job = {.run = deploy_run, .done = deploy_done}, .policies = p, .function = mem_strndup(function),
+                             .created_ms = created_ms, .number = number};
     policies_submit(p, p->c.reader, &d->job);
 }

@@ -21,6 +21,7 @@
 // What this process knows of a function.
 struct function_note {
     char *name;
+    int64_t created_ms;         // of the function
     uint32_t deployed;          // the highest version so far; 0: none seen
     int64_t dead, cap;          // by the last round; cap 0: none
     bool shown_dead, shown_cap; // its gauges are not 0

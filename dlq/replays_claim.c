@@ -16,7 +16,6 @@ struct candidate {
     int64_t seq, bytes;
     struct id id;
     char state[16];     // "": there is no such letter any more
-    int64_t replay;     // that sends or sent it
     bool claimed;
 };
 struct candidates {
@@ -33,12 +32,11 @@ static int take_candidate(void *arg, const struct sql_row *row) {
     struct candidate *c = &list->at[list->count++];
     *c = (struct candidate){.seq = sql_row_int(row, 0), .id = letters_row_id(row, 1), .bytes = sql_row_int(row, 2)};
     snprintf(c->state, sizeof c->state, "%.*s", STR_ARG(sql_row_bytes(row, 3)));
-    c->replay = sql_row_int(row, 4);
     return 0;
 }
 
 #define CANDIDATE                                                                                                         \
-    "SELECT r.seq, r.letter_id, coalesce(length(l.payload), 0), coalesce(l.state, ''), l.replay FROM replay_letters r"              \
+    "SELECT r.seq, r.letter_id, coalesce(length(l.payload), 0), coalesce(l.state, '') FROM replay_letters r"              \
     " LEFT JOIN letters l ON l.id = r.letter_id WHERE r.replay = $1 AND r.state = 'pending' AND "
 
 // Window by window: PostgreSQL, that knows nothing yet of so many new rows, would sort all that are behind `after`.
@@ -106,15 +104,11 @@ static const char *why_skipped(const struct candidate *c) {
     return strcmp(c->state, "replaying") == 0 ? "another replay is sending it" : c->state;
 }
 
-static int skip_others(struct claim_job *c, struct sql *sql, const struct candidates *list, struct err *err) {
+static int skip_others(const struct claim_job *c, struct sql *sql, const struct candidates *list, struct err *err) {
     int rc = 0;
     for (size_t i = 0; i < list->count && rc == 0; i++) {
         const struct candidate *it = &list->at[i];
         if (it->claimed) continue;
-        if (strcmp(it->state, "replaying") == 0 && it->replay == c->replay) {
-            c->left = true; // the last claim of it was not ended; that runs out
-            continue;
-        }
         const struct sql_value values[] = {SQL_Z(why_skipped(it)), SQL_I(c->replay), SQL_I(it->seq)};
         rc = sql_exec(sql, "UPDATE replay_letters SET state = 'skipped', why = $1 WHERE replay = $2 AND seq = $3 AND state = 'pending'", values,
                       array_len(values), NULL, NULL, NULL, err);
@@ -122,17 +116,19 @@ static int skip_others(struct claim_job *c, struct sql *sql, const struct candid
     return rc;
 }
 
-static void drop_claimed(struct claim_job *c) {
+void replays_drop_claimed(struct claim_job *c) {
     for (size_t i = 0; i < c->count; i++) ev_free(c->claimed[i].letter.ev);
     free(c->claimed);
     c->claimed = NULL;
     c->count = 0;
 }
 
-// A replay begins anew, so the attempts so far stay where they are.
+// A replay begins anew, so the attempts so far stay where they are. What this job holds already is of a claim whose answer was lost: a letter
+// that is on its way is never claimed (replays_run.c).
 #define CLAIM                                                                                                          \
-    "UPDATE letters SET state = 'replaying', lease_ms = $1, changed_ms = $2, replay = $3 WHERE state = 'dead' AND "
-#define TAKE " RETURNING id, payload, accepted_ms, (SELECT b.event FROM letter_bodies b WHERE b.id = letters.id), NULL"
+    "UPDATE letters SET state = 'replaying', lease_ms = $1, changed_ms = $2, replay = $3"                                  \
+    " WHERE (state = 'dead' OR (state = 'replaying' AND replay = $3)) AND "
+#define TAKE " RETURNING id, payload, accepted_ms, (SELECT b.event FROM letter_bodies b WHERE b.id = letters.id), NULL, fingerprint"
 
 static int claim_dead(const struct candidates *candidates, int64_t replay, struct sql *sql, struct letter_list *list, struct err *err) {
     struct sql_value values[] = {SQL_I(list->lease_ms), SQL_I(clock_unix_ms()), SQL_I(replay), SQL_NONE};
@@ -169,8 +165,7 @@ static int claim_candidates(struct claim_job *c, struct sql *sql, struct candida
 int replays_claim_run(struct store_job *job, struct sql *sql, struct err *err) {
     struct claim_job *c = container_of(job, struct claim_job, job);
     struct candidates candidates = {0};
-    drop_claimed(c);
-    c->left = false;
+    replays_drop_claimed(c);
     c->last_seq = c->after;
     int rc = find_candidates(c, sql, &candidates, err);
     c->first_left = cut_candidates(&candidates, c->bytes);

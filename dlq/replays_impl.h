@@ -100,9 +100,9 @@ struct claim_job {
     int64_t last_seq;           // of those that were looked at; `after` when there were none
     bool found;                 // there were any
     int64_t first_left;         // from here on they were left for later, as they would take too much memory; INT64_MAX: none
-    bool left;                  // some are neither claimed nor to be skipped
     struct order *order;        // of a job that is taken up
 };
+void replays_drop_claimed(struct claim_job *c);
 int replays_claim_run(struct store_job *job, struct sql *sql, struct err *err);
 
 struct mark_row {
@@ -151,6 +151,8 @@ struct run {
     struct order *order;        // in order only
     bool looking;               // for ends of events on other nodes
     int64_t look_at_ns;
+    bool tending;               // a look for events whose end nobody tells is under way
+    int64_t tend_at_ns, quiet_since_ns;
 };
 struct run *run_new(struct replays *r, struct replay_row *row); // takes the row
 void run_go(void *run);         // does what can be done now; the timer's

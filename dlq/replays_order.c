@@ -9,6 +9,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/log.h"
+#include "core/base/text.h"
 #include "dlq/replays_impl.h"
 
 #define HOLDS_MS 1000         // how often the held keys are read
@@ -323,10 +324,22 @@ void replays_read_holds(struct replays *r) {
     store_submit(r->c.reader, &h->job);
 }
 
+// As it stands in the column, which has well-formed text only.
+static uint64_t event_hash(const struct ev *ev) {
+    struct buf clean;
+    if (text_is_utf8(ev->f.ordering_key) && !memchr(ev->f.ordering_key.data, '\0', ev->f.ordering_key.len))
+        return key_hash(ev->f.function, ev->f.ordering_key);
+    buf_init(&clean, SIZE_MAX / 2);
+    letters_append_clean(&clean, ev->f.ordering_key);
+    uint64_t hash = key_hash(ev->f.function, buf_str(&clean));
+    buf_done(&clean);
+    return hash;
+}
+
 bool replays_holds(const struct replays *r, const struct ev *ev) {
     struct hold *it = NULL;
     if (!r->holds->at || ev->f.ordering_key.len == 0 || ev->f.replay) return false;
-    uint64_t hash = key_hash(ev->f.function, ev->f.ordering_key);
+    uint64_t hash = event_hash(ev);
     HASH_FIND(hh, r->holds->at, &hash, sizeof hash, it);
     return it != NULL;
 }

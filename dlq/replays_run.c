@@ -12,6 +12,8 @@
 #include "dlq/replays_impl.h"
 
 #define TICK_MS 20
+#define TEND_MS 5000           // how often events are looked for that nobody will tell the end of
+#define SILENCE_MS 1800000     // a job that waits for ends of events and hears of none for so long is paused
 #define ORDER_WAIT_MS 2500    // until every node knows which live events wait
 #define COUNT_MS 500          // how often outcomes are looked at, while they matter
 #define COUNT_SHARE 20        // and the look takes at most one part in so many
@@ -63,10 +65,11 @@ struct end_job {
 
 static int end_run(struct store_job *job, struct sql *sql, struct err *err) {
     struct end_job *e = container_of(job, struct end_job, job);
-    const struct sql_value values[] = {SQL_Z(e->state), SQL_I(clock_unix_ms()), SQL_Z(e->reason), SQL_I(e->run->row.replay),
-                                       SQL_Z(e->run->replays->c.node)};
+    int64_t now_ms = clock_unix_ms();
+    const struct sql_value values[] = {SQL_Z(e->state), SQL_I(now_ms), strcmp(e->state, "paused") == 0 ? SQL_NONE : SQL_I(now_ms),
+                                       SQL_Z(e->reason), SQL_I(e->run->row.replay), SQL_Z(e->run->replays->c.node)};
     int rc = sql_exec(sql,
-                      "UPDATE replays SET state = $1, changed_ms = $2, ended_ms = $2, reason = $3, lease_ms = 0 WHERE id = $4 AND owner = $5"
+                      "UPDATE replays SET state = $1, changed_ms = $2, ended_ms = $3, reason = $4, lease_ms = 0 WHERE id = $5 AND owner = $6"
                       " AND state = 'running' AND ($1 <> 'done' OR NOT EXISTS (SELECT 1 FROM replay_letters r WHERE r.replay = replays.id"
                       " AND r.state = 'pending'))",
                       values, array_len(values), NULL, NULL, &e->ended, err);
@@ -130,6 +133,7 @@ static void on_counted(struct store_job *job, int code, const struct err *err) {
     if (pause < COUNT_MS * NS_PER_MS) pause = COUNT_MS * NS_PER_MS;
     run->count_at_ns = now + pause;
     if (code == 0) {
+        if (memcmp(&run->counts, &c->counts, sizeof c->counts) != 0) run->quiet_since_ns = now;
         run->counts = c->counts;
         run->counted = true;
     }
@@ -184,6 +188,7 @@ static void begin_batch(struct run *run, struct claim_job *c) {
         b->bytes += ev_memory_bytes(c->claimed[i].letter.ev);
     }
     c->claimed = NULL;
+    c->count = 0;
     DL_APPEND(run->batches, b);
     run->batch_count++;
     run->bytes += b->bytes;
@@ -213,11 +218,9 @@ static void on_claimed(struct store_job *job, int code, const struct err *err) {
     } else {
         run->after = c->last_seq;
         run->exhausted = !run->order && !c->found;
-        if (c->left) run->left = true;
-        if (c->left && !c->count) pause_run(run, "their last claim has not run out");
         if (c->count) begin_batch(run, c);
     }
-    free(c->claimed);
+    replays_drop_claimed(c); // nothing when they were handed on
     free(c->seqs);
     free(c);
     run_go(run);
@@ -322,6 +325,7 @@ void replays_event_ended(struct replays *r, int64_t replay, int64_t seq, enum re
     struct run *run = r->runs;
     while (run && run->row.replay != replay) run = run->next;
     if (!run || !run->order || outcome == REPLAY_OUTCOME_FAILING) return;
+    run->quiet_since_ns = clock_mono_ns();
     if (outcome == REPLAY_OUTCOME_OK) order_done(run->order, seq);
     else stop_key(run, seq, "failed again");
     timer_start(run->timer, 0);
@@ -388,6 +392,7 @@ static void on_marked(struct store_job *job, int code, const struct err *err) {
     run->replays->jobs--;
     run->jobs--;
     FAULT("replay.marked");
+    run->quiet_since_ns = clock_mono_ns();
     // What was not marked is pending, and sent again when the job is taken up anew.
     if (code) {
         pause_run(run, err->text);
@@ -437,6 +442,49 @@ void run_batch_sent(struct batch_out *b) {
     replays_submit(run->replays, &m->job);
 }
 
+// --- events whose end nobody tells ----------------------------------------------------------------------------------------------
+
+static bool waits_for_ends(const struct run *run) {
+    if (run->claiming || run->batch_count || run->ending || !run->ready) return false;
+    return (run->row.sample && run->sent >= run->row.sample) || (run->order && order_busy_count(run->order));
+}
+
+static int tend_run(struct store_job *job, struct sql *sql, struct err *err) {
+    const struct sql_value id = SQL_I(container_of(job, struct claim_job, job)->replay);
+    return sql_exec(sql,
+                    "UPDATE replay_letters SET outcome = 'dead' WHERE replay = $1 AND outcome = 'failing' AND EXISTS"
+                    " (SELECT 1 FROM letters l WHERE l.id = replay_letters.event_id AND l.state = 'discarded')",
+                    &id, 1, NULL, NULL, NULL, err);
+}
+
+static void on_tended(struct store_job *job, int code, const struct err *err) {
+    (void)code, (void)err;
+    struct claim_job *c = container_of(job, struct claim_job, job);
+    struct run *run = c->run;
+    run->replays->jobs--;
+    run->jobs--;
+    run->tending = false;
+    run->tend_at_ns = clock_mono_ns() + TEND_MS * NS_PER_MS;
+    free(c);
+    run_go(run);
+}
+
+// An operator discarded the retry of an event: that is its end.
+static void tend(struct run *run) {
+    struct claim_job *c = mem_zalloc(sizeof *c);
+    *c = (struct claim_job){.job = {.run = tend_run, .done = on_tended}, .run = run, .replay = run->row.replay};
+    run->tending = true;
+    run->jobs++;
+    replays_submit(run->replays, &c->job);
+}
+
+// Their queue was purged, or their function deleted; or they wait long. The operator decides.
+static void give_up_waiting(struct run *run) {
+    int64_t open = run->order ? (int64_t)order_busy_count(run->order) : run->counts.sent - run->counts.ok - run->counts.failing - run->counts.dead;
+    end_with(run, "paused", mem_printf("%lld events came to no end for %d minutes; resume waits again, cancel leaves the rest dead", (long long)open,
+                                       SILENCE_MS / 60000));
+}
+
 // --- the turn -----------------------------------------------------------------------------------------------------------------
 
 static bool can_claim(const struct run *run, int64_t now) {
@@ -473,6 +521,8 @@ void run_go(void *arg) {
     if (run->order) room = order_may_take(run->order, room);
     if (room) claim(run, room);
     if (run->order && order_busy_count(run->order) && !run->looking && now >= run->look_at_ns) look_for_ends(run);
+    if (waits_for_ends(run) && !run->tending && now >= run->tend_at_ns) tend(run);
+    if (waits_for_ends(run) && now - run->quiet_since_ns > SILENCE_MS * NS_PER_MS) give_up_waiting(run);
     come_to_an_end(run, now);
     if (outcomes_matter(run) && !run->counting && now >= run->count_at_ns && run->sent) count(run);
     timer_start(run->timer, TICK_MS);
@@ -495,7 +545,7 @@ static void on_released(struct store_job *job, int code, const struct err *err) 
         log_warn("replay", "cannot take a replay over", LOG_INT("replay", run->row.replay), LOG_STR("why", err->text));
     } else {
         run->ready = true;
-        run->began_ns = clock_mono_ns();
+        run->began_ns = run->quiet_since_ns = clock_mono_ns();
         run->order = TAKE_PTR(c->order);
     }
     order_free(c->order);

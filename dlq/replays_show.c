@@ -19,9 +19,24 @@ struct show_job {
     json_t *result;
 };
 
+// A node runs so many jobs at a time; one that waits for its turn says so.
+static void tell_waiting(const struct replays *r, json_t *o) {
+    const struct run *run = r->runs;
+    bool here = json_is_string(json_object_get(o, "node")) && strcmp(json_string_value(json_object_get(o, "node")), r->c.node) == 0;
+    size_t count = 0;
+    for (; run && run->row.replay != json_integer_value(json_object_get(o, "replay")); run = run->next) count++;
+    bool running = strcmp(json_string_value(json_object_get(o, "state")), "running") == 0;
+    if (here && running && !run && count >= REPLAY_JOBS_MAX)
+        json_object_set_new(o, "reason", json_sprintf("waits for its turn: %zu replays run on this node", count));
+}
+
 static void show_done(struct store_job *job, int code, const struct err *err) {
     struct show_job *s = container_of(job, struct show_job, job);
     s->replays->jobs--;
+    json_t *list = json_object_get(s->result, "replays"), *o;
+    size_t i;
+    json_array_foreach(list, i, o) tell_waiting(s->replays, o);
+    if (json_object_get(s->result, "replay")) tell_waiting(s->replays, s->result);
     if (s->to) replays_look(s->replays);
     s->fn(s->arg, code, err, code ? NULL : json_incref(s->result));
     json_decref(s->result);

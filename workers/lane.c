@@ -148,10 +148,27 @@ static bool render_lone_call(struct lane *lane, struct delivery *call) {
     return false;
 }
 
+// A replay in order has letters of its key, which come first.
+static bool must_wait(const struct lane *lane, const struct delivery *d) {
+    return lane->c->replays && !delivery_is_sync(d) && replays_holds(lane->c->replays, d->ev);
+}
+
+// Of the function's own queue; the records of a binding are held by their intake.
+static bool hold(struct lane *lane, struct delivery *d) {
+    struct batch *b = d->batch;
+    if (d->intake || !must_wait(lane, b ? b->members : d)) return false;
+    if (b) {
+        d = call_take_all(b);
+        call_free(b);
+    }
+    settle_hold(lane->settle, d);
+    return true;
+}
+
 // It may have waited long for its turn.
 static bool on_handout(void *arg, struct delivery *d) {
     struct lane *lane = arg;
-    if (drop_cancelled(lane, d)) return true;
+    if (drop_cancelled(lane, d) || hold(lane, d)) return true;
     if (d->batch ? drop_expired_records(lane, d) : drop_unwanted(lane, d, d->version)) return true;
     if (d->intake) return intake_handout(d->intake, d);
     return d->batch && !render_lone_call(lane, d);
@@ -208,11 +225,6 @@ static struct delivery *call_of_one(struct delivery *d) {
     return call_new(list);
 }
 
-// A replay in order has letters of its key, which come first.
-static bool must_wait(const struct lane *lane, const struct delivery *d) {
-    return lane->c->replays && !delivery_is_sync(d) && replays_holds(lane->c->replays, d->ev);
-}
-
 static void receive(struct lane *lane, struct queue_consumer *consumer, const struct queue_msg *msg) {
     struct delivery *d = delivery_new(msg, consumer, lane, &lane->open);
     const struct ev_fields *f = &d->ev->f;
@@ -227,8 +239,8 @@ static void receive(struct lane *lane, struct queue_consumer *consumer, const st
     } else {
         if (f->attempt == 0)
             metrics_observe(lane->c->metrics, METRIC_WAIT_SECONDS, str_of(lane->name), delivery_waited_s(d, loop_unix_ms(lane->c->loop)));
-        if (must_wait(lane, d)) settle_hold(lane->settle, d);
-        else if (is_shaped(f->shape)) lane_route(lane, call_of_one(d)); // a fire; a due retry, or a replay, of a binding's record
+        if (hold(lane, d)) return;
+        if (is_shaped(f->shape)) lane_route(lane, call_of_one(d)); // a fire; a due retry, or a replay, of a binding's record
         else lane_route(lane, d);
     }
 }

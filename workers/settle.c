@@ -139,7 +139,8 @@ static void on_put(void *arg, int code, const struct err *err) {
     if (!step_done(p, code, err)) return;
     FAULT2("letter.", letter_state_word(p->draft.state));
     bool dead = p->draft.state == LETTER_DEAD;
-    metrics_add(s->c.metrics, dead ? METRIC_LETTERS_DEAD : METRIC_LETTERS_DUE, p->ev->f.function, 1);
+    bool held = p->draft.kind == LETTER_DELAYED; // by settle_hold, again and again
+    if (!held) metrics_add(s->c.metrics, dead ? METRIC_LETTERS_DEAD : METRIC_LETTERS_DUE, p->ev->f.function, 1);
     if (dead) {
         on_dead(p);
         return;
@@ -347,7 +348,9 @@ void settle_refuse(struct settle *s, struct delivery *d, enum letter_kind kind, 
 
 void settle_hold(struct settle *s, struct delivery *d) {
     struct pending *p = pending_new(s, d);
-    p->ev = ev_new(&d->ev->f);
+    struct ev_fields f = d->ev->f;
+    f.accepted_ms = loop_unix_ms(s->c.loop); // its maximum age is for the time after it waited
+    p->ev = ev_new(&f);
     p->draft = (struct letter_draft){
         .ev = p->ev, .state = LETTER_DUE, .kind = LETTER_DELAYED, .due_ms = loop_unix_ms(s->c.loop) + SETTLE_HOLD_MS};
     keep_error(p, STR_LIT("Held"), STR_LIT("a replay in order has letters of its ordering key"), STR_NONE);

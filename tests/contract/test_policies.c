@@ -568,7 +568,7 @@ static void test_nothing_grows_for_ever(void **state) {
 // --- deploys ------------------------------------------------------------------------------------------------------------------
 
 static int64_t replays_after(struct node *n, const char *function, uint32_t number) {
-    policies_deployed(n->policies, str_of(function), number);
+    policies_deployed(n->policies, str_of(function), 1000, number);
     TURN_UNTIL(n->lf->fx->loop, n->policies->jobs == 0);
     return count_of(n, "replays");
 }
@@ -587,7 +587,7 @@ static void test_a_deploy_replays_the_dead_letters(void **state) {
     assert_int_equal(replays_after(n, "orders", 9), 1);
     assert_int_equal(replays_after(n, "orders", 6), 1);
     assert_int_equal(replays_after(n, "orders", 8), 1);
-    assert_int_equal(sql_number(&lf, "SELECT count(*) FROM replays WHERE cause = 'deploy:orders:9' AND who = 'weir (policy)' AND total = 3"
+    assert_int_equal(sql_number(&lf, "SELECT count(*) FROM replays WHERE cause = 'deploy:orders:9:1000' AND who = 'weir (policy)' AND total = 3"
                                      " AND sample = 2 AND rate = 2500 AND abort_share = 20000 AND target = '' AND to_origin = 0"),
                      1);
     assert_int_equal(sql_number(&lf, "SELECT count(*) FROM replay_letters r JOIN letters l ON l.id = r.letter_id WHERE l.function = 'orders'"), 3);
@@ -621,8 +621,8 @@ static void test_nodes_make_one_replay(void **state) {
     put_text(&lf, "orders", "{}", LETTER_DEAD);
     set_policy(n, "orders", "{\"autoReplay\":{}}");
     for (uint32_t number = 1; number <= 5; number++) {
-        policies_deployed(n->policies, STR_LIT("orders"), number);
-        policies_deployed(other->policies, STR_LIT("orders"), number);
+        policies_deployed(n->policies, STR_LIT("orders"), 1000, number);
+        policies_deployed(other->policies, STR_LIT("orders"), 1000, number);
         TURN_UNTIL(lf.fx->loop, n->policies->jobs == 0 && other->policies->jobs == 0);
         assert_int_equal(count_of(n, "replays"), number - 1);
     }
