@@ -41,12 +41,19 @@ bool out_is_utf8(void) {
     return false;
 }
 
-// C0, DEL, and the C1 controls as UTF-8 writes them (0xC2 0x80…0x9F).
-static bool is_control(struct str text, size_t i) {
-    unsigned char c = (unsigned char)text.data[i];
-    if (c == '\t' || c == '\n') return false;
-    if (c < 0x20 || c == 0x7f) return true;
-    return c == 0xc2 && i + 1 < text.len && (unsigned char)text.data[i + 1] < 0xa0;
+static unsigned char byte_at(struct str text, size_t i) {
+    return i < text.len ? (unsigned char)text.data[i] : 0;
+}
+
+// Bytes of the control character that begins there: C0, DEL, C1 (0xC2 0x80…0x9F), and those that turn the direction of text (U+202A…202E,
+// U+2066…2069), which could make a line read as another. 0: none.
+static size_t control_bytes(struct str text, size_t i) {
+    unsigned char c = byte_at(text, i), second = byte_at(text, i + 1), third = byte_at(text, i + 2);
+    if (c == '\t' || c == '\n') return 0;
+    if (c < 0x20 || c == 0x7f) return 1;
+    if (c == 0xc2 && second >= 0x80 && second < 0xa0) return 2;
+    if (c == 0xe2 && second == 0x80 && third >= 0xaa && third <= 0xae) return 3;
+    return c == 0xe2 && second == 0x81 && third >= 0xa6 && third <= 0xa9 ? 3 : 0;
 }
 
 void out_text(FILE *f, struct str text) {
@@ -54,10 +61,10 @@ void out_text(FILE *f, struct str text) {
         if (text.len) fwrite(text.data, 1, text.len, f);
         return;
     }
-    for (size_t i = 0; i < text.len; i++) {
-        bool bad = is_control(text, i);
+    for (size_t i = 0; i < text.len;) {
+        size_t bad = control_bytes(text, i);
         fputc(bad ? '?' : text.data[i], f);
-        if (bad && (unsigned char)text.data[i] == 0xc2) i++;
+        i += bad ? bad : 1;
     }
 }
 
