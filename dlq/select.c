@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A selection from its spec: the words become comparisons of the language, so that both are checked and compiled in one way.
-#include <ctype.h>
 #include <stdalign.h>
 
-#include "core/base/clock.h"
 #include "core/base/text.h"
 #include "dlq/select_impl.h"
 
@@ -106,16 +104,20 @@ static int add_ids(struct selection *s, const struct select_spec *spec, struct e
     return 0;
 }
 
-static bool is_blank(struct str s) {
+bool select_is_blank(struct str s) {
     for (size_t i = 0; i < s.len; i++)
         if (!memchr(" \t\r\n", s.data[i], 4)) return false;
     return true;
 }
 
-static int add_where(struct selection *s, struct str where, struct err *err) {
-    if (is_blank(where)) return 0;
+static int add_where(struct selection *s, struct str where, const struct redact *redact, struct err *err) {
+    if (select_is_blank(where)) return 0;
     int rc = check_text("where", where, err);
-    return rc ? rc : select_parse(s, select_copy(s, where), &s->where, err);
+    if (rc) return rc;
+    s->redact = redact;
+    rc = select_parse(s, select_copy(s, where), &s->where, err);
+    s->redact = NULL;
+    return rc;
 }
 
 // What is too large is refused here, not when it is used.
@@ -137,70 +139,6 @@ static int check_size(const struct selection *s, struct err *err) {
         bytes, SELECT_OWN_MAX, SELECT_SQL_MAX);
 }
 
-// --- for people ---------------------------------------------------------------------------------------------------------
-
-static bool is_plain(struct str s) {
-    for (size_t i = 0; i < s.len; i++)
-        if (!isalnum((unsigned char)s.data[i]) && !memchr("._:/@-", s.data[i], 6)) return false;
-    return s.len > 0;
-}
-
-static void put_name(struct buf *out, const char *name) {
-    MUST(buf_printf(out, "%s%s", buf_len(out) ? " " : "", name) == 0);
-}
-
-static void put_word(struct buf *out, const char *name, struct str text) {
-    if (text.len == 0) return;
-    put_name(out, name);
-    MUST((is_plain(text) ? buf_append(out, text) : text_append_json(out, text)) == 0);
-}
-
-static void put_time(struct buf *out, const char *name, int64_t unix_ms) {
-    char text[CLOCK_TEXT_BYTES];
-    if (unix_ms == 0) return;
-    clock_format_utc(unix_ms, text);
-    put_word(out, name, str_of(text));
-}
-
-#define IDS_SHOWN 3
-static void put_ids(struct buf *out, const struct selection *s) {
-    char text[ID_TEXT_BYTES];
-    for (size_t i = 0; i < s->id_count && i < IDS_SHOWN; i++) {
-        id_format(&s->ids[i], text);
-        put_word(out, "id=", str_of(text));
-    }
-    if (s->id_count > IDS_SHOWN) MUST(buf_printf(out, " and %zu more", s->id_count - IDS_SHOWN) == 0);
-}
-
-// Lines and other control characters become blanks.
-static void put_where(struct buf *out, struct str where) {
-    if (is_blank(where)) return;
-    put_name(out, "where ");
-    while (where.len && is_blank((struct str){where.data, 1})) where = (struct str){where.data + 1, where.len - 1};
-    while (where.len && is_blank((struct str){where.data + where.len - 1, 1})) where.len--;
-    for (size_t i = 0; i < where.len; i++) {
-        unsigned char c = (unsigned char)where.data[i];
-        MUST(buf_append(out, c < 0x20 || c == 0x7f ? STR_LIT(" ") : (struct str){where.data + i, 1}) == 0);
-    }
-}
-
-static char *describe(const struct selection *s, const struct select_spec *spec) {
-    struct buf b;
-    buf_init(&b, SELECT_TEXT_MAX * 40); // six texts, a control character of which becomes six bytes
-    put_ids(&b, s);
-    put_word(&b, "state=", spec->state);
-    put_word(&b, "function=", spec->function);
-    put_word(&b, "group=", spec->group);
-    put_word(&b, "error=", spec->error_type);
-    put_word(&b, "source=", spec->source);
-    put_time(&b, "since=", spec->since_ms);
-    put_time(&b, "until=", spec->until_ms);
-    put_word(&b, "search=", spec->search);
-    put_where(&b, spec->where);
-    if (buf_len(&b) == 0) put_name(&b, "all letters");
-    return buf_take(&b, NULL);
-}
-
 // --- all of it ------------------------------------------------------------------------------------------------------------
 
 int selection_new(const struct select_spec *spec, struct selection **ret, struct err *err) {
@@ -210,13 +148,13 @@ int selection_new(const struct select_spec *spec, struct selection **ret, struct
     s->until_ms = spec->until_ms;
     int rc = add_words(s, spec, err);
     if (rc == 0) rc = add_ids(s, spec, err);
-    if (rc == 0) rc = add_where(s, spec->where, err);
+    if (rc == 0) rc = add_where(s, spec->where, spec->redact, err);
     if (rc == 0) rc = check_size(s, err);
     if (rc) {
         selection_free(s);
         return rc;
     }
-    s->text = describe(s, spec);
+    s->text = select_describe(s, spec);
     *ret = s;
     return 0;
 }
@@ -232,4 +170,8 @@ const struct id *selection_ids(const struct selection *s, size_t *ret_count) {
 
 const char *selection_text(const struct selection *s) {
     return s->text;
+}
+
+struct str selection_where(const struct selection *s) {
+    return s->where_shown;
 }

@@ -17,6 +17,8 @@
 // Times stand for all that they name: `died = 2026-01-31` is the whole day, `died > 2026-01-31` begins on the next one.
 // Safety: everything a user gave reaches SQL as a parameter; the only text in the statement is of this module.
 // Errors: ERR_INVALID: "column 17: …" of the expression (in characters, from 1), with what may stand there; or which word of the spec is wrong.
+// Secrets: with `redact`, what people are shown of the expression has "***" for values that are compared with a header or a member that it
+//   names, and errors of the expression quote nothing of it. A text to search for is in no field: it is shown.
 // Threads: any, one at a time; it may move between threads. Memory: owns copies of all it was given. Cap: SELECT_TEXT_MAX, SELECT_TERMS_MAX,
 //   SELECT_SQL_MAX, SELECT_VALUES_MAX, 32 levels of brackets.
 #ifndef DLQ_SELECT_H
@@ -34,6 +36,7 @@
 #define SELECT_IDS_MAX 1000
 
 // Every span may be empty and every number 0: no restriction.
+struct redact;      // core/redact.h
 struct select_spec {
     struct str where;               // the language
     struct str search;              // in error type, message, ordering key, name of the source, and the payload's text; A-Z as a-z
@@ -45,6 +48,7 @@ struct select_spec {
     const struct id *ids;           // or exactly these, at most SELECT_IDS_MAX
     size_t id_count;
     int64_t now_ms;                 // what spans in the language count from
+    const struct redact *redact;    // NULL: nothing is secret; of no use once the selection is made
 };
 
 struct selection;
@@ -52,8 +56,9 @@ int selection_new(const struct select_spec *spec, struct selection **ret, struct
 void selection_free(struct selection *s);
 bool selection_is_all(const struct selection *s); // it restricts nothing
 const struct id *selection_ids(const struct selection *s, size_t *ret_count); // as given; count 0: it is none of ids
-// The selection as its user wrote it, one line: for people, jobs and the audit. Owned by the selection.
+// The selection as its user wrote it but for secrets, one line: for people, jobs and the audit. Owned by the selection.
 const char *selection_text(const struct selection *s);
+struct str selection_where(const struct selection *s); // the same of the expression alone, in as many lines as it has
 
 // The statement under construction: text and parameters in the order in which they appear ($1, $2, …; the store wants that order).
 struct select_sql {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Shared between the files that make up dlq/select: nobody else includes it.
 //
-//   select.c        life, the words of a spec, the text for people
+//   select.c        life, the words of a spec
+//   select_show.c   the text for people
 //   select_parse.c  the language to a tree
 //   select_value.c  what a value says to a field: ids, groups, sources, times, numbers
 //   select_sql.c    the tree to SQL, with select_member.c for what is in JSON and select_write for what they share
@@ -129,6 +130,8 @@ struct selection {
     int64_t since_ms, until_ms, now_ms;
     struct id *ids;
     size_t id_count;
+    const struct redact *redact;         // while the expression is read: its errors quote nothing of it
+    struct str where_shown;              // the expression without its secrets
     char *text;
 };
 
@@ -137,13 +140,19 @@ void *select_alloc(struct selection *s, size_t count, size_t bytes) must_use __a
 struct str select_copy(struct selection *s, struct str text) must_use;
 struct str select_keep(struct selection *s, struct buf *b) must_use; // copies what is in it, and ends it
 
-// The tree of an expression. ERR_INVALID: "column 17: …".
+// The tree of an expression; sets where_shown. ERR_INVALID: "column 17: …".
 int select_parse(struct selection *s, struct str where, struct select_node **ret, struct err *err) must_use;
 
 // A number, a span or a time as it stands without quotes. False: it is none of them.
 bool select_value_read(struct selection *s, struct str text, struct select_value *ret);
 // Makes the values of a term what its field and operator want. ERR_INVALID, without a column; *ret_wrong is the value that is meant.
 int select_values_check(struct selection *s, struct select_node *term, size_t *ret_wrong, struct err *err) must_use;
+
+// What people are shown for a value that was `written` so and says `v`: "***", where its field is secret.
+void select_show_value(const struct redact *r, const struct select_field *f, const struct select_value *v, struct str written, struct buf *out);
+char *select_describe(const struct selection *s, const struct select_spec *spec) must_use; // selection_text; where_shown is there
+
+bool select_is_blank(struct str s);
 
 // selection_sql for a selection of any size: values over SELECT_VALUES_MAX are counted, not kept.
 void select_compile(const struct selection *s, struct select_sql *q);

@@ -17,6 +17,8 @@ struct parser {
     size_t at;           // where the token begins
     struct str word;     // the token as it is written; of a text, what it says
     unsigned depth, terms;
+    struct buf shown;    // the expression up to shown_to, without its secrets
+    size_t shown_to;
 };
 
 // --- errors -------------------------------------------------------------------------------------------------------------
@@ -33,13 +35,15 @@ static int refuse(const struct parser *p, size_t at, const char *fmt, ...) {
     return err_set(p->err, ERR_INVALID, "column %zu: %s", column, text);
 }
 
-// The token as an error shows it: cut to 30 characters.
+// The token as an error shows it: cut to 30 characters, or, where there are secrets, only what it is.
 struct found {
     char text[160];
 };
 static struct found found(const struct parser *p) {
     struct found f = {"the end"};
     if (p->token == TOKEN_END) return f;
+    bool is_ours = p->token == TOKEN_SIGN && p->word.len > 0;
+    if (p->s->redact && !is_ours) return p->token == TOKEN_NAME ? (struct found){"this word"} : (struct found){"this"};
     const char *raw = p->text.data + p->at;
     size_t n = 0, len = p->next - p->at;
     for (unsigned characters = 0; n < len; n++) {
@@ -177,6 +181,7 @@ static int expect_sign(struct parser *p, const char *sign, const char *where) {
 // --- fields ---------------------------------------------------------------------------------------------------------------
 
 static int refuse_field(struct parser *p) {
+    struct found f = p->s->redact ? (struct found){"of this name"} : found(p);
     char known[300] = "";
     cleanup_free char *given = mem_strndup(p->word);
     const char *nearest = NULL;
@@ -188,8 +193,8 @@ static int refuse_field(struct parser *p) {
         least = distance;
         nearest = c->name;
     }
-    if (nearest) return refuse(p, p->at, "there is no field %s; did you mean %s?", found(p).text, nearest);
-    return refuse(p, p->at, "there is no field %s; there are %s", found(p).text, known);
+    if (nearest) return refuse(p, p->at, "there is no field %s; did you mean %s?", f.text, nearest);
+    return refuse(p, p->at, "there is no field %s; there are %s", f.text, known);
 }
 
 // A name behind a dot, bare or in quotes. p->next stands behind the dot, and then behind the name.
@@ -320,7 +325,7 @@ static int parse_value(struct parser *p, struct select_value *ret) {
     if (p->token == TOKEN_NAME) {
         size_t i = 0;
         while (i < array_len(words) && !is_word(p, words[i].word)) i++;
-        if (i == array_len(words)) return refuse(p, p->at, "texts stand in quotes: \"%s\"", found(p).text);
+        if (i == array_len(words)) return refuse(p, p->at, "texts stand in quotes: \"%s\"", p->s->redact ? "acme" : found(p).text);
         v.type = words[i].type;
     }
     if (p->token == TOKEN_END || p->token == TOKEN_SIGN)
@@ -331,10 +336,13 @@ static int parse_value(struct parser *p, struct select_value *ret) {
     return rc;
 }
 
+struct place { // in the text
+    size_t from, to;
+};
 struct list { // of values, while they are read
     struct select_value *at;
     size_t count, room;
-    size_t *places;
+    struct place *places;
 };
 
 static int add_value(struct parser *p, struct list *list) {
@@ -344,7 +352,7 @@ static int add_value(struct parser *p, struct list *list) {
         list->at = mem_realloc(list->at, list->room * sizeof *list->at);
         list->places = mem_realloc(list->places, list->room * sizeof *list->places);
     }
-    list->places[list->count] = p->at;
+    list->places[list->count] = (struct place){p->at, p->next};
     int rc = parse_value(p, &list->at[list->count]);
     if (rc == 0) list->count++;
     return rc;
@@ -360,6 +368,20 @@ static int add_values(struct parser *p, struct list *list) {
     return rc ? rc : expect_sign(p, ")", "or a , between the values");
 }
 
+static void show_until(struct parser *p, size_t to) {
+    MUST(buf_append(&p->shown, (struct str){p->text.data + p->shown_to, to - p->shown_to}) == 0);
+    p->shown_to = to;
+}
+
+static void show_values(struct parser *p, const struct select_field *f, const struct list *list) {
+    for (size_t i = 0; i < list->count; i++) {
+        struct place at = list->places[i];
+        show_until(p, at.from);
+        select_show_value(p->s->redact, f, &list->at[i], (struct str){p->text.data + at.from, at.to - at.from}, &p->shown);
+        p->shown_to = at.to;
+    }
+}
+
 // Hands the values to the term, for its field and operator to see. at: of the operator.
 static int finish_term(struct parser *p, struct select_node *term, const struct list *list, size_t at) {
     struct err why = {0};
@@ -367,9 +389,9 @@ static int finish_term(struct parser *p, struct select_node *term, const struct 
     term->value_count = list->count;
     term->values = select_alloc(p->s, list->count + 1, sizeof *term->values);
     if (list->count) memcpy(term->values, list->at, list->count * sizeof *list->at);
-    if (select_values_check(p->s, term, &wrong, &why) == 0) return 0;
-    bool value = wrong < list->count;
-    return refuse(p, value ? list->places[wrong] : at, "%s", why.text);
+    if (select_values_check(p->s, term, &wrong, &why)) return refuse(p, wrong < list->count ? list->places[wrong].from : at, "%s", why.text);
+    show_values(p, &term->field, list);
+    return 0;
 }
 
 // --- comparisons ------------------------------------------------------------------------------------------------------------
@@ -541,13 +563,23 @@ static int parse_or(struct parser *p, struct select_node **ret) {
     return parse_chain(p, "or", SELECT_ONE_OF, parse_and, ret);
 }
 
+static int parse_all(struct parser *p, struct select_node **ret) {
+    int rc = advance(p);
+    if (rc == 0) rc = parse_or(p, ret);
+    if (rc || p->token == TOKEN_END) return rc;
+    return refuse(p, p->at, "and, or, or the end is wanted here, not %s", found(p).text);
+}
+
 int select_parse(struct selection *s, struct str where, struct select_node **ret, struct err *err) {
     struct parser p = {.s = s, .err = err, .text = where};
     struct select_node *root;
-    int rc = advance(&p);
-    if (rc == 0) rc = parse_or(&p, &root);
-    if (rc) return rc;
-    if (p.token != TOKEN_END) return refuse(&p, p.at, "and, or, or the end is wanted here, not %s", found(&p).text);
-    *ret = root;
-    return 0;
+    buf_init(&p.shown, SELECT_TEXT_MAX * 20); // a mask can treble a text, and a control character in it becomes six bytes
+    int rc = parse_all(&p, &root);
+    if (rc == 0) {
+        show_until(&p, where.len);
+        s->where_shown = select_copy(s, buf_str(&p.shown));
+        *ret = root;
+    }
+    buf_done(&p.shown);
+    return rc;
 }

@@ -185,25 +185,26 @@ static int refuse(const struct check *c, const char *fmt, ...) {
     return err_set(c->err, ERR_INVALID, "%s %s", c->term->field.column ? c->term->field.column->name : "search", text);
 }
 
-// The value for an error: short, and whole characters of it.
+// The value for an error: short, and whole characters of it; of an expression that may have secrets, nothing.
 struct shown {
     char text[SHOWN + 1];
 };
-static struct shown show(struct str s) {
+static struct shown show(const struct check *c, struct str s) {
     struct shown shown = {""};
+    if (c->s->redact) return (struct shown){"…"};
     struct buf b;
     buf_init(&b, SHOWN + 1);
     if (text_append_clean(&b, s, SHOWN) == 0) memcpy(shown.text, buf_str(&b).data, buf_len(&b));
     buf_done(&b);
-    for (char *c = shown.text; *c; c++)
-        if ((unsigned char)*c < 0x20 || *c == 0x7f) *c = ' ';
+    for (char *ch = shown.text; *ch; ch++)
+        if ((unsigned char)*ch < 0x20 || *ch == 0x7f) *ch = ' ';
     return shown;
 }
 
 static int want_text(const struct check *c, const struct select_value *v) {
     if (v->type == SELECT_IS_TEXT) return 0;
     if (v->type == SELECT_IS_NOTHING) return refuse(c, "is never null; `is null` and `exists` ask for what may be missing");
-    return refuse(c, "is compared with texts: write \"%s\"", show(v->text).text);
+    return refuse(c, "is compared with texts: write \"%s\"", show(c, v->text).text);
 }
 
 static int check_word(const struct check *c, struct select_value *v) {
@@ -219,7 +220,7 @@ static int check_word(const struct check *c, struct select_value *v) {
         size_t used = strlen(known);
         snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", words[i]);
     }
-    return refuse(c, "is one of %s; not \"%s\"", known, show(v->text).text);
+    return refuse(c, "is one of %s; not \"%s\"", known, show(c, v->text).text);
 }
 
 static int check_number(const struct check *c, struct select_value *v) {
@@ -265,7 +266,7 @@ static int check_id(const struct check *c, struct select_value *v) {
     bool begins = c->term->op == SELECT_STARTS;
     if (count < 0 || (!begins && count != ID_DIGITS))
         return refuse(c, "is compared with an id such as \"0198c1f2-6f2b-7c3a-9d1e-2b7f00aa10cc\"%s; not with \"%s\"",
-            begins ? " or its beginning" : "", show(v->text).text);
+            begins ? " or its beginning" : "", show(c, v->text).text);
     v->low = id_bytes(c->s, digits, count, 0x0);
     v->high = id_bytes(c->s, digits, count, 0xf);
     return 0;
@@ -298,7 +299,7 @@ static int check_source(const struct check *c, struct select_value *v) {
     v->kind = colon ? (struct str){v->text.data, (size_t)(colon - v->text.data)} : v->text;
     struct str name = colon ? (struct str){colon + 1, v->text.len - v->kind.len - 1} : STR_NONE, partition = STR_NONE;
     if (v->kind.len == 0 || (colon && name.len == 0))
-        return refuse(c, "is KIND, KIND:NAME or kafka:TOPIC/PARTITION; not \"%s\"", show(v->text).text);
+        return refuse(c, "is KIND, KIND:NAME or kafka:TOPIC/PARTITION; not \"%s\"", show(c, v->text).text);
     bool kafka = str_is(v->kind, "kafka");
     const char *slash = kafka && name.len ? memrchr(name.data, '/', name.len) : NULL;
     if (slash) {
@@ -306,7 +307,7 @@ static int check_source(const struct check *c, struct select_value *v) {
         name.len -= partition.len + 1;
         bool number = partition.len > 0 && partition.len < 10 && digits_at(partition, 0) == partition.len &&
                       (partition.len == 1 || partition.data[0] != '0');
-        if (!number || name.len == 0) return refuse(c, "\"%s\": a partition is a number, as in kafka:orders/3", show(v->text).text);
+        if (!number || name.len == 0) return refuse(c, "\"%s\": a partition is a number, as in kafka:orders/3", show(c, v->text).text);
     }
     if (!partition.len) v->name = name;
     if (name.len && (kafka || str_is(v->kind, "amqp"))) v->at = source_at(c->s, v->kind, name, partition);
@@ -319,7 +320,7 @@ static int check_text(const struct check *c, struct select_value *v) {
 
 static int check_member(const struct check *c, struct select_value *v) {
     bool orders = c->term->op >= SELECT_LESS && c->term->op <= SELECT_MORE_EQUAL;
-    if (v->type == SELECT_IS_MOMENT) return refuse(c, "has no times: in JSON they are texts or numbers; write \"%s\"", show(v->text).text);
+    if (v->type == SELECT_IS_MOMENT) return refuse(c, "has no times: in JSON they are texts or numbers; write \"%s\"", show(c, v->text).text);
     if (orders && v->type > SELECT_IS_MOMENT) return refuse(c, "compares true, false and null with = and != only");
     return 0;
 }

@@ -3,7 +3,9 @@
 //
 // Invariant: the handler of an audited call runs only when its entry is durable. The reply ends the entry; a call whose client went away and
 // that was taken back has none, and its entry stays without an outcome.
+#include "core/base/clock.h"
 #include "core/base/fault.h"
+#include "dlq/select.h"
 #include "gateway/reply.h"
 
 #define PAGE_DEFAULT 100
@@ -33,9 +35,30 @@ static struct str target_of(const struct call *call, const json_t *body) {
     return (struct str){json_string_value(value), json_string_length(value)};
 }
 
-static json_t *detail_of(const struct http_request *req, json_t *body) {
+// An expression without its secrets, or, when it is none and nobody knows where they stand, how long it is.
+static void set_where(json_t *o, struct str where, const struct redact *redact) {
+    const struct select_spec spec = {.where = where, .now_ms = clock_unix_ms(), .redact = redact};
+    struct selection *sel = NULL;
+    struct err why;
+    if (selection_new(&spec, &sel, &why) == 0) {
+        struct str shown = selection_where(sel);
+        json_object_set_new(o, "where", json_stringn(shown.data, shown.len));
+    } else {
+        json_object_del(o, "where");
+        json_object_set_new(o, "whereBytes", json_integer((json_int_t)where.len));
+    }
+    selection_free(sel);
+}
+
+static json_t *detail_of(struct call *call, json_t *body) {
+    const struct http_request *req = call->req;
+    const struct redact *redact = call->gw->c.redact;
+    const json_t *where = json_object_get(body, "where");
     json_t *detail = json_object();
-    if (req->query.len) json_object_set_new(detail, "query", reply_text(req->query));
+    if (redact && json_is_string(where)) set_where(body, (struct str){json_string_value(where), json_string_length(where)}, redact);
+    struct str in_query;
+    if (redact && http_query_param(call->req, "where", &in_query)) set_where(detail, in_query, redact); // and no other words of it
+    else if (req->query.len) json_object_set_new(detail, "query", reply_text(req->query));
     if (body) json_object_set(detail, "body", body);
     else if (req->body.len) json_object_set_new(detail, "bodyBytes", json_integer((json_int_t)req->body.len));
     return detail;
@@ -61,7 +84,7 @@ void call_audit_begin(struct call *call, const char *action, call_fn *fn) {
                                       .remote = str_of(remote),
                                       .action = str_of(action),
                                       .target = target_of(call, body),
-                                      .detail = detail_of(call->req, body)};
+                                      .detail = detail_of(call, body)};
     call->audited = fn;
     call->audit = call->gw->c.audit;
     audit_begin(call->audit, &entry, on_begun, call);

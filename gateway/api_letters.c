@@ -83,7 +83,7 @@ static int read_change(struct call *call, const json_t *body, const char *state,
     int rc = body_number(body, "limit", 1, LETTERS_CHANGE_MAX, &limit, err);
     if (rc == 0) rc = body_text(body, "why", &c->why, err);
     if (rc == 0) rc = body_text(body, "cursor", &c->after, err);
-    if (rc == 0) rc = selection_of_body(body, state, &c->sel, err);
+    if (rc == 0) rc = selection_of_body(call, body, state, &c->sel, err);
     c->limit = (size_t)limit;
     c->who = call_who(call);
     return rc;
@@ -220,7 +220,7 @@ void api_try(struct call *call) {
     int rc = body_number(body, "sample", 1, TRY_MAX, &sample, &err);
     if (rc == 0) rc = body_text(body, "to", &to, &err);
     if (rc == 0) rc = call_check_target(call, to, &err);
-    if (rc == 0) rc = selection_of_body(body, "dead", &sel, &err);
+    if (rc == 0) rc = selection_of_body(call, body, "dead", &sel, &err);
     if (rc) reply_err(call, &err);
     else trials_run(call->gw->c.trials, sel, (size_t)sample, to, on_json, call);
     json_decref(body);

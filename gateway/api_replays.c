@@ -32,7 +32,7 @@ static int read_spec(struct call *call, const json_t *body, struct replay_spec *
     if (rc == 0) rc = body_number(body, "rampMs", 0, 86400000, &spec->ramp_ms, err);
     if (rc == 0) rc = body_real(body, "abortShare", 0, 1, &spec->abort_share, err);
     if (rc == 0) rc = body_number(body, "sample", 0, 100000, &sample, err);
-    if (rc == 0) rc = selection_of_body(body, "dead", &spec->sel, err);
+    if (rc == 0) rc = selection_of_body(call, body, "dead", &spec->sel, err);
     spec->limit = (size_t)limit;
     spec->sample = (size_t)sample;
     spec->who = call_who(call);

@@ -148,6 +148,8 @@ json_t *call_body_of(struct call *call, struct str text, size_t flags, const cha
     json_error_t why;
     json_t *body = json_loadb(text.data ? text.data : "", text.len, flags | JSON_REJECT_DUPLICATES, &why);
     if (!body) {
+        char *quoted = call->gw->c.redact ? strstr(why.text, " near '") : NULL;
+        if (quoted) *quoted = '\0'; // it may be a secret's text
         reply_fail(call, ERR_INVALID, "the body is not JSON: line %d: %s", why.line, why.text);
         return NULL;
     }

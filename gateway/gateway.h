@@ -24,7 +24,7 @@
 struct fires; // dlq/fires.h
 struct gateway;
 
-struct gateway_config {         // everything but `triggers`, `timer_*`, `fires` and `ready` is needed and outlives the gateway
+struct gateway_config {         // everything but `redact`, `triggers`, `timer_*`, `fires` and `ready` is needed and outlives the gateway
     struct loop *loop;
     const struct options *options;
     struct registry *registry;
@@ -35,6 +35,7 @@ struct gateway_config {         // everything but `triggers`, `timer_*`, `fires`
     struct trials *trials;
     struct policies *policies;
     struct audit *audit;        // NULL: nothing is audited
+    const struct redact *redact; // NULL: selections have no secrets
     struct fnlog *fnlog;
     struct metrics *metrics;
     struct status *status;

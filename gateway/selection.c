@@ -50,7 +50,8 @@ int selection_of_query(struct call *call, const char *state, struct selection **
                                .state = call_text(call, "state"),
                                .group = call_text(call, "group"),
                                .source = call_text(call, "source"),
-                               .now_ms = clock_unix_ms()};
+                               .now_ms = clock_unix_ms(),
+                               .redact = call->gw->c.redact};
     if (spec.state.len == 0) spec.state = str_of(state);
     int rc = call_number(call, "sinceMs", 0, INT64_MAX, &spec.since_ms, err);
     if (rc == 0) rc = call_number(call, "untilMs", 0, INT64_MAX, &spec.until_ms, err);
@@ -94,8 +95,8 @@ static int check_which(const json_t *body, bool all, struct err *err) {
                    "say which letters: ids, function, error, group, state, source, where, search, sinceMs, untilMs, or \"all\": true");
 }
 
-int selection_of_body(const json_t *body, const char *state, struct selection **ret, struct err *err) {
-    struct select_spec spec = {.now_ms = clock_unix_ms()};
+int selection_of_body(const struct call *call, const json_t *body, const char *state, struct selection **ret, struct err *err) {
+    struct select_spec spec = {.now_ms = clock_unix_ms(), .redact = call->gw->c.redact};
     struct id *ids = NULL;
     bool all = false;
     const json_t *list = json_object_get(body, "ids");

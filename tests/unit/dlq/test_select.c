@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The selection language without a database: what it refuses and where, its caps, and what of it stands in the SQL. What it finds is
 // tests/contract/test_select.c's.
+#include "core/redact.h"
 #include "dlq/select.h"
 #include "tests/support/support.h"
 
@@ -269,6 +270,100 @@ static void a_selection_keeps_copies(void **state) {
     selection_free(s);
 }
 
+static struct redact *secrets(void) {
+    struct redact *r;
+    struct err err = {0};
+    if (redact_new("password,card.number,x-token", &r, &err)) fail_msg("%s", err.text);
+    return r;
+}
+
+static void what_is_compared_with_a_secret_is_not_shown(void **state) {
+    (void)state;
+    static const struct {
+        const char *where, *shown;
+    } list[] = {
+        {"payload.password = 'hunter2' and payload.n=5", "payload.password = \"***\" and payload.n=5"},
+        {"payload.password=\"hunter2\"", "payload.password=\"***\""},
+        {"payload.password != 'hunter2'", "payload.password != \"***\""},
+        {"payload.password <> 'hunter2'", "payload.password <> \"***\""},
+        {"payload.password < 'hunter2'", "payload.password < \"***\""},
+        {"payload.password >= 'hunter2'", "payload.password >= \"***\""},
+        {"payload.password ~ 'hunter2'", "payload.password ~ \"***\""},
+        {"payload.password !~ 'Hunter2'", "payload.password !~ \"***\""},
+        {"payload.password in ('hunter2', 'b')", "payload.password in (\"***\", \"***\")"},
+        {"payload.password not in (22)", "payload.password not in (\"***\")"},
+        {"payload.password contains 'hunter2'", "payload.password contains \"***\""},
+        {"payload.password starts with 'hunter2'", "payload.password starts with \"***\""},
+        {"payload.password = 22 or payload.password = true", "payload.password = \"***\" or payload.password = \"***\""},
+        {"payload.users[3].'PassWord' = 'hunter2'", "payload.users[3].'PassWord' = \"***\""},
+        {"payload.password.old[0] = 'hunter2'", "payload.password.old[0] = \"***\""},
+        {"payload.card[1].number = 'hunter2'", "payload.card[1].number = \"***\""},
+        {"payload.'\\u0070assword' = 'hunter2'", "payload.'\\u0070assword' = \"***\""},
+        {"not (headers.X-Token = 'hunter2')", "not (headers.X-Token = \"***\")"},
+        {"payload contains '{\"password\":\"hunter2\"}'", "payload contains \"{\\\"password\\\":\\\"***\\\"}\""},
+        {"message ~ 'password=hunter2'", "message ~ \"password=***\""},
+        {"search('password=hunter2')", "search(\"password=***\")"},
+        // These are no secrets, and stay as they are written.
+        {"payload.card = 'a' and payload.number = 5 and exists(payload.password)", "payload.card = 'a' and payload.number = 5 and exists(payload.password)"},
+        {"search('hunter2') and died > 2h ago", "search('hunter2') and died > 2h ago"},
+    };
+    struct redact *r = secrets();
+    for (size_t i = 0; i < array_len(list); i++) {
+        struct selection *s;
+        struct err err = {0};
+        if (selection_new(SPEC(.where = str_of(list[i].where), .redact = r), &s, &err)) fail_msg("%s: %s", list[i].where, err.text);
+        cleanup_free char *where = mem_strndup(selection_where(s)), *text = mem_printf("where %s", where);
+        assert_string_equal(where, list[i].shown);
+        assert_string_equal(selection_text(s), text);
+        selection_free(s);
+        s = parse(list[i].where); // without secrets all is as it is written
+        assert_true(str_is(selection_where(s), list[i].where));
+        selection_free(s);
+    }
+    redact_free(r);
+}
+
+static void what_is_masked_still_selects(void **state) {
+    (void)state;
+    struct redact *r = secrets();
+    expect_sql(SPEC(.where = STR_LIT("payload.password = 'hunter2'"), .redact = r), true, "(((letters.body -> $1::text) = to_jsonb($2::text)))", 2);
+    redact_free(r);
+}
+
+// Whatever is wrong, and wherever the secret stands.
+static void errors_quote_nothing_where_there_are_secrets(void **state) {
+    (void)state;
+    static const char *const list[] = {
+        "payload.password = hunter2", "payload.password = 22hunter2", "payload.password = 'a' 'hunter2'", "payload.password = 'a' hunter2",
+        "payload.password hunter2", "payload.password 'hunter2'", "payload.password is hunter2", "payload.password is 'hunter2'",
+        "payload.password starts 'hunter2'", "payload.password starts hunter2", "payload.password in 'hunter2'", "payload.password in ('a' hunter2)",
+        "payload.password in (hunter2)", "payload.password not hunter2", "hunter2 = payload.password", "'hunter2' = payload.password",
+        "search(hunter2)", "search('a' 'hunter2'", "exists(hunter2)", "exists('hunter2')", "exists hunter2", "payload.password = 'hunter2",
+        "payload.password = 'a\\hunter2'", "headers.hunter2.x = 'a'", "payload[hunter2] = 1", "id = 'hunter2'", "id starts with 'hunter2'",
+        "state = 'hunter2'", "kind = 'hunter2'", "source = 'kafka:hunter2/x'", "source = ':hunter2'", "error = 2hunter2", "died = 'hunter2'",
+        "version = 'hunter2'", "payload.password = 2022-01-31", "error = 2022", "$hunter2",
+    };
+    struct redact *r = secrets();
+    for (size_t i = 0; i < array_len(list); i++) {
+        struct selection *s = NULL;
+        struct err err = {0};
+        assert_int_equal(selection_new(SPEC(.where = str_of(list[i]), .redact = r), &s, &err), ERR_INVALID);
+        if (strstr(err.text, "hunter") || strstr(err.text, "2022") || !str_starts(str_of(err.text), "column ")) fail_msg("%s: %s", list[i], err.text);
+    }
+    const struct {
+        const char *where, *text;
+    } shown[] = {
+        {"erorr = 'x'", "column 1: there is no field of this name; did you mean error?"},
+        {"error = KeyError", "column 9: texts stand in quotes: \"acme\""},
+        {"error = (", "column 9: a value is wanted here: a text in quotes, a number, true, false, null, or a time; not ("},
+        {"error = 'a' b", "column 13: and, or, or the end is wanted here, not this word"},
+        {"error = 'a' 'b'", "column 13: and, or, or the end is wanted here, not this"},
+        {"state = 'daed'", "column 9: state is one of due, dead, replaying, replayed, discarded; not \"…\""},
+    };
+    for (size_t i = 0; i < array_len(shown); i++) refused(SPEC(.where = str_of(shown[i].where), .redact = r), shown[i].text);
+    redact_free(r);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(errors_point_at_the_column),
@@ -279,6 +374,9 @@ int main(void) {
         cmocka_unit_test(without_a_wish_all_letters_are_selected),
         cmocka_unit_test(the_text_is_what_was_asked_for_in_one_line),
         cmocka_unit_test(a_selection_keeps_copies),
+        cmocka_unit_test(what_is_compared_with_a_secret_is_not_shown),
+        cmocka_unit_test(what_is_masked_still_selects),
+        cmocka_unit_test(errors_quote_nothing_where_there_are_secrets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
