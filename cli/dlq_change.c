@@ -22,32 +22,33 @@ struct totals {
 
 // --- the loop -----------------------------------------------------------------------------------------------------
 
-// Takes over body. *ret_more: there are letters for another call like this one.
-static int change_once(struct client *c, const struct change *change, json_t *body, struct totals *t, bool *ret_more) {
+// Takes over body. *cursor: where the next call goes on; NULL after the last one.
+static int change_once(struct client *c, const struct change *change, json_t *body, struct totals *t, char **cursor) {
     json_auto_t *answer = NULL;
     int rc = client_json(c, "POST", change->path, body, &answer);
     if (rc != EXIT_OK) return rc;
-    int64_t done = member_int(answer, change->member, 0);
     const json_t *refused = json_object_get(answer, "refused");
     for (size_t i = 0; i < json_array_size(refused) && json_array_size(t->refused) < REFUSED_MAX; i++)
         json_array_append(t->refused, json_array_get(refused, i));
-    t->done += done;
-    *ret_more = member_true(answer, "more") && done > 0;
+    t->done += member_int(answer, change->member, 0);
+    const char *next = member_true(answer, "more") ? member_text(answer, "next", NULL) : NULL;
+    free(*cursor);
+    *cursor = next ? mem_strdup(next) : NULL;
     out_progress("%" PRId64 " letter%s %s", t->done, plural(t->done), change->member);
     return EXIT_OK;
 }
 
-// limit: 0: as many as there are.
+// limit: 0: as many as there are; of those that came after the first call the server takes none.
 static int change_all(struct client *c, const struct change *change, const json_t *selection, int64_t limit, struct totals *t) {
-    bool by_ids = json_object_get(selection, "ids") != NULL, more = true;
-    int rc = EXIT_OK;
-    while (rc == EXIT_OK && more && (!limit || t->done < limit)) {
+    cleanup_free char *cursor = NULL;
+    int rc;
+    do {
         json_t *body = json_copy((json_t *)(uintptr_t)selection);
         int64_t left = limit - t->done;
         if (limit) json_object_set_new(body, "limit", json_integer(left < DLQ_PAGE ? left : DLQ_PAGE));
-        rc = change_once(c, change, body, t, &more);
-        more = more && !by_ids;
-    }
+        if (cursor) json_object_set_new(body, "cursor", json_string(cursor));
+        rc = change_once(c, change, body, t, &cursor);
+    } while (rc == EXIT_OK && cursor && (!limit || t->done < limit));
     return rc;
 }
 

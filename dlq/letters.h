@@ -91,14 +91,17 @@ typedef void letters_claim_fn(void *arg, int code, const struct err *err, struct
 void letters_sample(struct letters *l, struct selection *sel, size_t count, letters_claim_fn *fn, void *arg);
 
 // --- changing -----------------------------------------------------------------------------------------------------
-// {"<verb>":n,"more":bool,"refused":[{"id","state","why"}…]}: at most `limit` (1..LETTERS_CHANGE_MAX) a call; more: the selection has more of them.
+// {"<verb>":n,"more":bool,"next":cursor|null,"refused":[{"id","state","why"}…]}: goes through at most `limit` (1..LETTERS_CHANGE_MAX) of the
+// selection a call, on the reader (ERR_TIMEOUT when that takes too long), and changes them in portions; one that something else changes meanwhile
+// counts less. more: call again with next as `after`, which leaves out what died since the first call.
 // refused: of a selection by ids, those that were not changed (a letter that is being replayed: which replay). Each takes sel.
 #define LETTERS_CHANGE_MAX 10000
 struct letter_change {
     struct selection *sel;
     size_t limit;
     struct str why; // copied; may be empty
-    struct str who, after; // of edits; after: the cursor of the call before, empty at first
+    struct str who;   // of edits
+    struct str after; // the cursor of the call before; empty at first
 };
 void letters_discard(struct letters *l, const struct letter_change *c, letters_json_fn *fn, void *arg);  // dead, due -> discarded: "discarded"
 void letters_restore(struct letters *l, const struct letter_change *c, letters_json_fn *fn, void *arg);  // discarded, replayed -> dead: "restored"

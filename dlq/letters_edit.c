@@ -16,13 +16,16 @@ struct edit_job {
     struct letters *letters;
     struct selection *sel;
     struct edit *edit;
-    struct id after;
+    bool by_ids;
+    struct letters_place place;
+    int64_t now_ms;
     size_t limit;
     char *why, *who;
     bool dry_run;
     letters_json_fn *fn;
     void *arg;
     json_t *result;
+    struct letters_found found; // by the reader; of a selection that is none of ids
     // of one run:
     struct picked {
         struct id id;
@@ -38,25 +41,34 @@ static int take_picked(void *arg, const struct sql_row *row) {
     return 0;
 }
 
-#define WAITS "((state = 'dead') OR (state = 'due' AND lease_ms <= "
+#define WAITS "((state = 'dead') OR (state = 'due' AND lease_ms <= @))"
 
+static int find_run(struct store_job *job, struct sql *sql, struct err *err) {
+    struct edit_job *e = container_of(job, struct edit_job, job);
+    struct letters_which which = {.sel = e->sel, .condition = WAITS, .place = e->place, .limit = e->limit};
+    int rc = sql_unix_ms(sql, &which.now_ms, err);
+    return rc ? rc : letters_sql_find(sql, &which, &e->found, err);
+}
+
+// Of the letters that were found, or of the given ids behind the call before, those that wait.
 static int pick(struct edit_job *e, struct sql *sql, int64_t store_ms, struct err *err) {
+    if (!e->by_ids && e->found.count == 0) return 0;
     struct buf text;
     struct select_sql *q = mem_alloc(sizeof *q);
+    struct selection *found = e->by_ids ? NULL : letters_selection(e->found.ids, e->found.count);
     buf_init(&text, SIZE_MAX / 2);
     *q = (struct select_sql){.text = &text, .postgres = sql_is_postgres(sql)};
-    select_sql_add(q, "SELECT id, state FROM letters WHERE " WAITS);
-    select_sql_value(q, SQL_I(store_ms));
-    select_sql_add(q, ")) AND id > ");
-    select_sql_value(q, letters_sql_id(&e->after));
+    letters_sql_add(q, "SELECT id, state FROM letters WHERE " WAITS " AND id > ", store_ms);
+    select_sql_value(q, letters_sql_id(&e->place.after));
     select_sql_add(q, " AND ");
-    selection_sql(e->sel, q);
+    selection_sql(found ? found : e->sel, q);
     select_sql_add(q, " ORDER BY id LIMIT ");
     select_sql_value(q, SQL_I(e->limit));
-    if (q->postgres) select_sql_add(q, " FOR UPDATE");
+    if (q->postgres && !e->dry_run) select_sql_add(q, " FOR UPDATE");
     MUST(buf_append(&text, (struct str){"", 1}) == 0);
     int rc = sql_exec_once(sql, text.data + text.start, q->values, q->count, take_picked, e, NULL, err);
     buf_done(&text);
+    selection_free(found);
     free(q);
     return rc;
 }
@@ -168,7 +180,7 @@ static int tell_refused(struct edit_job *e, struct sql *sql, const struct id *la
     const struct id *ids = selection_ids(e->sel, &asked);
     struct id *left = mem_array(asked ? asked : 1, sizeof *left);
     for (size_t i = 0; i < asked; i++) {
-        bool told = memcmp(ids[i].bytes, e->after.bytes, sizeof e->after.bytes) <= 0 ||
+        bool told = (e->place.as_of_ms && memcmp(ids[i].bytes, e->place.after.bytes, sizeof ids[i].bytes) <= 0) ||
                     (last && memcmp(ids[i].bytes, last->bytes, sizeof last->bytes) > 0);
         for (size_t k = 0; k < e->count && !told; k++) told = id_eq(&ids[i], &e->picked[k].id);
         if (!told) left[n++] = ids[i];
@@ -201,48 +213,72 @@ static int edit_run(struct store_job *job, struct sql *sql, struct err *err) {
         else if (rc == 0) refuse(e, &e->picked[i], "its event cannot be read");
         letter_list_done(&one);
     }
-    bool more = i < e->count || e->count == e->limit;
+    if (rc) return rc;
+    bool more = i < e->count || (e->by_ids ? e->count : e->found.count) == e->limit;
+    const struct id *last = !more ? NULL : i < e->count ? &e->picked[i - 1].id : e->by_ids ? &e->picked[e->count - 1].id : &e->found.ids[e->limit - 1];
     json_object_set_new(e->result, "edited", json_integer(e->edited));
     json_object_set_new(e->result, "unchanged", json_integer(e->unchanged));
     json_object_set_new(e->result, "more", json_boolean(more));
-    const struct id *last = more && i ? &e->picked[i - 1].id : NULL;
-    if (last) json_object_set_new(e->result, "next", letters_json_id(last));
-    return rc ? rc : tell_refused(e, sql, last, err);
+    if (last) json_object_set_new(e->result, "next", letters_place_json(&e->place, last, e->now_ms));
+    return e->by_ids ? tell_refused(e, sql, last, err) : 0;
+}
+
+// Nothing is written, so it runs on the reader.
+static int dry_run(struct store_job *job, struct sql *sql, struct err *err) {
+    int rc = container_of(job, struct edit_job, job)->by_ids ? 0 : find_run(job, sql, err);
+    return rc ? rc : edit_run(job, sql, err);
 }
 
 static void edit_done(struct store_job *job, int code, const struct err *err) {
     struct edit_job *e = container_of(job, struct edit_job, job);
-    e->fn(e->arg, code, err, code ? NULL : json_incref(e->result));
+    struct err why;
+    if (code) letters_find_failed(code, err, &why);
+    e->fn(e->arg, code, code ? &why : NULL, code ? NULL : json_incref(e->result));
     json_decref(e->result);
     selection_free(e->sel);
     edit_free(e->edit);
     free(e->why);
     free(e->who);
+    free(e->found.ids);
     free(e->picked);
     free(e);
 }
 
-void letters_edit(struct letters *l, const struct letter_change *c, struct edit *edit, bool dry_run, letters_json_fn *fn, void *arg) {
+static void find_done(struct store_job *job, int code, const struct err *err) {
+    struct edit_job *e = container_of(job, struct edit_job, job);
+    if (code) {
+        edit_done(job, code, err);
+        return;
+    }
+    e->job = (struct store_job){.run = edit_run, .done = edit_done};
+    store_submit(e->letters->store, &e->job);
+}
+
+void letters_edit(struct letters *l, const struct letter_change *c, struct edit *edit, bool is_dry_run, letters_json_fn *fn, void *arg) {
     struct edit_job *e = mem_zalloc(sizeof *e);
     *e = (struct edit_job){.job = {.run = edit_run, .done = edit_done},
+                           .now_ms = clock_unix_ms(),
                            .letters = l,
                            .sel = c->sel,
                            .edit = edit,
                            .limit = c->limit < LETTERS_EDIT_MAX ? c->limit : LETTERS_EDIT_MAX,
                            .why = mem_strndup(c->why),
                            .who = mem_strndup(c->who),
-                           .dry_run = dry_run,
+                           .dry_run = is_dry_run,
                            .fn = fn,
                            .arg = arg};
     struct err err = {0};
-    int rc = 0;
+    size_t ids;
+    (void)selection_ids(e->sel, &ids);
+    e->by_ids = ids > 0;
+    int rc = letters_place_parse(c->after, &e->place, &err);
     if (c->limit == 0) rc = err_set(&err, ERR_INVALID, "limit must be at least 1");
-    else if (c->after.len && id_parse(c->after, &e->after))
-        rc = err_set(&err, ERR_INVALID, "the cursor is not one that an edit gave out");
     if (rc) {
         edit_done(&e->job, rc, &err);
         return;
     }
     e->picked = mem_array(e->limit, sizeof *e->picked);
-    store_submit(l->store, &e->job);
+    if (is_dry_run) e->job.run = dry_run;
+    else if (!e->by_ids) e->job = (struct store_job){.run = find_run, .done = find_done};
+    store_submit(is_dry_run || !e->by_ids ? l->reader : l->store, &e->job);
 }

@@ -4,6 +4,7 @@
 //   letters.c         states, kinds, writing
 //   letters_row.c     parts of a row: headers, the event without its payload, an event out of a row
 //   letters_read.c    lists, one letter, counts, samples
+//   letters_find.c    finding the letters that a change means, on the reader
 //   letters_change.c  discard, restore, retry, purge
 //   letters_edit.c    edits
 //   letters_import.c  import
@@ -69,6 +70,32 @@ json_t *letters_json_headers(const struct ev_fields *f, const struct redact *red
 
 // A letter out of the JSON of letters_show. ret->ev belongs to the caller; texts point into the JSON.
 int letter_draft_of_json(const json_t *o, struct letter_draft *ret, struct err *err) must_use;
+
+// --- finding: letters_find.c ------------------------------------------------------------------------------------------------
+// Where a change goes on: behind this letter, with those that died (of those that are not dead: changed) no later than then.
+struct letters_place {
+    struct id after;
+    int64_t as_of_ms;   // 0: at the beginning
+};
+int letters_place_parse(struct str cursor, struct letters_place *ret, struct err *err) must_use; // empty: the beginning
+json_t *letters_place_json(const struct letters_place *place, const struct id *last, int64_t now_ms) must_use; // the next cursor
+struct letters_which {
+    const struct selection *sel;
+    const char *condition;      // SQL of this program, beside sel; @ stands for now_ms
+    const char *order;          // NULL: by id
+    struct letters_place place;
+    int64_t now_ms;
+    size_t limit;
+};
+struct letters_found {
+    struct id *ids;             // the caller frees them
+    size_t count, room;
+};
+int letters_sql_find(struct sql *sql, const struct letters_which *which, struct letters_found *ret, struct err *err) must_use;
+// The error of a job that looked for letters, in words for people. Returns the code.
+int letters_find_failed(int code, const struct err *err, struct err *ret);
+void letters_sql_add(struct select_sql *q, const char *text, int64_t now_ms); // text with now_ms as a value for each @
+struct selection *letters_selection(const struct id *ids, size_t count) must_use; // exactly these, 1 to SELECT_IDS_MAX
 
 // What became of ids that a change left as they were: {"id","state","why"} for each is appended to `refused`.
 int letters_sql_refused(struct sql *sql, const struct id *ids, size_t count, json_t *refused, struct err *err) must_use;

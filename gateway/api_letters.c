@@ -92,7 +92,7 @@ static int read_change(struct call *call, const json_t *body, const char *state,
 typedef void change_fn(struct letters *l, const struct letter_change *c, letters_json_fn *fn, void *arg);
 
 static void change(struct call *call, const char *state, change_fn *fn) {
-    static const char *const members[] = {SELECTION_MEMBERS, "limit", "why", NULL};
+    static const char *const members[] = {SELECTION_MEMBERS, "limit", "why", "cursor", NULL};
     struct err err;
     struct letter_change c = {0};
     json_t *body = call_body(call, members);
@@ -124,7 +124,7 @@ static void set_age(json_t *body, int64_t age_ms) {
 
 // {"olderThanMs", "dead", selection without ids}
 void api_purge(struct call *call) {
-    static const char *const members[] = {SELECTION_FILTERS, "limit", "olderThanMs", "dead", NULL};
+    static const char *const members[] = {SELECTION_FILTERS, "limit", "cursor", "olderThanMs", "dead", NULL};
     struct err err;
     struct letter_change c = {0};
     int64_t age_ms = -1;

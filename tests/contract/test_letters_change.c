@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Changes of letters by people, over both stores: each letter is changed or its refusal is told; edits keep what was there before.
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "dlq/edit.h"
 #include "tests/support/letters_fixture.h"
+
+#define CURSOR_BYTES 64
 
 typedef void change_fn(struct letters *l, const struct letter_change *c, letters_json_fn *fn, void *arg);
 
@@ -97,6 +101,147 @@ static void a_selection_is_changed_in_steps_and_nothing_else_is(void **state) {
     expect_change(change(&lf, letters_discard, where(mine), 8, ""), "discarded", 0, false, 0);
     assert_int_equal(count_letters(&lf, "dead"), 5);
     expect_change(change(&lf, letters_discard, where("function = 'nobody'"), 8, ""), "discarded", 0, false, 0);
+    letters_close(&lf);
+}
+
+static json_t *change_on(struct letters_fixture *lf, change_fn *fn, struct selection *sel, size_t limit, char cursor[CURSOR_BYTES]) {
+    struct answer a = {0};
+    fn(lf->letters, &(struct letter_change){.sel = sel, .limit = limit, .after = str_of(cursor)}, answer_json, &a);
+    await(lf, &a);
+    const char *next = json_string_value(json_object_get(a.json, "next"));
+    assert_int_equal(next != NULL, bool_in(a.json, "more"));
+    snprintf(cursor, CURSOR_BYTES, "%s", next ? next : "");
+    return a.json;
+}
+
+// Who says yes to the letters that there are does not mean those that come while they are changed.
+static void a_call_goes_on_where_the_last_one_ended_and_leaves_out_what_died_since(void **state) {
+    struct letters_fixture lf;
+    letters_open(&lf, *state, NULL);
+    char cursor[CURSOR_BYTES] = "", edits[CURSOR_BYTES] = "";
+    struct id first = {0}, last = {0};
+    for (int i = 0; i < 10; i++) {
+        last = put_text(&lf, "f", "{\"n\":1}", LETTER_DEAD);
+        if (i == 0) first = last;
+    }
+    struct letter_change anna = {.sel = where("function = 'f'"), .limit = 4, .who = STR_LIT("anna")};
+    struct edit *e = NULL;
+    struct answer edited = {0};
+    struct err err;
+    assert_int_equal(edit_parse(STR_LIT("{\"set\":{\"payload.n\":2}}"), &e, &err), 0);
+    letters_edit(lf.letters, &anna, e, false, answer_json, &edited);
+    await(&lf, &edited);
+    snprintf(edits, sizeof edits, "%s", text_in(edited.json, "next"));
+    answer_free(&edited);
+    expect_change(change_on(&lf, letters_discard, where("function = 'f'"), 4, cursor), "discarded", 4, true, 0);
+    int64_t now_ms = clock_unix_ms();
+    TURN_UNTIL(lf.fx->loop, clock_unix_ms() > now_ms + 1);
+    for (int i = 0; i < 10; i++) put_text(&lf, "f", "{\"n\":1}", LETTER_DEAD);
+    sql_of(&lf, "UPDATE letters SET state = 'dead' WHERE id = $1", &first); // it was gone through already
+    anna = (struct letter_change){.sel = where("function = 'f'"), .limit = 100, .who = STR_LIT("anna"), .after = str_of(edits)};
+    assert_int_equal(edit_parse(STR_LIT("{\"set\":{\"payload.n\":2}}"), &e, &err), 0);
+    letters_edit(lf.letters, &anna, e, false, answer_json, &edited);
+    await(&lf, &edited);
+    assert_int_equal(number_in(edited.json, "edited"), 6);
+    answer_free(&edited);
+    expect_change(change_on(&lf, letters_discard, where("function = 'f'"), 4, cursor), "discarded", 4, true, 0);
+    expect_change(change_on(&lf, letters_discard, where("function = 'f'"), 4, cursor), "discarded", 2, false, 0);
+    assert_true(letter_is(&lf, &first, "dead"));
+    assert_true(letter_is(&lf, &last, "discarded"));
+    assert_int_equal(count_letters(&lf, "dead"), 11);
+    letters_close(&lf);
+}
+
+static void a_cursor_of_something_else_is_refused(void **state) {
+    struct letters_fixture lf;
+    letters_open(&lf, *state, NULL);
+    static const char *const wrong[] = {"x", "01a1ff26-6856-7029-8000-021775727e21", "01a1ff26-6856-7029-8000-021775727e21.",
+                                        "01a1ff26-6856-7029-8000-021775727e21.0", "01a1ff26-6856-7029-8000-021775727e21.1x",
+                                        "01a1ff26-6856-7029-8000-021775727e21.99999999999999999999", "01a1ff26_6856-7029-8000-021775727e21.12"};
+    for (size_t i = 0; i < array_len(wrong); i++) {
+        struct answer a = {0};
+        letters_discard(lf.letters, &(struct letter_change){.sel = where(""), .limit = 1, .after = str_of(wrong[i])}, answer_json, &a);
+        await_refusal(&lf, &a, ERR_INVALID, "the cursor is not one");
+    }
+    letters_close(&lf);
+}
+
+static void put_many(struct letters_fixture *lf, size_t count) {
+    struct answer *answers = mem_zalloc(count * sizeof *answers);
+    struct ev **evs = mem_array(count, sizeof *evs);
+    for (size_t i = 0; i < count; i++) {
+        evs[i] = ev_new(&(struct ev_fields){.function = STR_LIT("f"), .payload = STR_LIT("x")});
+        letters_put(lf->letters, &(struct letter_draft){.ev = evs[i], .state = LETTER_DEAD, .kind = LETTER_FUNCTION}, answer_done, &answers[i]);
+    }
+    for (size_t i = 0; i < count; i++) {
+        await(lf, &answers[i]);
+        ev_free(evs[i]);
+    }
+    free(answers);
+    free(evs);
+}
+
+static void more_letters_than_go_at_once_are_all_changed(void **state) {
+    struct letters_fixture lf;
+    letters_open(&lf, *state, NULL);
+    enum { COUNT = 2 * SELECT_IDS_MAX + 1 };
+    put_many(&lf, COUNT);
+    expect_change(change(&lf, letters_discard, where(""), LETTERS_CHANGE_MAX, ""), "discarded", COUNT, false, 0);
+    expect_change(change(&lf, purge, where(""), LETTERS_CHANGE_MAX, ""), "purged", COUNT, false, 0);
+    assert_int_equal(sql_number(&lf, "SELECT count(*) FROM letter_bodies"), 0);
+    letters_close(&lf);
+}
+
+struct meanwhile {
+    struct id id;
+    atomic_bool found;
+};
+
+static int take_letter(void *arg, struct sql *sql, struct err *err) {
+    struct meanwhile *m = arg;
+    const struct sql_value id = SQL_B(((struct str){(const char *)m->id.bytes, sizeof m->id.bytes}));
+    while (!m->found) sched_yield();
+    return sql_exec(sql, "UPDATE letters SET state = 'replaying', replay = 7 WHERE id = $1", &id, 1, NULL, NULL, NULL, err);
+}
+
+static int say_found(void *arg, struct sql *sql, struct err *err) {
+    (void)sql, (void)err;
+    ((struct meanwhile *)arg)->found = true;
+    return 0;
+}
+
+// Between the look for them and their change.
+static void a_letter_that_something_else_takes_meanwhile_counts_less(void **state) {
+    struct letters_fixture lf;
+    letters_open(&lf, *state, NULL);
+    struct meanwhile m = {.id = put_text(&lf, "f", "{\"n\":1}", LETTER_DEAD)};
+    put_text(&lf, "f", "{\"n\":1}", LETTER_DEAD);
+    struct call taking, saying;
+    struct answer a = {0};
+    submit(lf.fx->store, &taking, take_letter, &m);
+    letters_discard(lf.letters, &(struct letter_change){.sel = where("function = 'f'"), .limit = 10}, answer_json, &a);
+    submit(lf.reader, &saying, say_found, &m);
+    TURN_UNTIL(lf.fx->loop, taking.done && saying.done);
+    await(&lf, &a);
+    expect_change(a.json, "discarded", 1, false, 0);
+    assert_true(letter_is(&lf, &m.id, "replaying"));
+    letters_close(&lf);
+}
+
+static void letters_that_are_not_found_in_time_are_not_changed_and_it_is_told(void **state) {
+    struct letters_fixture lf;
+    letters_open(&lf, *state, NULL);
+    put_many(&lf, 10000);
+    struct store *hasty;
+    struct err err;
+    struct answer a = {0};
+    assert_int_equal(store_open_reader(lf.fx->loop, lf.fx->url, 1, &hasty, &err), 0);
+    struct letters *letters = letters_new(lf.fx->loop, lf.fx->store, hasty, NULL);
+    struct selection *sel = selected(&(struct select_spec){.search = STR_LIT("nothing like that"), .now_ms = clock_unix_ms()});
+    letters_discard(letters, &(struct letter_change){.sel = sel, .limit = 10}, answer_json, &a);
+    await_refusal(&lf, &a, ERR_TIMEOUT, "narrow the selection");
+    letters_free(letters);
+    store_close(hasty);
     letters_close(&lf);
 }
 
@@ -377,7 +522,7 @@ static void many_are_edited_in_steps_and_each_refusal_is_told_once(void **state)
     const size_t refused_at[REFUSED] = {0, 1, 50, 105, 200, COUNT - 1};
     for (size_t i = 0; i < COUNT; i++) ids[i] = put_text(&lf, "f", "{\"n\":1}", LETTER_DEAD);
     for (size_t i = 0; i < REFUSED; i++) sql_of(&lf, "UPDATE letters SET state = 'replaying', replay = 7 WHERE id = $1", &ids[refused_at[i]]);
-    char cursor[ID_TEXT_BYTES] = "";
+    char cursor[CURSOR_BYTES] = "";
     int64_t edited = 0;
     size_t refused = 0, calls = 0;
     bool more = true;
@@ -409,7 +554,7 @@ static void a_call_edits_a_bounded_number_of_bytes(void **state) {
     memset(big, 'x', BYTES);
     for (int i = 0; i < COUNT; i++) put_letter(&lf, &(struct ev_fields){.function = STR_LIT("f"), .payload = {big, BYTES}}, LETTER_DEAD);
     free(big);
-    char cursor[ID_TEXT_BYTES] = "";
+    char cursor[CURSOR_BYTES] = "";
     int64_t edited = 0;
     for (int i = 0; i < 2; i++) {
         struct letter_change c = by_anna(where("state = 'dead'"), "");
@@ -501,6 +646,11 @@ int main(void) {
     const struct store_case cases[] = {
         CASE(of_given_letters_each_is_discarded_or_its_refusal_is_told),
         CASE(a_selection_is_changed_in_steps_and_nothing_else_is),
+        CASE(a_call_goes_on_where_the_last_one_ended_and_leaves_out_what_died_since),
+        CASE(a_cursor_of_something_else_is_refused),
+        CASE(more_letters_than_go_at_once_are_all_changed),
+        CASE(a_letter_that_something_else_takes_meanwhile_counts_less),
+        CASE(letters_that_are_not_found_in_time_are_not_changed_and_it_is_told),
         CASE(a_restored_letter_is_dead_again_and_not_replayed_by_anything),
         CASE(a_due_letter_that_was_discarded_comes_back_dead_and_is_not_sent_by_itself),
         CASE(a_retried_letter_is_due_now),

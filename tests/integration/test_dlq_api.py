@@ -101,16 +101,16 @@ def test_discard_restore_retry_purge(server):
     due = server.send(FUNCTION, {})
     server.wait_letters(1, state="due")
     answer = ask(server, "POST", "/v1/letters/discard", {"function": FUNCTION, "limit": 5, "why": "cancelled"})
-    assert answer == {"discarded": 5, "more": True, "refused": []}
-    answer = ask(server, "POST", "/v1/letters/discard", {"where": "payload.n < 6", "limit": 5})
-    assert answer == {"discarded": 1, "more": False, "refused": []}
+    assert answer == {"discarded": 5, "more": True, "next": answer["next"], "refused": []}
+    answer = ask(server, "POST", "/v1/letters/discard", {"where": "payload.n < 6", "limit": 5, "cursor": answer["next"]})
+    assert answer == {"discarded": 1, "more": False, "next": None, "refused": []}
     answer = ask(server, "POST", "/v1/letters/discard", {"ids": [ident(0), MISSING, ident(6)]})
     assert answer["discarded"] == 1
     assert {(one["id"], one["state"]) for one in answer["refused"]} == {(ident(0), "discarded"), (MISSING, "missing")}
     assert ask(server, "POST", "/v1/letters/restore", {"ids": [ident(0)]})["restored"] == 1
     assert ask(server, "POST", "/v1/letters/restore", {"all": True})["restored"] == 6
     assert ask(server, "POST", "/v1/letters/edit", {"state": "due", "set": {"payload.customer": "acme"}})["edited"] == 1
-    assert ask(server, "POST", "/v1/letters/retry", {"all": True}) == {"retried": 1, "more": False, "refused": []}
+    assert ask(server, "POST", "/v1/letters/retry", {"all": True}) == {"retried": 1, "more": False, "next": None, "refused": []}
     server.wait_letters(13)
     assert ask(server, "GET", f"/v1/letters/{due}")["errorMessage"] == "'acme'"
     assert ask(server, "POST", "/v1/letters/discard", {"ids": [ident(1)]})["discarded"] == 1
