@@ -83,32 +83,22 @@ def follow(server, *words):
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**server.env, "WEIR_SERVER": server.url})
 
 
-def start_by_cli(server, *words):
-    """The replay's number and the command."""
-    command = follow(server, *words)
-    [job] = wait_until(lambda: server.http("GET", "/v1/replays")[2]["replays"], 60, "the replay is made")
-    return job["replay"], command
-
-
 def test_kill_at_each_step(serve, backend, collector):
     server = serve({"credit": CREDIT, "max-deliveries": 100}, backend=backend)
     ids = bury(server, backend, LETTERS, lambda n: {"n": n, **({"again": True} if n % 1000 == 7 else {})})
     mend(server)
-    job = None
+    job, command = 1, None
+    server.stop()
     for point, times in POINTS:
-        if server.alive:
-            server.stop()
         server.env["WEIR_CRASH_AT"] = f"{point}:{times}"
         server.start()
-        if job is None:
-            try:
-                job, command = start_by_cli(server)
-            finally:
-                command.send_signal(signal.SIGKILL)
-                command.communicate()
+        command = command or follow(server)
         wait_until(lambda: not server.alive, 60, f"the server reaches {point}")
         assert server.process.wait() == -signal.SIGKILL, f"{point}: it ended otherwise:\n{server.log_text()[-3000:]}"
+        if command.poll() is None:
+            command.kill()
         let_leases_run_out(server, backend)
+    command.communicate()
     del server.env["WEIR_CRASH_AT"]
     server.start()
     end = check_all_ran(server, backend, collector, job, ids, len(POINTS) * (ON_THEIR_WAY + CREDIT))
