@@ -7,6 +7,8 @@
 //   replays_run.c      running one: pace, claim, send
 //   replays_claim.c    what a run does in the store: claim and mark
 //   replays_order.c    in order: which letters of a run may go
+//   replays_run_order.c  what a run does for the sake of that
+//   replays_holds.c    which live events wait for letters in order
 //   replays_outcome.c  what became of the events
 //
 // A run is what one node does for one job while it holds the job's lease.
@@ -39,7 +41,7 @@ struct replays {
     size_t outcome_count;
     bool outcome_busy;          // others are being written
     struct defer outcome_flush;
-    struct holds *holds;        // replays_order.c
+    struct holds *holds;        // replays_holds.c
 };
 
 // One row of `replays`.
@@ -100,7 +102,6 @@ struct claim_job {
     int64_t last_seq;           // of those that were looked at; `after` when there were none
     bool found;                 // there were any
     int64_t first_left;         // from here on they were left for later, as they would take too much memory; INT64_MAX: none
-    struct order *order;        // of a job that is taken up
 };
 void replays_drop_claimed(struct claim_job *c);
 int replays_claim_run(struct store_job *job, struct sql *sql, struct err *err);
@@ -148,7 +149,8 @@ struct run {
     struct batch_out *batches;
     size_t batch_count, bytes;
     size_t jobs;                // of the store, under way
-    struct order *order;        // in order only
+    struct order *order;        // in order only, once all of it was read
+    int64_t taken_ns;           // since when that is so
     bool looking;               // for ends of events on other nodes
     int64_t look_at_ns;
     bool tending;               // a look for events whose end nobody tells is under way
@@ -166,16 +168,45 @@ void run_ended(struct replays *r, struct run *run); // replays.c: takes it out
 void replays_send(struct batch_out *b);
 void run_batch_sent(struct batch_out *b); // replays_run.c
 
-// An event of a job came to its end, and that is written (replays_run.c).
+// --- runs in order: replays_run_order.c -----------------------------------------------------------------------------------
+void run_order_begin(struct run *run);                            // reads the order, then run_begin
+bool run_order_may_begin(const struct run *run, int64_t now_ns);  // live events wait for its keys
+void run_order_claimed(struct run *run, const struct claim_job *c, bool failed);
+void run_order_marked(struct run *run, const struct marks_job *m);
+void run_order_look(struct run *run, int64_t now_ns);             // for ends of events, when it is time
+// An event of a job came to its end, and that is written.
 void replays_event_ended(struct replays *r, int64_t replay, int64_t seq, enum replay_outcome outcome);
+// replays_run.c:
+void run_begin(struct run *run);                                  // all is ready for its first letter
+void run_cannot_begin(struct run *run, const struct err *err);
+void run_pause(struct run *run, const char *why);                 // a while
+
+// --- live events that wait: replays_holds.c -------------------------------------------------------------------------------
+// The held keys are read from the store: all keys of a job once, a window at a time, then only whether the last letter of each has ended.
+#define REPLAY_HOLDS_MAX 100000 // keys; live events of more do not wait, and the job's reason says so
 void replays_holds_init(struct replays *r);
 void replays_holds_done(struct replays *r);
-void replays_read_holds(struct replays *r); // the keys that live events wait for, from the store; at most once in a while
+void replays_read_holds(struct replays *r);                 // when it is time: reading takes at most a tenth of it
+int64_t replays_holds_known_ns(const struct replays *r);    // what is held is as of then, or later
 
 // --- in order: replays_order.c ------------------------------------------------------------------------------------------------
-// The letters of a run by their keys; one of each key is busy at a time. Threads: made on the store's, used on the loop's.
-#define REPLAY_ORDER_BUSY 2000 // most letters on their way
-int order_sql_read(struct sql *sql, int64_t replay, struct order **ret, struct err *err) must_use;
+// The letters of a run by their keys; one of each key is busy at a time. Threads: the loop's, but for order_sql_read. Memory: 8 bytes for a
+// letter that nothing orders, 16 for another, some 150 for a key.
+#define REPLAY_ORDER_BUSY 2000   // most letters on their way
+#define REPLAY_ORDER_WINDOW 20000
+struct order_row {               // a letter that has not ended
+    int64_t seq;
+    uint64_t key;                // 0: nothing orders it
+    bool is_partition;           // that is its key: it has no ordering key
+    bool sent;                   // by a node that died
+};
+// Those with after < seq <= after + REPLAY_ORDER_WINDOW, ascending; rows: room for REPLAY_ORDER_WINDOW.
+int order_sql_read(struct sql *sql, const struct replay_row *row, int64_t after, struct order_row *rows, size_t *ret_count,
+                   struct err *err) must_use;
+// Never 0. Two keys of one hash are ordered as if they were one: harmless.
+uint64_t order_hash(struct str function, struct str key);
+struct order *order_new(void) must_use;
+void order_add(struct order *o, const struct order_row *row);   // ascending by seq, before the first is taken
 void order_free(struct order *o);
 size_t order_take(struct order *o, int64_t *seqs, size_t room); // the next ones, ascending; busy from now on
 void order_return(struct order *o, int64_t seq);                // it could not be sent for now

@@ -14,7 +14,6 @@
 #define TICK_MS 20
 #define TEND_MS 5000           // how often events are looked for that nobody will tell the end of
 #define SILENCE_MS 1800000     // a job that waits for ends of events and hears of none for so long is paused
-#define ORDER_WAIT_MS 2500    // until every node knows which live events wait
 #define COUNT_MS 500          // how often outcomes are looked at, while they matter
 #define COUNT_SHARE 20        // and the look takes at most one part in so many
 
@@ -171,7 +170,7 @@ static void judge_sample(struct run *run) {
 // --- claims and marks ---------------------------------------------------------------------------------------------------------
 
 // Several batches that fail together are one trouble.
-static void pause_run(struct run *run, const char *why) {
+void run_pause(struct run *run, const char *why) {
     static struct log_repeat trouble;
     int64_t now = clock_mono_ns();
     if (now >= run->again_at_ns) run->again_ms = run->again_ms ? 2 * run->again_ms : REPLAY_AGAIN_MS;
@@ -196,25 +195,15 @@ static void begin_batch(struct run *run, struct claim_job *c) {
     replays_send(b);
 }
 
-// In order: those that were not claimed are no more dead, and let the next of their key go; or there was no room for them.
-static void return_unclaimed(struct run *run, const struct claim_job *c, bool failed) {
-    size_t k = 0;
-    for (size_t i = 0; i < c->seq_count; i++) {
-        while (k < c->count && c->claimed[k].seq < c->seqs[i]) k++;
-        if (failed || c->seqs[i] >= c->first_left) order_return(run->order, c->seqs[i]);
-        else if (k == c->count || c->claimed[k].seq != c->seqs[i]) order_done(run->order, c->seqs[i]);
-    }
-}
-
 static void on_claimed(struct store_job *job, int code, const struct err *err) {
     struct claim_job *c = container_of(job, struct claim_job, job);
     struct run *run = c->run;
     run->replays->jobs--;
     run->jobs--;
     run->claiming = false;
-    if (run->order) return_unclaimed(run, c, code != ERR_OK);
+    if (run->order) run_order_claimed(run, c, code != ERR_OK);
     if (code) {
-        pause_run(run, err->text);
+        run_pause(run, err->text);
     } else {
         run->after = c->last_seq;
         run->exhausted = !run->order && !c->found;
@@ -257,133 +246,6 @@ static void batch_done(struct batch_out *b) {
     free(b);
 }
 
-// --- in order -----------------------------------------------------------------------------------------------------------------
-
-struct skip_job {
-    struct store_job job;
-    struct run *run;
-    int64_t *seqs;
-    size_t count;
-    char *why;
-};
-
-static int skip_run(struct store_job *job, struct sql *sql, struct err *err) {
-    struct skip_job *s = container_of(job, struct skip_job, job);
-    struct sql_value *values = mem_array(s->count * 3, sizeof *values);
-    for (size_t i = 0; i < s->count; i++) {
-        values[3 * i] = SQL_Z(s->why);
-        values[3 * i + 1] = SQL_I(s->run->row.replay);
-        values[3 * i + 2] = SQL_I(s->seqs[i]);
-    }
-    int rc = sql_exec_many(sql, "UPDATE replay_letters SET state = 'skipped', why = $1 WHERE replay = $2 AND seq = $3 AND state = 'pending'", values,
-                           3, s->count, err);
-    free(values);
-    return rc;
-}
-
-// What was not marked is pending: the job is taken up anew.
-static void on_skipped(struct store_job *job, int code, const struct err *err) {
-    struct skip_job *s = container_of(job, struct skip_job, job);
-    struct run *run = s->run;
-    run->replays->jobs--;
-    run->jobs--;
-    if (code) {
-        pause_run(run, err->text);
-        run->leaving = true;
-    }
-    free(s->seqs);
-    free(s->why);
-    free(s);
-    run_go(run);
-}
-
-// The letter failed again: those behind it of the same key stay dead.
-static void stop_key(struct run *run, int64_t seq, const char *what) {
-    struct skip_job *s = mem_zalloc(sizeof *s);
-    *s = (struct skip_job){.job = {.run = skip_run, .done = on_skipped}, .run = run};
-    s->count = order_stop(run->order, seq, &s->seqs);
-    if (s->count == 0) {
-        free(s->seqs);
-        free(s);
-        return;
-    }
-    s->why = mem_printf("a letter of its key before it (number %lld) %s", (long long)seq, what);
-    run->jobs++;
-    replays_submit(run->replays, &s->job);
-}
-
-static void order_marked(struct run *run, const struct marks_job *m) {
-    for (size_t i = 0; i < m->count; i++) {
-        const struct mark_row *row = &m->rows[i];
-        if (row->failed) stop_key(run, row->seq, "could not be sent");
-        else if (!row->sent) order_return(run->order, row->seq);
-        else if (run->row.to_origin) order_done(run->order, row->seq);
-    }
-}
-
-void replays_event_ended(struct replays *r, int64_t replay, int64_t seq, enum replay_outcome outcome) {
-    struct run *run = r->runs;
-    while (run && run->row.replay != replay) run = run->next;
-    if (!run || !run->order || outcome == REPLAY_OUTCOME_FAILING) return;
-    run->quiet_since_ns = clock_mono_ns();
-    if (outcome == REPLAY_OUTCOME_OK) order_done(run->order, seq);
-    else stop_key(run, seq, "failed again");
-    timer_start(run->timer, 0);
-}
-
-struct ends_job {
-    struct store_job job;
-    struct run *run;
-    char *busy;
-    struct end_found {
-        int64_t seq;
-        bool dead;
-    } found[REPLAY_ORDER_BUSY];
-    size_t count;
-};
-
-static int take_end(void *arg, const struct sql_row *row) {
-    struct ends_job *e = arg;
-    if (!sql_row_is_null(row, 1) && e->count < REPLAY_ORDER_BUSY)
-        e->found[e->count++] = (struct end_found){sql_row_int(row, 0), str_is(sql_row_bytes(row, 1), "dead")};
-    return 0;
-}
-
-static int ends_run(struct store_job *job, struct sql *sql, struct err *err) {
-    struct ends_job *e = container_of(job, struct ends_job, job);
-    const struct sql_value values[] = {SQL_I(e->run->row.replay), SQL_Z(e->busy)};
-    e->count = 0;
-    return sql_exec(sql,
-                    "SELECT CAST(value->>'s' AS BIGINT), (SELECT r.outcome FROM replay_letters r WHERE r.replay = $1"
-                    " AND r.seq = CAST(value->>'s' AS BIGINT) AND r.outcome IN ('ok', 'dead')) FROM json_each($2)",
-                    values, 2, take_end, e, NULL, err);
-}
-
-static void on_ends(struct store_job *job, int code, const struct err *err) {
-    (void)err;
-    struct ends_job *e = container_of(job, struct ends_job, job);
-    struct run *run = e->run;
-    run->replays->jobs--;
-    run->jobs--;
-    run->looking = false;
-    run->look_at_ns = clock_mono_ns() + COUNT_MS * NS_PER_MS;
-    for (size_t i = 0; i < e->count && code == 0; i++)
-        replays_event_ended(run->replays, run->row.replay, e->found[i].seq, e->found[i].dead ? REPLAY_OUTCOME_DEAD : REPLAY_OUTCOME_OK);
-    free(e->busy);
-    free(e);
-    run_go(run);
-}
-
-// Events that ran on other nodes.
-static void look_for_ends(struct run *run) {
-    struct ends_job *e = mem_zalloc(sizeof *e);
-    *e = (struct ends_job){.job = {.run = ends_run, .done = on_ends}, .run = run, .busy = order_busy(run->order)};
-    run->looking = true;
-    run->jobs++;
-    run->replays->jobs++;
-    store_submit(run->replays->c.reader, &e->job);
-}
-
 // --- marks --------------------------------------------------------------------------------------------------------------------
 
 static void on_marked(struct store_job *job, int code, const struct err *err) {
@@ -395,10 +257,10 @@ static void on_marked(struct store_job *job, int code, const struct err *err) {
     run->quiet_since_ns = clock_mono_ns();
     // What was not marked is pending, and sent again when the job is taken up anew.
     if (code) {
-        pause_run(run, err->text);
+        run_pause(run, err->text);
         run->leaving = true;
     }
-    if (run->order) order_marked(run, m);
+    if (run->order) run_order_marked(run, m);
     batch_done(m->batch);
     replays_marks_free(m);
     run_go(run);
@@ -434,7 +296,7 @@ void run_batch_sent(struct batch_out *b) {
     }
     if (trouble) {
         run->left = true;
-        pause_run(run, trouble);
+        run_pause(run, trouble);
     } else {
         run->again_ms = 0;
     }
@@ -488,7 +350,7 @@ static void give_up_waiting(struct run *run) {
 // --- the turn -----------------------------------------------------------------------------------------------------------------
 
 static bool can_claim(const struct run *run, int64_t now) {
-    if (run->order && now - run->began_ns < ORDER_WAIT_MS * NS_PER_MS) return false;
+    if (run->order && !run_order_may_begin(run, now)) return false;
     return run->ready && !run->leaving && !run->aborting && !run->claiming && !run->exhausted && !run->ending && now >= run->again_at_ns &&
            run->batch_count < REPLAY_BATCHES && run->bytes < REPLAY_BYTES;
 }
@@ -520,7 +382,7 @@ void run_go(void *arg) {
     size_t room = can_claim(run, now) ? may_send(run, now) : 0;
     if (run->order) room = order_may_take(run->order, room);
     if (room) claim(run, room);
-    if (run->order && order_busy_count(run->order) && !run->looking && now >= run->look_at_ns) look_for_ends(run);
+    run_order_look(run, now);
     if (waits_for_ends(run) && !run->tending && now >= run->tend_at_ns) tend(run);
     if (waits_for_ends(run) && now - run->quiet_since_ns > SILENCE_MS * NS_PER_MS) give_up_waiting(run);
     come_to_an_end(run, now);
@@ -528,11 +390,19 @@ void run_go(void *arg) {
     timer_start(run->timer, TICK_MS);
 }
 
+void run_begin(struct run *run) {
+    run->ready = true;
+    run->began_ns = run->quiet_since_ns = clock_mono_ns();
+}
+
 static int release_run(struct store_job *job, struct sql *sql, struct err *err) {
     struct claim_job *c = container_of(job, struct claim_job, job);
-    int rc = replays_sql_release(sql, c->replay, err);
-    order_free(TAKE_PTR(c->order));
-    return rc || !c->run->row.in_order ? rc : order_sql_read(sql, c->replay, &c->order, err);
+    return replays_sql_release(sql, c->replay, err);
+}
+
+void run_cannot_begin(struct run *run, const struct err *err) {
+    run->leaving = true; // the next look takes it up again
+    log_warn("replay", "cannot take a replay over", LOG_INT("replay", run->row.replay), LOG_STR("why", err->text));
 }
 
 static void on_released(struct store_job *job, int code, const struct err *err) {
@@ -540,16 +410,10 @@ static void on_released(struct store_job *job, int code, const struct err *err) 
     struct run *run = c->run;
     run->replays->jobs--;
     run->jobs--;
-    if (code) {
-        run->leaving = true; // the next look takes it up again
-        log_warn("replay", "cannot take a replay over", LOG_INT("replay", run->row.replay), LOG_STR("why", err->text));
-    } else {
-        run->ready = true;
-        run->began_ns = run->quiet_since_ns = clock_mono_ns();
-        run->order = TAKE_PTR(c->order);
-    }
-    order_free(c->order);
     free(c);
+    if (code) run_cannot_begin(run, err);
+    else if (run->row.in_order) run_order_begin(run);
+    else run_begin(run);
     run_go(run);
 }
 
