@@ -73,7 +73,7 @@ struct letter_page {
     struct str after;   // the cursor of the page before; empty: the first
     bool oldest_first;  // else newest first; by id, which is by the time of acceptance
     bool full;          // whole letters as letters_show gives them, else summaries
-    size_t limit;       // 1..1000; of whole letters also no more than LETTER_PAGE_BYTES of payload together, but one
+    size_t limit;       // 1..1000; of whole letters also no more than LETTER_PAGE_BYTES together (payloads, histories, edits, originals), but one
 };
 #define LETTER_PAGE_BYTES (8u * 1024 * 1024)
 typedef void letters_json_fn(void *arg, int code, const struct err *err, json_t *result); // owns result when ERR_OK

@@ -213,16 +213,41 @@ static int query_page(struct read_job *r, struct sql *sql, struct page_rows *row
     return rc;
 }
 
+static int take_bytes(void *arg, const struct sql_row *row) {
+    *(int64_t *)arg = sql_row_int(row, 0);
+    return 0;
+}
+
+// What read_whole will read of a letter, before it does. OCTETS: the bytes of a text.
+#define WHOLE_BYTES(OCTETS)                                                                                                             \
+    "SELECT length(letters.payload) + " OCTETS("b.history") " + length(b.event)"                                                        \
+    " + coalesce((SELECT length(o.payload) + length(o.event) FROM letter_originals o WHERE o.letter_id = letters.id), 0)"               \
+    " + coalesce((SELECT sum(" OCTETS("e.patch") " + " OCTETS("e.why") ") FROM letter_edits e WHERE e.letter_id = letters.id), 0)"      \
+    " FROM letters JOIN letter_bodies b USING (id) WHERE id = $1"
+#define OCTETS_POSTGRES(column) "octet_length(" column ")"
+#define OCTETS_SQLITE(column) "length(CAST(" column " AS BLOB))"
+
+static int whole_bytes(struct sql *sql, const struct id *id, size_t *ret, struct err *err) {
+    const char *text = sql_is_postgres(sql) ? WHOLE_BYTES(OCTETS_POSTGRES) : WHOLE_BYTES(OCTETS_SQLITE);
+    const struct sql_value v = letters_sql_id(id);
+    int64_t bytes = 0;
+    int rc = sql_exec(sql, text, &v, 1, take_bytes, &bytes, NULL, err);
+    *ret = (size_t)bytes;
+    return rc;
+}
+
 // Each summary becomes the whole letter, until that is enough for one answer. Returns whether some were left out.
 static int make_whole(struct read_job *r, struct sql *sql, struct page_rows *rows, bool *ret_cut, struct err *err) {
     size_t bytes = 0, n = json_array_size(rows->letters), i = 0;
     int rc = 0;
     for (; i < n && rc == 0; i++) {
         json_t *summary = json_array_get(rows->letters, i), *whole = NULL;
-        bytes += (size_t)json_integer_value(json_object_get(summary, "payloadBytes"));
-        if (i && bytes > LETTER_PAGE_BYTES) break;
         struct id id;
+        size_t one;
         if (id_parse(str_of(json_string_value(json_object_get(summary, "id"))), &id)) continue;
+        if ((rc = whole_bytes(sql, &id, &one, err))) break;
+        bytes += one;
+        if (i && bytes > LETTER_PAGE_BYTES) break;
         rc = read_whole(r->letters, sql, &id, &whole, err);
         if (whole) json_array_set_new(rows->letters, i, whole);
         rows->last = id;

@@ -284,6 +284,91 @@ static void whole_letters_come_in_pages_of_bounded_size(void **state) {
     letters_close(&lf);
 }
 
+enum { HEAVY = 80, HEAVY_BYTES = 240000 };
+
+// All letters once, however many pages; none of these is much over the bound.
+static void heavy_letters_come_in_pages(struct letters_fixture *lf) {
+    char cursor[ID_TEXT_BYTES] = "", last[ID_TEXT_BYTES] = "";
+    size_t pages = 0, seen = 0;
+    do {
+        json_t *result = list_letters(lf, where(""), &(struct letter_page){.after = str_of(cursor), .limit = 1000, .full = true, .oldest_first = true});
+        cleanup_free char *text = json_dumps(result, JSON_COMPACT);
+        assert_in_range(strlen(text), 1, LETTER_PAGE_BYTES + LETTER_PAGE_BYTES / 8);
+        size_t i;
+        json_t *o;
+        json_array_foreach(json_object_get(result, "letters"), i, o) {
+            assert_true(strcmp(text_in(o, "id"), last) > 0);
+            snprintf(last, sizeof last, "%s", text_in(o, "id"));
+            seen++;
+        }
+        const char *next = json_string_value(json_object_get(result, "next"));
+        snprintf(cursor, sizeof cursor, "%s", next ? next : "");
+        json_decref(result);
+    } while (++pages < HEAVY && cursor[0]);
+    assert_int_equal(seen, HEAVY);
+    assert_in_range(pages, HEAVY * HEAVY_BYTES / LETTER_PAGE_BYTES, 5);
+}
+
+static char *filled(const char *with) {
+    size_t len = strlen(with);
+    char *text = mem_alloc(HEAVY_BYTES + 1);
+    for (size_t i = 0; i < HEAVY_BYTES; i++) text[i] = with[i % len];
+    text[HEAVY_BYTES] = '\0';
+    return text;
+}
+
+static void histories_count_for_the_size_of_a_page(void **state) {
+    struct letters_fixture lf;
+    letters_open(&lf, *state, NULL);
+    for (int i = 0; i < HEAVY; i++) put_text(&lf, "f", "{}", LETTER_DEAD);
+    cleanup_free char *log = filled("€"), *text = mem_printf("UPDATE letter_bodies SET history = '[{\"logTail\":\"%s\"}]'", log);
+    sql(&lf, text);
+    heavy_letters_come_in_pages(&lf);
+    letters_close(&lf);
+}
+
+static void edits_count_for_the_size_of_a_page(void **state) {
+    struct letters_fixture lf;
+    letters_open(&lf, *state, NULL);
+    for (int i = 0; i < HEAVY; i++) put_text(&lf, "f", "{}", LETTER_DEAD);
+    cleanup_free char *value = filled("é");
+    cleanup_free char *text = mem_printf("INSERT INTO letter_edits (letter_id, revision, at_ms, who, why, patch)"
+                                         " SELECT id, 1, 5, 'anna', '', '[{\"op\":\"add\",\"path\":\"/payload/x\",\"value\":\"%s\"}]' FROM letters", value);
+    sql(&lf, text);
+    heavy_letters_come_in_pages(&lf);
+    letters_close(&lf);
+}
+
+static void originals_count_for_the_size_of_a_page(void **state) {
+    struct letters_fixture lf;
+    letters_open(&lf, *state, NULL);
+    cleanup_free char *payload = filled("x");
+    for (int i = 0; i < HEAVY; i++) put_text(&lf, "f", payload, LETTER_DEAD);
+    sql(&lf, "INSERT INTO letter_originals (letter_id, payload, event) SELECT l.id, l.payload, b.event FROM letters l JOIN letter_bodies b USING (id)");
+    sql(&lf, "UPDATE letters SET payload = substr(payload, 1, 1)");
+    heavy_letters_come_in_pages(&lf);
+    letters_close(&lf);
+}
+
+static void a_letter_over_the_size_of_a_page_has_one_of_its_own(void **state) {
+    struct letters_fixture lf;
+    letters_open(&lf, *state, NULL);
+    char *big = mem_alloc(LETTER_PAGE_BYTES + 1);
+    memset(big, 'x', LETTER_PAGE_BYTES + 1);
+    for (int i = 0; i < 2; i++)
+        put_letter(&lf, &(struct ev_fields){.function = STR_LIT("f"), .payload = {big, LETTER_PAGE_BYTES + 1}}, LETTER_DEAD);
+    free(big);
+    json_t *result = list_letters(&lf, where(""), &(struct letter_page){.limit = 10, .full = true});
+    array_in(result, "letters", 1);
+    cleanup_free char *next = mem_strdup(text_in(result, "next"));
+    json_decref(result);
+    result = list_letters(&lf, where(""), &(struct letter_page){.after = str_of(next), .limit = 10, .full = true});
+    array_in(result, "letters", 1);
+    assert_true(json_is_null(json_object_get(result, "next")));
+    json_decref(result);
+    letters_close(&lf);
+}
+
 static void a_secret_is_masked_in_what_is_shown_and_not_in_what_runs(void **state) {
     struct letters_fixture lf;
     letters_open(&lf, *state, "password,x-token");
@@ -563,6 +648,10 @@ int main(void) {
         CASE(pages_give_every_letter_once),
         CASE(a_wrong_page_is_refused_in_words),
         CASE(whole_letters_come_in_pages_of_bounded_size),
+        CASE(histories_count_for_the_size_of_a_page),
+        CASE(edits_count_for_the_size_of_a_page),
+        CASE(originals_count_for_the_size_of_a_page),
+        CASE(a_letter_over_the_size_of_a_page_has_one_of_its_own),
         CASE(a_secret_is_masked_in_what_is_shown_and_not_in_what_runs),
         CASE(letters_are_counted_by_function_and_state),
         CASE(a_sample_is_spread_over_the_selection_and_changes_nothing),
