@@ -128,7 +128,7 @@ static int64_t unknown_outcomes(const struct follow *f) {
 
 // Nothing is being sent, and the outcomes are known or stand still.
 static bool is_over(const struct follow *f) {
-    if (is_state(f, "running")) return false;
+    if (is_state(f, "selecting") || is_state(f, "running")) return false;
     return unknown_outcomes(f) == 0 || clock_mono_ns() - f->changed_ns >= STILL_MS * NS_PER_MS;
 }
 

@@ -53,6 +53,15 @@ static int take_row(void *arg, const struct sql_row *row) {
     return 0;
 }
 
+// Of jobs that were being made when their node ended some letters are missing, so none goes.
+static int cancel_unmade(const struct look_job *l, struct sql *sql, int64_t now_ms, struct err *err) {
+    const struct sql_value values[] = {SQL_I(clock_unix_ms()), SQL_I(now_ms), SQL_I(l->everyone ? INT64_MAX : now_ms), SQL_Z(l->replays->c.node)};
+    return sql_exec(sql,
+                    "UPDATE replays SET state = 'cancelled', reason = 'the server stopped while it selected; nothing was sent', changed_ms = $1,"
+                    " ended_ms = $1 WHERE ended_ms IS NULL AND state = 'selecting' AND (lease_ms <= $2 OR (lease_ms <= $3 AND owner <> $4))",
+                    values, array_len(values), NULL, NULL, NULL, err);
+}
+
 static int look_run(struct store_job *job, struct sql *sql, struct err *err) {
     struct look_job *l = container_of(job, struct look_job, job);
     drop_rows(l);
@@ -66,6 +75,7 @@ static int look_run(struct store_job *job, struct sql *sql, struct err *err) {
                       " AND (owner = $1 OR lease_ms <= $3) AND id IN (SELECT id FROM replays WHERE ended_ms IS NULL AND state = 'running'"
                       " AND (owner = $1 OR lease_ms <= $3) ORDER BY owner <> $1, id LIMIT $4) RETURNING " REPLAY_COLUMNS,
                       values, array_len(values), take_row, l, NULL, err);
+    if (rc == 0) rc = cancel_unmade(l, sql, now_ms, err);
     const struct sql_value now = SQL_I(now_ms);
     if (rc == 0 && l->recover)
         rc = sql_exec(sql, "UPDATE letters SET state = 'dead', lease_ms = 0 WHERE state = 'replaying' AND lease_ms < $1", &now, 1, NULL, NULL,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Replays: jobs that send dead letters back, as new events through core/ingest or as records to the topic or queue that they were read from.
 //
-// Owns: the tables `replays` and `replay_letters`. Flow: replays_create selects once -> the node that holds the job's lease takes letters in
+// Owns: the tables `replays` and `replay_letters`. Flow: replays_create selects once (on the reader) -> the node that holds the job's lease takes letters in
 //   their order: claim (dead -> replaying) -> send -> confirmed -> mark (replaying -> replayed). The workers tell what became of the events:
 //   replays_outcome -> ack.
 // Delivery: confirmed first, marked second, so each letter goes at least once; a second sending after a crash is the same event (its id follows
@@ -25,12 +25,13 @@
 #define REPLAY_BATCHES 4
 #define REPLAY_BYTES (16u * 1024 * 1024)
 #define REPLAY_JOBS_MAX 8
-#define REPLAY_LETTERS_MAX 10000000
+#define REPLAY_LETTERS_MAX 1000000 // of one job; 16 bytes each while it selects
 #define REPLAY_LEASE_MS 15000
 #define REPLAY_RATE_MAX 1000000 // letters a second
 
 // X(name, word)
 #define REPLAY_STATES(X)                                            \
+    X(REPLAY_SELECTING, "selecting") /* its letters are being written down; none goes yet */ \
     X(REPLAY_RUNNING, "running")                                    \
     X(REPLAY_PAUSED, "paused")                                      \
     X(REPLAY_DONE, "done")           /* every letter was sent, or skipped */ \

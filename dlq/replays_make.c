@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Making a replay: its row and its letters are selected once, in one transaction; nothing is sent before that is durable.
+// Making a replay: the reader finds its letters once, the writer writes them down, some at a time. Until the last of them is durable the
+// replay is "selecting" and nothing is sent; one whose node ended meanwhile is cancelled (replays.c), never run with a part of its letters.
 #include <math.h>
 
 #include "core/base/clock.h"
+#include "dlq/columns.h"
 #include "dlq/replays_impl.h"
 
-#define WHO_MAX 200
+#define PORTION 5000 // letters of one store job
 #define MANY 1000 // rows that make a difference to a plan
 
 struct make_job {
@@ -17,7 +19,9 @@ struct make_job {
     char *who, *cause;
     letters_json_fn *fn;
     void *arg;
-    int64_t replay, total;
+    struct letters_found found;
+    size_t at, size;            // written down; of the portion that is
+    int64_t replay;
     json_t *refused;
 };
 
@@ -26,10 +30,17 @@ static int take_number(void *arg, const struct sql_row *row) {
     return 0;
 }
 
-static int insert_job(struct make_job *m, struct sql *sql, struct err *err) {
-    int64_t store_ms = 0;
-    int rc = sql_unix_ms(sql, &store_ms, err);
-    const struct sql_value values[] = {m->cause ? SQL_Z(m->cause) : SQL_NONE,
+static bool is_last(const struct make_job *m) {
+    return m->at + m->size == m->found.count;
+}
+
+static const char *state_of(const struct make_job *m) {
+    return is_last(m) ? "running" : "selecting";
+}
+
+static int insert_job(struct make_job *m, int64_t store_ms, struct sql *sql, struct err *err) {
+    const struct sql_value values[] = {SQL_Z(state_of(m)),
+                                       m->cause ? SQL_Z(m->cause) : SQL_NONE,
                                        SQL_I(m->row.created_ms),
                                        SQL_Z(m->who),
                                        SQL_Z(selection_text(m->sel)),
@@ -40,14 +51,24 @@ static int insert_job(struct make_job *m, struct sql *sql, struct err *err) {
                                        SQL_I(m->row.abort_share),
                                        SQL_I(m->row.sample),
                                        SQL_I(m->row.in_order),
+                                       SQL_I(m->size),
                                        SQL_Z(m->replays->c.node),
                                        SQL_I(store_ms + REPLAY_LEASE_MS)};
-    return rc ? rc
-              : sql_exec(sql,
-                         "INSERT INTO replays (state, cause, created_ms, changed_ms, who, selection, target, to_origin, rate, ramp_ms,"
-                         " abort_share, sample, in_order, total, reason, owner, lease_ms)"
-                         " VALUES ('running', $1, $2, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, '', $12, $13) RETURNING id",
-                         values, array_len(values), take_number, &m->replay, NULL, err);
+    int rc = sql_exec(sql,
+                      "INSERT INTO replays (state, cause, created_ms, changed_ms, who, selection, target, to_origin, rate, ramp_ms,"
+                      " abort_share, sample, in_order, total, reason, owner, lease_ms)"
+                      " VALUES ($1, $2, $3, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, '', $14, $15) RETURNING id",
+                      values, array_len(values), take_number, &m->replay, NULL, err);
+    return rc == ERR_CONFLICT ? err_set(err, ERR_CONFLICT, "there is a replay for %s already", m->cause) : rc;
+}
+
+static int continue_job(struct make_job *m, int64_t store_ms, struct sql *sql, struct err *err) {
+    int64_t changed = 0;
+    const struct sql_value values[] = {SQL_Z(state_of(m)), SQL_I(m->at + m->size), SQL_I(store_ms + REPLAY_LEASE_MS), SQL_I(m->replay)};
+    int rc = sql_exec(sql, "UPDATE replays SET state = $1, total = $2, lease_ms = $3 WHERE id = $4 AND state = 'selecting'", values,
+                      array_len(values), NULL, NULL, &changed, err);
+    if (rc || changed) return rc;
+    return err_set(err, ERR_CONFLICT, "replay %lld was cancelled while it selected", (long long)m->replay);
 }
 
 // Of one topic and partition by offset; else by id, which is by the time of acceptance. A source that is no JSON sorts first.
@@ -60,32 +81,43 @@ static int insert_job(struct make_job *m, struct sql *sql, struct err *err) {
     " CAST(substring(source_at from '\"partition\":([0-9]{1,9})') AS BIGINT),"                                            \
     " CAST(substring(source_at from '\"offset\":([0-9]{1,18})') AS BIGINT), id"
 
-static int select_letters(struct make_job *m, struct sql *sql, struct err *err) {
-    struct buf text;
-    struct select_sql *q = mem_alloc(sizeof *q);
-    buf_init(&text, SIZE_MAX / 2);
-    *q = (struct select_sql){.text = &text, .postgres = sql_is_postgres(sql)};
-    const char *order = !m->row.in_order ? "id" : q->postgres ? ORDER_POSTGRES : ORDER_SQLITE;
-    select_sql_add(q, "INSERT INTO replay_letters (replay, seq, letter_id, state) SELECT ");
-    select_sql_value(q, SQL_I(m->replay));
-    select_sql_add(q, q->postgres ? "::bigint, row_number() OVER (ORDER BY " : ", row_number() OVER (ORDER BY ");
-    select_sql_add(q, order);
-    select_sql_add(q, "), id, 'pending' FROM letters WHERE state = 'dead' AND ");
-    selection_sql(m->sel, q);
-    select_sql_add(q, " ORDER BY ");
-    select_sql_add(q, order);
-    select_sql_add(q, " LIMIT ");
-    select_sql_value(q, SQL_I(m->limit));
-    MUST(buf_append(&text, (struct str){"", 1}) == 0);
-    int rc = sql_exec_once(sql, text.data + text.start, q->values, q->count, NULL, NULL, &m->total, err);
-    buf_done(&text);
-    free(q);
+static int find(struct make_job *m, struct sql *sql, struct err *err) {
+    const char *by_place = sql_is_postgres(sql) ? ORDER_POSTGRES : ORDER_SQLITE;
+    const struct letters_which which = {.sel = m->sel, .condition = "state = 'dead'", .order = m->row.in_order ? by_place : NULL,
+                                        .limit = m->limit};
+    return letters_sql_find(sql, &which, &m->found, err);
+}
+
+static int insert_together(const struct make_job *m, struct sql *sql, struct err *err) {
+    struct column ids;
+    column_init(&ids);
+    for (size_t i = 0; i < m->size; i++) column_add_id(&ids, &m->found.ids[m->at + i]);
+    const struct sql_value values[] = {SQL_I(m->replay), SQL_I(m->at), column_value(&ids)};
+    int rc = sql_exec(sql,
+                      "INSERT INTO replay_letters (replay, seq, letter_id, state)"
+                      " SELECT $1::bigint, $2::bigint + u.place, u.id, 'pending' FROM unnest($3::bytea[]) WITH ORDINALITY AS u(id, place)",
+                      values, array_len(values), NULL, NULL, NULL, err);
+    column_done(&ids);
+    return rc;
+}
+
+static int insert_letters(const struct make_job *m, struct sql *sql, struct err *err) {
+    if (sql_is_postgres(sql)) return insert_together(m, sql, err);
+    struct sql_value *values = mem_array(3 * m->size, sizeof *values);
+    for (size_t i = 0; i < m->size; i++) {
+        values[3 * i] = SQL_I(m->replay);
+        values[3 * i + 1] = SQL_I(m->at + i + 1);
+        values[3 * i + 2] = letters_sql_id(&m->found.ids[m->at + i]);
+    }
+    int rc = sql_exec_many(sql, "INSERT INTO replay_letters (replay, seq, letter_id, state) VALUES ($1, $2, $3, 'pending')", values, 3, m->size,
+                           err);
+    free(values);
     return rc;
 }
 
 // PostgreSQL plans by what it knows of a table, and would hear of the new rows a minute later only.
 static int tell_planner(const struct make_job *m, struct sql *sql, struct err *err) {
-    if (!sql_is_postgres(sql) || m->total < MANY) return 0;
+    if (!sql_is_postgres(sql) || m->found.count < MANY) return 0;
     return sql_exec(sql, "ANALYZE replay_letters", NULL, 0, NULL, NULL, NULL, err);
 }
 
@@ -109,27 +141,47 @@ static int tell_refused(struct make_job *m, struct sql *sql, const struct id *id
     return rc;
 }
 
-static int make_run(struct store_job *job, struct sql *sql, struct err *err) {
+static int write_portion(struct make_job *m, struct sql *sql, struct err *err) {
+    int64_t store_ms = 0;
+    int rc = sql_unix_ms(sql, &store_ms, err);
+    if (rc == 0) rc = m->at ? continue_job(m, store_ms, sql, err) : insert_job(m, store_ms, sql, err);
+    if (rc == 0) rc = insert_letters(m, sql, err);
+    return rc == 0 && is_last(m) ? tell_planner(m, sql, err) : rc;
+}
+
+static void cut_portion(struct make_job *m) {
+    size_t left = m->found.count - m->at;
+    m->size = left < PORTION ? left : PORTION;
+}
+
+static int portion_run(struct store_job *job, struct sql *sql, struct err *err) {
+    struct make_job *m = container_of(job, struct make_job, job);
+    cut_portion(m);
+    return write_portion(m, sql, err);
+}
+
+// Of given letters, which are no more than a portion, all in one go.
+static int given_run(struct store_job *job, struct sql *sql, struct err *err) {
     struct make_job *m = container_of(job, struct make_job, job);
     size_t asked = 0;
     const struct id *ids = selection_ids(m->sel, &asked);
-    json_decref(m->refused);
-    m->refused = json_array();
-    m->total = 0;
-    int rc = insert_job(m, sql, err);
-    if (rc == ERR_CONFLICT) return err_set(err, ERR_CONFLICT, "there is a replay for %s already", m->cause);
-    if (rc == 0) rc = select_letters(m, sql, err);
-    if (rc == 0) rc = tell_planner(m, sql, err);
-    if (rc == 0 && (size_t)m->total < asked) rc = tell_refused(m, sql, ids, asked, err);
-    if (rc == 0 && m->total == 0) rc = nothing_found(m, asked, err);
-    const struct sql_value values[] = {SQL_I(m->total), SQL_I(m->replay)};
-    return rc ? rc : sql_exec(sql, "UPDATE replays SET total = $1 WHERE id = $2", values, 2, NULL, NULL, NULL, err);
+    json_array_clear(m->refused);
+    int rc = find(m, sql, err);
+    cut_portion(m);
+    if (rc == 0 && m->size) rc = write_portion(m, sql, err);
+    if (rc == 0 && m->size < asked) rc = tell_refused(m, sql, ids, asked, err);
+    return rc == 0 && m->size == 0 ? nothing_found(m, asked, err) : rc;
+}
+
+static int find_run(struct store_job *job, struct sql *sql, struct err *err) {
+    return find(container_of(job, struct make_job, job), sql, err);
 }
 
 static void free_make(struct make_job *m) {
     selection_free(m->sel);
     replay_row_done(&m->row);
     json_decref(m->refused);
+    free(m->found.ids);
     free(m->who);
     free(m->cause);
     free(m);
@@ -142,16 +194,41 @@ static void on_shown(void *arg, int code, const struct err *err, json_t *result)
     free_make(m);
 }
 
-static void make_done(struct store_job *job, int code, const struct err *err) {
+static void fail(struct make_job *m, int code, const struct err *err) {
+    m->fn(m->arg, code, err, NULL);
+    free_make(m);
+}
+
+static void portion_done(struct store_job *job, int code, const struct err *err) {
     struct make_job *m = container_of(job, struct make_job, job);
+    struct replays *r = m->replays;
+    struct err stopping = {0};
+    r->jobs--;
+    if (code == 0) m->at += m->size;
+    if (code == 0 && m->at == m->found.count) {
+        replays_look(r);
+        replays_show(r, m->replay, on_shown, m);
+    } else if (code) {
+        fail(m, code, err);
+    } else if (r->stopped) {
+        fail(m, err_set(&stopping, ERR_UNAVAILABLE, "the server is stopping; nothing was sent"), &stopping);
+    } else {
+        replays_submit(r, &m->job);
+    }
+}
+
+static void find_done(struct store_job *job, int code, const struct err *err) {
+    struct make_job *m = container_of(job, struct make_job, job);
+    struct err why;
     m->replays->jobs--;
+    if (code) code = letters_find_failed(code, err, &why);
+    else if (m->found.count == 0) code = nothing_found(m, 0, &why);
     if (code) {
-        m->fn(m->arg, code, err, NULL);
-        free_make(m);
+        fail(m, code, &why);
         return;
     }
-    replays_look(m->replays);
-    replays_show(m->replays, m->replay, on_shown, m);
+    m->job = (struct store_job){.run = portion_run, .done = portion_done};
+    replays_submit(m->replays, &m->job);
 }
 
 static int check(const struct replay_spec *s, struct err *err) {
@@ -170,7 +247,7 @@ static int check(const struct replay_spec *s, struct err *err) {
 void replays_create(struct replays *r, const struct replay_spec *spec, letters_json_fn *fn, void *arg) {
     struct make_job *m = mem_zalloc(sizeof *m);
     struct err err = {0};
-    *m = (struct make_job){.job = {.run = make_run, .done = make_done}, .replays = r, .sel = spec->sel, .fn = fn, .arg = arg};
+    *m = (struct make_job){.job = {.run = find_run, .done = find_done}, .replays = r, .sel = spec->sel, .fn = fn, .arg = arg};
     m->row = (struct replay_row){.created_ms = clock_unix_ms(),
                                  .rate = (int64_t)(spec->rate * 1000),
                                  .ramp_ms = spec->ramp_ms,
@@ -182,10 +259,16 @@ void replays_create(struct replays *r, const struct replay_spec *spec, letters_j
     m->limit = spec->limit && spec->limit < REPLAY_LETTERS_MAX ? spec->limit : REPLAY_LETTERS_MAX;
     m->who = mem_strndup(spec->who);
     m->cause = spec->cause.len ? mem_strndup(spec->cause) : NULL;
+    m->refused = json_array();
+    size_t ids;
+    (void)selection_ids(m->sel, &ids);
     if (check(spec, &err)) {
-        fn(arg, err.code, &err, NULL);
-        free_make(m);
-        return;
+        fail(m, err.code, &err);
+    } else if (ids) {
+        m->job = (struct store_job){.run = given_run, .done = portion_done};
+        replays_submit(r, &m->job);
+    } else {
+        r->jobs++;
+        store_submit(r->c.reader, &m->job);
     }
-    replays_submit(r, &m->job);
 }

@@ -205,10 +205,13 @@ static int change_run(struct store_job *job, struct sql *sql, struct err *err) {
     bool ends = strcmp(s->to, "cancelled") == 0;
     int64_t changed = 0, now_ms = clock_unix_ms();
     const struct sql_value values[] = {SQL_Z(s->to), SQL_I(now_ms), ends ? SQL_I(now_ms) : SQL_NONE, SQL_I(s->replay)};
-    int rc = sql_exec(sql, "UPDATE replays SET state = $1, changed_ms = $2, ended_ms = $3 WHERE id = $4 AND ended_ms IS NULL", values,
-                      array_len(values), NULL, NULL, &changed, err);
+    int rc = sql_exec(sql, "UPDATE replays SET state = $1, changed_ms = $2, ended_ms = $3 WHERE id = $4 AND ended_ms IS NULL"
+                      " AND (state <> 'selecting' OR $1 = 'cancelled')",
+                      values, array_len(values), NULL, NULL, &changed, err);
     if (rc == 0) rc = read_replay(sql, s->replay, &s->result, err);
     if (rc || changed) return rc;
+    if (json_is_null(json_object_get(s->result, "endedMs")))
+        return err_set(err, ERR_CONFLICT, "replay %lld still selects its letters; it can be cancelled", (long long)s->replay);
     return err_set(err, ERR_CONFLICT, "replay %lld has ended: it is %s", (long long)s->replay,
                    json_string_value(json_object_get(s->result, "state")));
 }

@@ -450,27 +450,29 @@ def test_an_editor_that_changes_nothing_or_fails_or_saves_no_json(dlq, fake, tmp
 
 @pytest.mark.parametrize("command, member, state", [("discard", "discarded", None), ("restore", "restored", "discarded"), ("retry", "retried", "due")])
 def test_changes_go_on_while_there_are_more(dlq, fake, command, member, state):
-    fake.expect("POST", "/v1/letters/" + command, (200, {member: 1000, "more": True, "refused": []}), (200, {member: 1, "more": False, "refused": []}),
+    fake.expect("POST", "/v1/letters/" + command, (200, {member: 1000, "more": True, "next": "c1", "refused": []}),
+                (200, {member: 0, "more": True, "next": "c2", "refused": []}), (200, {member: 1, "more": False, "next": None, "refused": []}),
                 (200, {member: 1, "more": False, "refused": []}))
     assert dlq(command, "--group", "no-total").out == f"1001 letters {member}\n"
     want = {"group": "no-total", **({"state": state} if state else {})}
-    assert bodies(fake, command) == [want, want]
+    assert bodies(fake, command) == [want, {**want, "cursor": "c1"}, {**want, "cursor": "c2"}]
     assert json.loads(dlq(command, ID, LETTER_IDS[1], "--json").out) == {member: 1, "refused": []}
     assert bodies(fake, command)[-1] == {"ids": [ID, LETTER_IDS[1]]}
 
 
 def test_what_is_refused_is_said_with_its_why(dlq, fake):
     refused = [{"id": LETTER_IDS[i % 5], "state": "replaying", "why": "it is being replayed"} for i in range(30)]
-    fake.expect("POST", "/v1/letters/discard", (200, {"discarded": 1, "more": True, "refused": refused}), (200, {"discarded": 0, "more": True, "refused": []}))
+    fake.expect("POST", "/v1/letters/discard", (200, {"discarded": 1, "more": True, "next": "c1", "refused": refused}),
+                (200, {"discarded": 0, "more": False, "next": None, "refused": []}))
     done = dlq("discard", "--all", "--why", "WEB-311", rc=1)
     assert done.out == "1 letter discarded\n"
     assert done.err.count("it is being replayed") == 20 and "and 10 more" in done.err
-    assert bodies(fake, "discard")[0] == {"all": True, "why": "WEB-311"} and len(bodies(fake, "discard")) == 2  # no progress: it ends
+    assert bodies(fake, "discard") == [{"all": True, "why": "WEB-311"}, {"all": True, "why": "WEB-311", "cursor": "c1"}]
 
 
 def test_changes_keep_to_their_limit_and_tell_what_was_done_before_a_failure(dlq, fake):
-    fake.expect("POST", "/v1/letters/discard", (200, {"discarded": 1000, "more": True}), (200, {"discarded": 200, "more": True}),
-                (200, {"discarded": 7, "more": True}), (503, error("Unavailable", "the store is away")))
+    fake.expect("POST", "/v1/letters/discard", (200, {"discarded": 1000, "more": True, "next": "c1"}), (200, {"discarded": 200, "more": True, "next": "c2"}),
+                (200, {"discarded": 7, "more": True, "next": "c3"}), (503, error("Unavailable", "the store is away")))
     dlq("discard", "--all", "--limit", "1200")
     assert [b["limit"] for b in bodies(fake, "discard")] == [1000, 200]
     done = dlq("discard", "--all", rc=1)
@@ -478,10 +480,10 @@ def test_changes_keep_to_their_limit_and_tell_what_was_done_before_a_failure(dlq
 
 
 def test_purge(dlq, fake):
-    fake.expect("POST", "/v1/letters/purge", (200, {"purged": 5, "more": True}), (200, {"purged": 1, "more": False}), (200, {"purged": 0, "more": False}))
+    fake.expect("POST", "/v1/letters/purge", (200, {"purged": 5, "more": True, "next": "c1"}), (200, {"purged": 1, "more": False}), (200, {"purged": 0, "more": False}))
     assert dlq("purge", "--older-than", "30d").out == "6 letters purged\n"
     dlq("purge", "--older-than", "1h", "-f", "orders", "--dead")
-    assert bodies(fake, "purge")[1:] == [{"all": True, "olderThanMs": 2592000000, "dead": False}, {"function": "orders", "olderThanMs": 3600000, "dead": True}]
+    assert bodies(fake, "purge")[1:] == [{"all": True, "olderThanMs": 2592000000, "dead": False, "cursor": "c1"}, {"function": "orders", "olderThanMs": 3600000, "dead": True}]
 
 
 @pytest.mark.parametrize("words, question", [
