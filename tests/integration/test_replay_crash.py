@@ -200,6 +200,7 @@ def test_a_replay_outlives_what_it_needs(serve, real_backend, collector, away):
     stays(lambda: server.alive, 10, "the server is there")
     service.start()
     wait_ready(server, 60)
+    wait_until(lambda: server.http("GET", f"/v1/replays/{job}")[0] == 200, 30, "the connection that reads is there again, too")
     check_all_ran(server, real_backend, collector, job, ids, ON_THEIR_WAY + CREDIT)
 
 
