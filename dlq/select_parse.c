@@ -573,7 +573,7 @@ static int parse_all(struct parser *p, struct select_node **ret) {
 int select_parse(struct selection *s, struct str where, struct select_node **ret, struct err *err) {
     struct parser p = {.s = s, .err = err, .text = where};
     struct select_node *root;
-    buf_init(&p.shown, SELECT_TEXT_MAX * 20); // a mask can treble a text, and a control character in it becomes six bytes
+    buf_init(&p.shown, SELECT_TEXT_MAX * 20); // a mask can treble a text, then a control character becomes six bytes
     int rc = parse_all(&p, &root);
     if (rc == 0) {
         show_until(&p, where.len);

@@ -89,7 +89,7 @@ static void put_where(struct buf *out, struct str where) {
 
 char *select_describe(const struct selection *s, const struct select_spec *spec) {
     struct buf b;
-    buf_init(&b, SELECT_TEXT_MAX * 40); // six texts, a control character of which becomes six bytes
+    buf_init(&b, SELECT_TEXT_MAX * 80); // seven texts: a control character becomes six bytes, and a mask can treble a text before
     put_ids(&b, s);
     put_word(&b, "state=", spec->state);
     put_word(&b, "function=", spec->function);

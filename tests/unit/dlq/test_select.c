@@ -364,6 +364,33 @@ static void errors_quote_nothing_where_there_are_secrets(void **state) {
     redact_free(r);
 }
 
+// A mask trebles a text, and JSON makes six bytes of a control character.
+static void the_longest_texts_can_be_shown(void **state) {
+    (void)state;
+    struct redact *r;
+    struct err err = {0};
+    if (redact_new("a", &r, &err)) fail_msg("%s", err.text);
+    enum { LEN = SELECT_TEXT_MAX };
+    char *word = mem_alloc(LEN + 1);
+    memset(word, 1, LEN);
+    word[LEN] = '\0';
+    char *masked = mem_strdup(word), *where = mem_strdup(word);
+    for (size_t i = 0; i + 4 <= LEN; i += 4) memcpy(masked + i, "a=1\1", 4);
+    memcpy(where, "error = '", 9);
+    for (size_t i = 9; i + 4 < LEN; i += 4) memcpy(where + i, "a=1\1", 4);
+    where[LEN - 1] = '\'';
+    struct selection *s;
+    struct str text = str_of(word);
+    if (selection_new(SPEC(.where = str_of(where), .search = str_of(masked), .function = text, .error_type = text, .group = text, .source = text, .redact = r), &s, &err))
+        fail_msg("%s", err.text);
+    assert_true(strlen(selection_text(s)) > LEN * 20);
+    selection_free(s);
+    free(word);
+    free(masked);
+    free(where);
+    redact_free(r);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(errors_point_at_the_column),
@@ -376,6 +403,7 @@ int main(void) {
         cmocka_unit_test(a_selection_keeps_copies),
         cmocka_unit_test(what_is_compared_with_a_secret_is_not_shown),
         cmocka_unit_test(what_is_masked_still_selects),
+        cmocka_unit_test(the_longest_texts_can_be_shown),
         cmocka_unit_test(errors_quote_nothing_where_there_are_secrets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
