@@ -312,6 +312,63 @@ static void what_nothing_orders_goes_at_once(void **state) {
     world_close(&w);
 }
 
+static void what_nothing_orders_goes_once_the_queue_is_back(void **state) {
+    struct world w;
+    world_open(&w, *state);
+    struct id keyed = put_record(&w, "t", 0, 1, "k", "x"), free_ones[4];
+    put_many(&w, free_ones, 4, "f", "x");
+    w.a.gate.mode = GATE_REFUSE;
+    w.a.gate.code = ERR_UNAVAILABLE;
+    replays_start(w.a.replays);
+    int64_t replay = create(&w, in_order());
+    TURN_UNTIL(w.loop, w.a.gate.refused >= 5);
+    gate_open(&w.a.gate);
+    until_state(&w, replay, "done");
+    expect_counts(&w, replay, 0, 5, 0, 0);
+    assert_int_equal(w.got_count, 5);
+    assert_int_equal(times(&w, &keyed), 1);
+    for (size_t i = 0; i < 4; i++) assert_int_equal(times(&w, &free_ones[i]), 1);
+    world_close(&w);
+}
+
+static void what_nothing_orders_is_waited_for_by_another_node(void **state) {
+    struct world w;
+    world_open(&w, *state);
+    put_many(&w, NULL, 3, "f", "x");
+    w.telling = TELL_NOTHING;
+    replays_start(w.a.replays);
+    int64_t replay = create(&w, in_order());
+    TURN_UNTIL(w.loop, w.got_count == 3);
+    TURN_UNTIL(w.loop, count_letters(&w.lf, "replayed") == 3);
+    take_over(&w);
+    turn_a_while(&w, 700); // longer than it waits before it sends
+    assert_true(replay_is(&w, replay, "running"));
+    for (size_t i = 0; i < 3; i++) tell_and_wait(&w, w.got[i], REPLAY_OUTCOME_OK);
+    until_state(&w, replay, "done");
+    assert_int_equal(w.got_count, 3);
+    world_close(&w);
+}
+
+static void letters_of_two_functions_that_go_to_one_are_in_one_order(void **state) {
+    struct world w;
+    world_open(&w, *state);
+    struct ev_fields f = {.function = STR_LIT("f"), .ordering_key = STR_LIT("k")};
+    put_letter(&w.lf, &f, LETTER_DEAD);
+    f.function = STR_LIT("f2");
+    put_letter(&w.lf, &f, LETTER_DEAD);
+    w.telling = TELL_NOTHING;
+    replays_start(w.a.replays);
+    int64_t replay = create(&w, (struct replay_spec){.sel = where("function = 'f' or function = 'f2'"), .who = STR_LIT("anna"), .to = STR_LIT("f:3"), .in_order = true});
+    TURN_UNTIL(w.loop, w.got_count == 1);
+    turn_a_while(&w, 150);
+    assert_int_equal(w.got_count, 1);
+    w.telling = TELL_OK;
+    tell_and_wait(&w, w.got[0], REPLAY_OUTCOME_OK);
+    until_state(&w, replay, "done");
+    assert_int_equal(w.got_count, 2);
+    world_close(&w);
+}
+
 static void a_key_whose_letter_failed_again_stops_and_others_go_on(void **state) {
     struct world w;
     world_open(&w, *state);
@@ -478,6 +535,76 @@ static void live_events_wait_only_for_letters_of_their_key(void **state) {
     world_close(&w);
 }
 
+static void a_key_is_free_when_its_letters_are_through(void **state) {
+    struct world w;
+    world_open(&w, *state);
+    put_record(&w, "t", 0, 1, "k", "x");
+    put_record(&w, "t", 0, 2, "k", "x");
+    put_record(&w, "t", 0, 3, "bad", "bad");
+    put_record(&w, "t", 0, 4, "bad", "x");
+    put_record(&w, "t", 0, 5, "slow", "slow");
+    w.telling = TELL_BY_PAYLOAD;
+    replays_start(w.a.replays);
+    int64_t replay = create(&w, in_order());
+    TURN_UNTIL(w.loop, held(&w, "f", "k") && held(&w, "f", "bad") && held(&w, "f", "slow"));
+    TURN_UNTIL(w.loop, !held(&w, "f", "k") && !held(&w, "f", "bad"));
+    assert_int_equal(sql_number(&w.lf, "SELECT count(*) FROM replay_letters WHERE outcome IN ('ok', 'dead') OR state = 'skipped'"), 4);
+    assert_true(held(&w, "f", "slow") && replay_is(&w, replay, "running"));
+    act(&w, replays_cancel, replay);
+    TURN_UNTIL(w.loop, !held(&w, "f", "slow"));
+    world_close(&w);
+}
+
+// Many others are between the two of the key.
+static void letters_that_are_far_apart_are_in_order(void **state) {
+    struct world w;
+    world_open(&w, *state);
+    struct id first = put_record(&w, "t", 0, 1, "k", "x"), second = put_record(&w, "t", 0, 2, "k", "x");
+    int64_t replay = create(&w, in_order());
+    sql(&w.lf, "UPDATE replay_letters SET seq = 1000000 WHERE seq = 2");
+    sql(&w.lf, "UPDATE replays SET total = 1000000");
+    w.telling = TELL_NOTHING;
+    replays_start(w.a.replays);
+    TURN_UNTIL(w.loop, w.got_count == 1);
+    assert_true(came(&w, 0, &first) && held(&w, "f", "k"));
+    turn_a_while(&w, 150);
+    assert_int_equal(w.got_count, 1);
+    tell_and_wait(&w, w.got[0], REPLAY_OUTCOME_OK);
+    TURN_UNTIL(w.loop, w.got_count == 2);
+    turn_a_while(&w, 300);
+    assert_true(came(&w, 1, &second) && held(&w, "f", "k"));
+    tell_and_wait(&w, w.got[1], REPLAY_OUTCOME_OK);
+    until_state(&w, replay, "done");
+    TURN_UNTIL(w.loop, !held(&w, "f", "k"));
+    world_close(&w);
+}
+
+#define COPIES "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 100000) "
+
+static void over_so_many_keys_the_replay_says_that_some_do_not_wait(void **state) {
+    struct world w;
+    world_open(&w, *state);
+    bool postgres = w.lf.fx->postgres;
+    put_record(&w, "t", 0, 1, "k", "x");
+    int64_t replay = create(&w, in_order());
+    act(&w, replays_pause, replay);
+    sql(&w.lf, postgres ? "CREATE TABLE copies AS " COPIES "SELECT n + 1 AS seq, convert_to(lpad(CAST(n AS TEXT), 16, '0'), 'UTF8') AS id FROM numbers"
+                        : "CREATE TABLE copies AS " COPIES "SELECT n + 1 AS seq, CAST(printf('%016d', n) AS BLOB) AS id FROM numbers");
+    sql(&w.lf, "INSERT INTO letters (id, function, state, kind, accepted_ms, died_ms, changed_ms, attempts, version, fingerprint, error_type,"
+               " error_message, source_kind, source_name, source_at, ordering_key, content_type, headers, payload)"
+               " SELECT c.id, function, state, kind, accepted_ms, died_ms, changed_ms, attempts, version, fingerprint, error_type, error_message,"
+               " source_kind, source_name, source_at, 'k' || CAST(c.seq AS TEXT), content_type, headers, payload FROM letters, copies c");
+    sql(&w.lf, "INSERT INTO replay_letters (replay, seq, letter_id, state) SELECT r.id, c.seq, c.id, 'pending' FROM copies c, replays r");
+    sql(&w.lf, "UPDATE replays SET total = 100001");
+    sql(&w.lf, "DROP TABLE copies");
+    replays_start(w.a.replays);
+    TURN_UNTIL(w.loop, held(&w, "f", "k") && held(&w, "f", "k100000"));
+    assert_false(held(&w, "f", "k100001"));
+    TURN_UNTIL(w.loop, sql_number(&w.lf, "SELECT count(*) FROM replays WHERE reason LIKE 'more than 100000 keys wait%'") == 1);
+    expect_reason(&w, replay, "do not wait");
+    world_close(&w);
+}
+
 static void a_replay_to_another_function_holds_that_functions_events(void **state) {
     struct world w;
     world_open(&w, *state);
@@ -510,6 +637,9 @@ int main(void) {
         CASE(letters_of_a_key_go_one_at_a_time_by_their_place),
         CASE(without_a_key_a_partition_is_what_is_in_order),
         CASE(what_nothing_orders_goes_at_once),
+        CASE(what_nothing_orders_goes_once_the_queue_is_back),
+        CASE(what_nothing_orders_is_waited_for_by_another_node),
+        CASE(letters_of_two_functions_that_go_to_one_are_in_one_order),
         CASE(a_key_whose_letter_failed_again_stops_and_others_go_on),
         CASE(a_key_whose_letter_cannot_be_sent_stops),
         CASE(a_letter_that_is_not_dead_any_more_lets_the_next_of_its_key_go),
@@ -518,6 +648,9 @@ int main(void) {
         CASE(a_paused_replay_in_order_goes_on_in_order),
         CASE(in_order_to_an_origin_a_letter_waits_only_for_the_answer),
         CASE(live_events_wait_only_for_letters_of_their_key),
+        CASE(a_key_is_free_when_its_letters_are_through),
+        CASE(letters_that_are_far_apart_are_in_order),
+        CASE(over_so_many_keys_the_replay_says_that_some_do_not_wait),
         CASE(a_replay_to_another_function_holds_that_functions_events),
     };
     return store_run_cases(cases, array_len(cases));
