@@ -21,6 +21,7 @@ static void add_line(void *arg, const struct fnlog_line *line) {
     json_t *json = json_pack("{s:I, s:I, s:s?, s:I, s:o}", "cursor", (json_int_t)line->cursor, "timeMs",
                              (json_int_t)line->unix_ms, "requestId", id_is_none(&line->event) ? NULL : id, "version",
                              (json_int_t)line->version, "text", reply_text(line->text));
+    redact_json(r->call->gw->c.redact, json_object_get(json, "text"));
     MUST(json_array_append_new(r->lines, json) == 0);
     r->after = line->cursor;
 }

@@ -18,25 +18,49 @@ void intake_wake_up(struct intake *in) {
 
 // --- running --------------------------------------------------------------------------------------------------------
 
+// A replay in order has letters of its key, which come first.
 static bool is_held(const struct intake *in, const struct delivery *d) {
-    const struct delivery *m = d->batch ? d->batch->members : d;
-    if (!in->c.is_held || in->b->order == ORDER_NONE) return false;
-    for (; m; m = d->batch ? m->next : NULL)
-        if (in->c.is_held(in->c.arg, m)) return true;
-    return false;
+    return in->c.is_held && in->b->order != ORDER_NONE && in->c.is_held(in->c.arg, d);
 }
 
-// What is held keeps its keys, and those behind it wait.
-static void run_call(struct intake *in, struct delivery *d) {
-    if (is_held(in, d)) intake_rest(in, d, INTAKE_HELD_MS);
-    else in->c.run(in->c.arg, d);
+static struct delivery *find_held(const struct intake *in, struct delivery *list) {
+    struct delivery *d;
+    DL_FOREACH(list, d) if (is_held(in, d)) return d;
+    return NULL;
+}
+
+static struct delivery *make_call(const struct intake *in, struct delivery *list) {
+    struct delivery *d = list;
+    if (in->b->shape != SHAPE_RAW) return call_new(list);
+    DL_DELETE(list, d);
+    return d;
+}
+
+// The records that are held rest, with all others of their key (or partition), which wait behind them; what is left may run.
+static struct delivery *rest_held(struct intake *in, struct delivery *list) {
+    struct delivery *first;
+    while ((first = find_held(in, list))) {
+        struct delivery *group = NULL, *d, *next;
+        const struct gate_key *key = first->key;
+        DL_FOREACH_SAFE(list, d, next) {
+            if (d != first && (!key || d->key != key)) continue;
+            DL_DELETE(list, d);
+            DL_APPEND(group, d);
+        }
+        intake_rest(in, make_call(in, group), INTAKE_HELD_MS);
+    }
+    return list;
 }
 
 static void run(struct intake *in, struct delivery *list) {
-    struct delivery *d = list;
-    if (in->b->shape != SHAPE_RAW) d = call_new(list);
-    else DL_DELETE(list, d);
-    run_call(in, d);
+    list = rest_held(in, list);
+    if (list) in->c.run(in->c.arg, make_call(in, list));
+}
+
+// A call whose records were together before: it rests whole, as it is of one key or has failed.
+static void run_call(struct intake *in, struct delivery *call) {
+    if (find_held(in, call->batch->members)) intake_rest(in, call, INTAKE_HELD_MS);
+    else in->c.run(in->c.arg, call);
 }
 
 static void run_one(struct intake *in, struct delivery *d) {

@@ -228,7 +228,9 @@ static struct delivery *call_of_one(struct delivery *d) {
 static void receive(struct lane *lane, struct queue_consumer *consumer, const struct queue_msg *msg) {
     struct delivery *d = delivery_new(msg, consumer, lane, &lane->open);
     const struct ev_fields *f = &d->ev->f;
-    if (msg->content == QUEUE_UNDECODABLE) {
+    if (lane->killed) {
+        delivery_release(d);
+    } else if (msg->content == QUEUE_UNDECODABLE) {
         settle_refuse(lane->settle, d, LETTER_UNDECODABLE, ERR_CORRUPT, "Undecodable", msg->why);
     } else if (f->payload.len > EV_PAYLOAD_MAX) { // put on the broker by somebody else
         settle_refuse(lane->settle, d, LETTER_UNDECODABLE, ERR_TOO_LARGE, "TooLarge",
@@ -480,6 +482,7 @@ void lane_give_back(struct lane *lane) {
 }
 
 void lane_kill(struct lane *lane) {
+    lane->killed = true;
     for (struct lane_pool *lp = lane->pools; lp; lp = lp->next) pool_kill(lp->pool);
 }
 

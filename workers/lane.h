@@ -34,6 +34,7 @@ struct lane {
     struct lane_intake *intakes;
     size_t open;                  // deliveries that have not ended
     bool closing;                 // the function is gone: no deliveries, what runs is finished
+    bool killed;                  // the end of a drain: what still comes goes back at once
     uint64_t ok, failed;          // attempts since the start
     uint64_t ok_before, failed_before;
     double ok_rate, failed_rate;  // a second, running mean

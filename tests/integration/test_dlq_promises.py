@@ -237,7 +237,6 @@ def test_secrets_stay_secret(serve, backend, collector, folder):
     assert [words[1:] for words in collector.about("true")] == [SECRETS[:2]], "a replay sends the true bytes"
 
 
-@pytest.mark.xfail(strict=True, reason="the lines of a function's log are not masked")
 def test_logs_keep_secrets(serve, folder):
     server = serve({"sandbox": "none", "redact": "password,card.number"})
     server.deploy("pays", LEAKS, retries=0, env={"MENDED": str(folder / "mended")})
@@ -286,7 +285,6 @@ def test_a_replay_in_order_comes_before_the_live_records_of_its_keys(replayed_in
     stream.wait_committed()
 
 
-@pytest.mark.xfail(strict=True, reason="a call waits as a whole when one of its records is held")
 def test_a_replay_in_order_does_not_hold_up_other_keys(replayed_in_order):
     server, stream, journal, job, dead, live = replayed_in_order
     others = stream.produce([record(b"z%d" % n, n=200 + n) for n in range(10)])
