@@ -358,7 +358,11 @@ static void letters_of_two_functions_that_go_to_one_are_in_one_order(void **stat
     put_letter(&w.lf, &f, LETTER_DEAD);
     w.telling = TELL_NOTHING;
     replays_start(w.a.replays);
-    int64_t replay = create(&w, (struct replay_spec){.sel = where("function = 'f' or function = 'f2'"), .who = STR_LIT("anna"), .to = STR_LIT("f:3"), .in_order = true});
+    struct replay_spec spec = in_order();
+    selection_free(spec.sel);
+    spec.sel = where("function = 'f' or function = 'f2'");
+    spec.to = STR_LIT("f:3");
+    int64_t replay = create(&w, spec);
     TURN_UNTIL(w.loop, w.got_count == 1);
     turn_a_while(&w, 150);
     assert_int_equal(w.got_count, 1);
@@ -588,7 +592,8 @@ static void over_so_many_keys_the_replay_says_that_some_do_not_wait(void **state
     put_record(&w, "t", 0, 1, "k", "x");
     int64_t replay = create(&w, in_order());
     act(&w, replays_pause, replay);
-    sql(&w.lf, postgres ? "CREATE TABLE copies AS " COPIES "SELECT n + 1 AS seq, convert_to(lpad(CAST(n AS TEXT), 16, '0'), 'UTF8') AS id FROM numbers"
+    sql(&w.lf, postgres ? "CREATE TABLE copies AS " COPIES
+                          "SELECT n + 1 AS seq, convert_to(lpad(CAST(n AS TEXT), 16, '0'), 'UTF8') AS id FROM numbers"
                         : "CREATE TABLE copies AS " COPIES "SELECT n + 1 AS seq, CAST(printf('%016d', n) AS BLOB) AS id FROM numbers");
     sql(&w.lf, "INSERT INTO letters (id, function, state, kind, accepted_ms, died_ms, changed_ms, attempts, version, fingerprint, error_type,"
                " error_message, source_kind, source_name, source_at, ordering_key, content_type, headers, payload)"
