@@ -206,8 +206,10 @@ static void go_discard(struct watch *w) {
 static void came_discard(struct watch *w, const json_t *answer) {
     int64_t n = member_int(answer, "discarded", 0);
     w->change.done += n;
-    bool again = member_true(answer, "more") && n > 0 && !json_object_get(w->change.body, "ids") && !w->change.stop;
-    w->change.sent = !again; // the same request for the next ones
+    json_t *next = json_object_get(answer, "next"); // goes on behind the last one, and leaves out what died since the first call
+    bool again = member_true(answer, "more") && json_is_string(next) && !json_object_get(w->change.body, "ids") && !w->change.stop;
+    if (again) json_object_set(w->change.body, "cursor", next);
+    w->change.sent = !again;
     watch_say(w, again ? TONE_WARN : TONE_GOOD, "%" PRId64 " letter%s discarded%s", w->change.done, plural(w->change.done),
               again ? " … Esc stops" : "");
     say_refused(w, answer);

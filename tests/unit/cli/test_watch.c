@@ -241,15 +241,16 @@ static void test_a_discard_goes_on_until_all_are_done(void **state) {
     for (size_t i = 0; i < 3; i++) {
         assert_true(watch_next_change(&w));
         json_auto_t *expected = json_pack("{s:s, s:s, s:i}", "group", "a", "why", "old", "limit", 1000);
+        if (i) json_object_set_new(expected, "cursor", json_string("c.1"));
         assert_true(json_equal(w.change.body, expected));
-        change_answer(&w, 200, i < 2 ? "{\"discarded\":1000,\"more\":true,\"refused\":[]}" : "{\"discarded\":1,\"more\":false,\"refused\":[]}");
+        change_answer(&w, 200, i < 2 ? "{\"discarded\":1000,\"more\":true,\"next\":\"c.1\",\"refused\":[]}" : "{\"discarded\":1,\"more\":false,\"refused\":[]}");
     }
     assert_false(watch_next_change(&w));
     assert_string_equal(w.status, "2001 letters discarded");
     type(&w, "d\ry");
     assert_true(watch_next_change(&w));
     watch_key(&w, WATCH_KEY_ESCAPE); // stops it after this
-    change_answer(&w, 200, "{\"discarded\":1000,\"more\":true,\"refused\":[]}");
+    change_answer(&w, 200, "{\"discarded\":1000,\"more\":true,\"next\":\"c.1\",\"refused\":[]}");
     assert_false(watch_next_change(&w));
     watch_done(&w);
 }
