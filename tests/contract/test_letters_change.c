@@ -2,6 +2,8 @@
 // Changes of letters by people, over both stores: each letter is changed or its refusal is told; edits keep what was there before.
 #include <sched.h>
 #include <stdatomic.h>
+#include <semaphore.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "dlq/edit.h"
@@ -640,6 +642,65 @@ static void of_two_changes_of_one_letter_one_wins_and_the_other_is_told(void **s
     letters_close(&lf);
 }
 
+// A claim that is not committed yet: who wants the letter waits for it, and finds it claimed.
+struct slow_claim {
+    struct id id;
+    atomic_bool claimed;
+    sem_t may_commit;
+};
+
+static int claim_slowly(void *arg, struct sql *s, struct err *err) {
+    struct slow_claim *c = arg;
+    const struct sql_value id = SQL_B(((struct str){(const char *)c->id.bytes, sizeof c->id.bytes}));
+    int rc = sql_exec(s, "UPDATE letters SET state = 'replaying', replay = 7 WHERE id = $1", &id, 1, NULL, NULL, NULL, err);
+    atomic_store(&c->claimed, true);
+    while (sem_wait(&c->may_commit)) continue;
+    return rc;
+}
+
+static int count_waiting(void *arg, struct sql *s, struct err *err) {
+    return sql_exec(s, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'", NULL, 0, read_int, arg, NULL, err);
+}
+
+static bool somebody_waits_for_a_lock(struct letters_fixture *lf) {
+    struct call look;
+    int64_t n = 0;
+    submit(lf->reader, &look, count_waiting, &n);
+    TURN_UNTIL(lf->fx->loop, look.done);
+    assert_int_equal(look.code, 0);
+    return n > 0;
+}
+
+static void an_edit_waits_for_a_claim_that_was_first_and_is_refused(void **state) {
+    struct letters_fixture lf;
+    letters_open(&lf, *state, NULL);
+    struct store *other_store;
+    struct err err = {0};
+    if (store_open(lf.fx->loop, lf.fx->url, &other_store, &err)) fail_msg("%s", err.text);
+    struct letters *other = letters_new(lf.fx->loop, other_store, lf.reader, NULL);
+    struct slow_claim claim = {.id = put_text(&lf, "f", "{\"n\":1}", LETTER_DEAD)};
+    sem_init(&claim.may_commit, 0, 0);
+    struct call held;
+    submit(lf.fx->store, &held, claim_slowly, &claim);
+    TURN_UNTIL(lf.fx->loop, atomic_load(&claim.claimed));
+    struct answer edited = {0};
+    struct edit *e = NULL;
+    if (edit_parse(STR_LIT("{\"set\":{\"payload.n\":2}}"), &e, &err)) fail_msg("%s", err.text);
+    letters_edit(other, &(struct letter_change){.sel = these(&claim.id, 1), .limit = 1}, e, false, answer_json, &edited);
+    TURN_UNTIL(lf.fx->loop, somebody_waits_for_a_lock(&lf));
+    sem_post(&claim.may_commit);
+    await(&lf, &edited);
+    TURN_UNTIL(lf.fx->loop, held.done);
+    assert_int_equal(number_in(edited.json, "edited"), 0);
+    expect_refusal(edited.json, 0, &claim.id, "replaying", "replay 7");
+    assert_payload(&lf, &claim.id, "{\"n\":1}");
+    answer_free(&edited);
+    sem_destroy(&claim.may_commit);
+    store_close(other_store);
+    letters_free(other);
+    letters_close(&lf);
+}
+
 #define CASE(fn) {#fn, fn, STORE_BOTH}
 
 int main(void) {
@@ -667,6 +728,7 @@ int main(void) {
         CASE(a_call_edits_a_bounded_number_of_bytes),
         CASE(a_wrong_call_of_edit_is_refused_in_words),
         CASE(secrets_of_an_edit_are_masked_in_what_is_shown),
+        {"an_edit_waits_for_a_claim_that_was_first_and_is_refused", an_edit_waits_for_a_claim_that_was_first_and_is_refused, STORE_POSTGRES},
         {"of_two_changes_of_one_letter_one_wins_and_the_other_is_told", of_two_changes_of_one_letter_one_wins_and_the_other_is_told, STORE_POSTGRES},
     };
     return store_run_cases(cases, array_len(cases));

@@ -188,7 +188,7 @@ static void letters_in_memory_are_bounded_by_their_bytes(void **state) {
     int64_t replay = create(&w, all_of_f());
     size_t most = 0;
     for (int round = 0; round < 50 && !replay_is(&w, replay, "done"); round++) {
-        for (int turn = 0; turn < 20; turn++) loop_turn(w.loop, 5);
+        for (int turn = 0; turn < 100; turn++) loop_turn(w.loop, 5);
         if (w.a.gate.kept_bytes > most) most = w.a.gate.kept_bytes;
         gate_open(&w.a.gate);
         w.a.gate.mode = GATE_KEEP;
