@@ -12,7 +12,7 @@ import tools
 DATA = tools.ROOT / "build" / "bench.json"
 PAGE = tools.HERE / "RESULTS.md"
 ORDER = ["async-embedded", "async-amqp", "sync-http", "cold-start", "letters", "kafka", "kafka-wait", "kafka-memory",
-         "amqp-trigger", "timers"]
+         "amqp-trigger", "timers", "dlq"]
 
 
 def number(value):

@@ -119,6 +119,34 @@ class Weir:
             time.sleep(0.02)
 
 
+class Replay:
+    """A replay that was just asked for; what is waited for comes back as time.monotonic()."""
+
+    def __init__(self, weir, body):
+        self.weir = weir
+        self.sent_before = weir.metric("weir_replays_total")
+        self.ok_before = weir.metric("weir_events_ok_total")
+        start = time.monotonic()
+        answer = weir.call("POST", "/v1/replays", body)
+        self.made_in, self.number, self.total = time.monotonic() - start, answer["replay"], answer["total"]
+
+    def state(self):
+        return self.weir.call("GET", f"/v1/replays/{self.number}")
+
+    def _wait(self, metric, target, done, seconds):
+        """The counter is cheap to ask for, the replay's own counts are exact: so the one first, then the other."""
+        self.weir.wait_metric(metric, target, seconds)
+        return tools.wait_for(f"replay {self.number}", lambda: done(self.state()) and time.monotonic(), seconds, 0.02)
+
+    def wait_sent(self, seconds):
+        """Every letter is marked."""
+        return self._wait("weir_replays_total", self.sent_before + self.total, lambda s: s["sent"] == self.total, seconds)
+
+    def wait_ok(self, seconds):
+        """Every new event was handled, and the replay knows."""
+        return self._wait("weir_events_ok_total", self.ok_before + self.total, lambda s: s["ok"] == self.total, seconds)
+
+
 def payload(number, size=256):
     """A JSON object of exactly `size` bytes."""
     head = '{"order":%d,"customer":"c-%06d","pad":"' % (number, number % 99991)
