@@ -185,12 +185,11 @@ struct page_rows {
     struct id last;
 };
 
-// When a condition finds many letters, a walk in order of the ids is the fastest way to a full page; when it finds few, the slowest. PostgreSQL
-// chooses by guesses that are far off for most conditions. So it looks at the first WINDOW letters, then at WINDOW_GROWTH times as many, and so
-// on, and what is still not found then it looks for in all the others, with several processes. SQLite always walks.
-#define WINDOW 10000
-#define WINDOW_GROWTH 4
-#define WINDOWS 3
+// When a condition finds many letters, a walk in order of the ids is the fastest way to a full page; when it finds few, the slowest.
+// PostgreSQL chooses by guesses that are far off for most conditions. So it walks first, WALK letters at a time: for more it would rather sort;
+// and what is not found in WALKS of them it looks for among the others, in whatever order and with as many processes as it likes.
+#define WALK 10000
+#define WALKS 5
 
 static int add_summary(void *arg, const struct sql_row *row) {
     struct page_rows *p = arg;
@@ -199,32 +198,66 @@ static int add_summary(void *arg, const struct sql_row *row) {
     return 0;
 }
 
-// Those behind r->after, up to the letter `edge` (none: all). loose: many are looked at and few are found, in whatever order that is fast.
-static int query_between(struct read_job *r, struct sql *sql, struct page_rows *rows, const struct id *after, const struct id *edge, bool loose,
-                         struct err *err) {
-    bool oldest = r->page.oldest_first;
-    struct buf text;
+// A statement that begins with `head`; run_page_sql frees it.
+static struct select_sql *page_sql_new(struct sql *sql, struct buf *text, const char *head) {
     struct select_sql *q = mem_alloc(sizeof *q);
-    buf_init(&text, SIZE_MAX / 2);
-    *q = (struct select_sql){.text = &text, .postgres = sql_is_postgres(sql)};
-    select_sql_add(q, SUMMARY " FROM letters WHERE ");
-    selection_sql(r->sel, q);
-    if (!id_is_none(after)) {
-        select_sql_add(q, oldest ? " AND id > " : " AND id < ");
-        select_sql_value(q, letters_sql_id(after));
-    }
-    if (!id_is_none(edge)) {
-        select_sql_add(q, oldest ? " AND id <= " : " AND id >= ");
-        select_sql_value(q, letters_sql_id(edge));
-    }
-    select_sql_add(q, loose ? " ORDER BY id || '\\x'::bytea" : " ORDER BY id"); // no index has that
-    select_sql_add(q, oldest ? " LIMIT " : " DESC LIMIT ");
-    select_sql_value(q, SQL_I(r->page.limit - json_array_size(rows->letters)));
-    MUST(buf_append(&text, (struct str){"", 1}) == 0);
-    int rc = sql_exec_once(sql, text.data + text.start, q->values, q->count, add_summary, rows, NULL, err);
-    buf_done(&text);
+    buf_init(text, SIZE_MAX / 2);
+    *q = (struct select_sql){.text = text, .postgres = sql_is_postgres(sql)};
+    select_sql_add(q, head);
+    return q;
+}
+
+static void add_after(struct select_sql *q, const struct read_job *r, const struct id *after) {
+    if (id_is_none(after)) return;
+    select_sql_add(q, r->page.oldest_first ? " AND id > " : " AND id < ");
+    select_sql_value(q, letters_sql_id(after));
+}
+
+static void add_order(struct select_sql *q, const struct read_job *r, const char *by, size_t limit) {
+    select_sql_add(q, " ORDER BY ");
+    select_sql_add(q, by);
+    select_sql_add(q, r->page.oldest_first ? " LIMIT " : " DESC LIMIT ");
+    select_sql_value(q, SQL_I(limit));
+}
+
+static int run_page_sql(struct sql *sql, struct select_sql *q, sql_row_fn *fn, void *arg, struct err *err) {
+    MUST(buf_append(q->text, (struct str){"", 1}) == 0);
+    int rc = sql_exec_once(sql, q->text->data + q->text->start, q->values, q->count, fn, arg, NULL, err);
+    buf_done(q->text);
     free(q);
     return rc;
+}
+
+static int query_all(const struct read_job *r, struct sql *sql, struct page_rows *rows, struct err *err) {
+    struct buf text;
+    struct select_sql *q = page_sql_new(sql, &text, SUMMARY " FROM letters WHERE ");
+    selection_sql(r->sel, q);
+    add_after(q, r, &r->after);
+    add_order(q, r, "id", r->page.limit);
+    return run_page_sql(sql, q, add_summary, rows, err);
+}
+
+// No index has that order.
+static int query_others(const struct read_job *r, struct sql *sql, struct page_rows *rows, const struct id *after, struct err *err) {
+    struct buf text;
+    struct select_sql *q = page_sql_new(sql, &text, SUMMARY " FROM letters WHERE id IN (SELECT id FROM letters WHERE ");
+    selection_sql(r->sel, q);
+    add_after(q, r, after);
+    add_order(q, r, "id || '\\x'::bytea", r->page.limit - json_array_size(rows->letters));
+    select_sql_add(q, r->page.oldest_first ? ") ORDER BY id" : ") ORDER BY id DESC");
+    return run_page_sql(sql, q, add_summary, rows, err);
+}
+
+static int query_walk(const struct read_job *r, struct sql *sql, struct page_rows *rows, const struct id *after, struct err *err) {
+    struct buf text;
+    struct select_sql *q = page_sql_new(sql, &text, SUMMARY " FROM (SELECT * FROM letters WHERE ");
+    selection_keys_sql(r->sel, q);
+    add_after(q, r, after);
+    add_order(q, r, "id", WALK);
+    select_sql_add(q, ") letters WHERE ");
+    selection_sql(r->sel, q);
+    add_order(q, r, "id", r->page.limit - json_array_size(rows->letters));
+    return run_page_sql(sql, q, add_summary, rows, err);
 }
 
 static int take_edge(void *arg, const struct sql_row *row) {
@@ -232,31 +265,34 @@ static int take_edge(void *arg, const struct sql_row *row) {
     return 0;
 }
 
-// The letter that is `count` behind `after`; none when there are fewer.
-static int find_edge(const struct read_job *r, struct sql *sql, const struct id *after, int64_t count, struct id *ret, struct err *err) {
-    struct id newest;
-    memset(newest.bytes, 0xff, sizeof newest.bytes);
-    bool oldest = r->page.oldest_first;
-    const struct sql_value values[] = {letters_sql_id(oldest || !id_is_none(after) ? after : &newest), SQL_I(count)};
-    *ret = (struct id){{0}};
-    return sql_exec(sql,
-                    oldest ? "SELECT id FROM letters WHERE id > $1 ORDER BY id LIMIT 1 OFFSET $2"
-                           : "SELECT id FROM letters WHERE id < $1 ORDER BY id DESC LIMIT 1 OFFSET $2",
-                    values, array_len(values), take_edge, ret, NULL, err);
+// The last letter of a walk; none when it saw all there are.
+static int find_edge(const struct read_job *r, struct sql *sql, const struct id *after, struct id *ret, struct err *err) {
+    struct buf text;
+    struct select_sql *q = page_sql_new(sql, &text, "SELECT id FROM letters WHERE ");
+    struct id edge = {{0}};
+    selection_keys_sql(r->sel, q);
+    add_after(q, r, after);
+    add_order(q, r, "id", 1);
+    select_sql_add(q, " OFFSET ");
+    select_sql_value(q, SQL_I(WALK - 1));
+    int rc = run_page_sql(sql, q, take_edge, &edge, err);
+    *ret = edge;
+    return rc;
 }
 
-static int query_page(struct read_job *r, struct sql *sql, struct page_rows *rows, struct err *err) {
-    const struct id none = {{0}};
-    struct id after = r->after, edge = none;
-    if (!sql_is_postgres(sql)) return query_between(r, sql, rows, &after, &none, false, err);
-    int rc = sql_exec(sql, "SET LOCAL jit = off", NULL, 0, NULL, NULL, NULL, err); // takes longer than most of these questions
-    for (int64_t i = 0, window = WINDOW; i < WINDOWS && rc == 0; i++, window *= WINDOW_GROWTH) {
-        rc = find_edge(r, sql, &after, window, &edge, err);
-        if (rc == 0) rc = query_between(r, sql, rows, &after, &edge, false, err);
-        if (rc || id_is_none(&edge) || json_array_size(rows->letters) == r->page.limit) return rc;
-        after = edge;
+// SQLite always walks. Of ids and groups PostgreSQL's guesses are good.
+static int query_page(const struct read_job *r, struct sql *sql, struct page_rows *rows, struct err *err) {
+    struct id at = r->after;
+    if (!sql_is_postgres(sql) || selection_is_narrow(r->sel)) return query_all(r, sql, rows, err);
+    int rc = sql_exec(sql, "SET LOCAL jit = off", NULL, 0, NULL, NULL, NULL, err); // it takes longer than most of these questions
+    for (int i = 0; i < WALKS && rc == 0; i++) {
+        rc = query_walk(r, sql, rows, &at, err);
+        if (rc || json_array_size(rows->letters) == r->page.limit) return rc;
+        rc = find_edge(r, sql, &at, &at, err);
+        if (rc || id_is_none(&at)) return rc;
     }
-    return rc ? rc : query_between(r, sql, rows, &after, &none, true, err);
+    if (rc == 0) rc = sql_exec(sql, "SET LOCAL parallel_tuple_cost = 0", NULL, 0, NULL, NULL, NULL, err); // so few are handed over
+    return rc ? rc : query_others(r, sql, rows, &at, err);
 }
 
 static int take_bytes(void *arg, const struct sql_row *row) {

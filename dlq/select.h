@@ -72,5 +72,9 @@ void select_sql_value(struct select_sql *q, struct sql_value v);         // appe
 // Appends a condition on the table `letters` (that is its name there): "(…)", or "true" when it restricts nothing. With a wish for
 // one state, `letters.state = 'dead'` stands in it as a literal, for the partial indexes.
 void selection_sql(const struct selection *s, struct select_sql *q);
+// The part of it that an index narrows down by, at most three values: the function, the state and the group that were asked for beside the
+// expression. All letters of the selection have them, and others may.
+void selection_keys_sql(const struct selection *s, struct select_sql *q);
+bool selection_is_narrow(const struct selection *s); // it asks for ids or a group
 
 #endif

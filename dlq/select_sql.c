@@ -272,3 +272,26 @@ void selection_sql(const struct selection *s, struct select_sql *q) {
     select_compile(s, q);
     MUST(q->count <= SELECT_VALUES_MAX);
 }
+
+static bool is_key(const struct select_node *t) {
+    if (t->op != SELECT_IN || t->negated) return false; // a search has no field
+    if (t->field.class == SELECT_GROUP) return select_has(t, is_fingerprint);
+    return t->field.class == SELECT_WORD || (t->field.class == SELECT_TEXT && strcmp(t->field.column->name, "function") == 0);
+}
+
+void selection_keys_sql(const struct selection *s, struct select_sql *q) {
+    size_t parts = 0;
+    for (const struct select_node *word = s->words; word; word = word->next) {
+        if (!is_key(word)) continue;
+        begin_part(q, &parts);
+        add_term(q, word);
+    }
+    add(q, parts ? ")" : "true");
+    MUST(q->count <= SELECT_VALUES_MAX);
+}
+
+bool selection_is_narrow(const struct selection *s) {
+    for (const struct select_node *word = s->words; word; word = word->next)
+        if (word->field.column && word->field.class == SELECT_GROUP) return true;
+    return s->id_count > 0;
+}
