@@ -95,11 +95,16 @@ static void plan_reconnect(struct store *s) {
     s->reconnect_at_ns = clock_mono_ns() + wait_ms * NS_PER_MS;
 }
 
+// A reader's database is its writer's, which tells; whoever asked a reader is told by the answer.
+static enum log_level trouble_level(const struct store *s) {
+    return s->read_ms ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR;
+}
+
 static void drop_connection(struct store *s, const char *why) {
     s->up = false;
     s->ops->close(s->sql);
     s->sql = NULL;
-    log_repeating(&s->lost_log, LOG_LEVEL_ERROR, "store", "the database is away", why);
+    log_repeating(&s->lost_log, trouble_level(s), "store", "the database is away", why);
     s->reconnect_ms = 0;
     plan_reconnect(s);
 }
@@ -110,11 +115,11 @@ static void reconnect(struct store *s) {
         s->reconnect_ms = 0;
         s->lost_log = (struct log_repeat){0};
         s->up = true;
-        log_info("store", "the database is back");
+        if (!s->read_ms) log_info("store", "the database is back");
         return;
     }
     s->sql = NULL;
-    log_repeating(&s->lost_log, LOG_LEVEL_ERROR, "store", "the database is away", err.text);
+    log_repeating(&s->lost_log, trouble_level(s), "store", "the database is away", err.text);
     plan_reconnect(s);
 }
 
