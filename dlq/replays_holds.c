@@ -185,7 +185,7 @@ static void collect_keys(struct holds_job *h) {
     const struct holds *holds = h->replays->holds;
     size_t n = count_keys(holds);
     free(h->keys);
-    h->keys = n ? mem_array(n, sizeof *h->keys) : NULL;
+    h->keys = mem_array(n ? n : 1, sizeof *h->keys);
     h->count = 0;
     for (size_t i = 0; i < holds->job_count; i++)
         for (const struct held_key *k = holds->jobs[i].keys; k; k = k->hh.next) h->keys[h->count++] = k->hash;
