@@ -130,14 +130,14 @@ class Kafka(services.Kafka):
     def _watermarks(self, topic):
         # A broker that was silent for a while is fenced, and its partitions have no leader until the controller hears of it again.
         wait_until(lambda: all(leader >= 0 for leader in self._leaders(topic)), SECONDS, f"{topic} has leaders")
-        return wait_until(lambda: self._ask_watermarks(topic), SECONDS, f"the leaders of {topic} answer")
+        return wait_until(lambda: self._ask_watermarks(topic), SECONDS, f"the leaders of {topic} answer")[0]
 
     def _ask_watermarks(self, topic):
-        """None while a broker does not know yet that it leads again."""
+        """The answer in a list, for that of a topic without partitions is empty; None while a broker does not know yet that it leads again."""
         consumer = self._consumer("read_uncommitted")
         try:
-            return {number: consumer.get_watermark_offsets(confluent_kafka.TopicPartition(topic, number), timeout=SECONDS)
-                    for number in range(len(self._leaders(topic)))}
+            return [{number: consumer.get_watermark_offsets(confluent_kafka.TopicPartition(topic, number), timeout=SECONDS)
+                     for number in range(len(self._leaders(topic)))}]
         except confluent_kafka.KafkaException as wrong:
             if wrong.args[0].code() != confluent_kafka.KafkaError.NOT_LEADER_FOR_PARTITION:
                 raise
