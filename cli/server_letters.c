@@ -46,14 +46,16 @@ void server_start_letters(struct server *s) {
     replays_set_origin(s->replays, bindings_to_origin, s->bindings);
     replays_start(s->replays);
     policies_start(s->policies);
+    letters_upgrade(s->letters);
 }
 
 bool server_stop_letters(struct server *s) {
-    bool replays = replays_stop(s->replays), policies = policies_stop(s->policies);
-    return audit_stop(s->audit) && replays && policies;
+    bool replays = replays_stop(s->replays), policies = policies_stop(s->policies), letters = letters_stop(s->letters);
+    return audit_stop(s->audit) && replays && policies && letters;
 }
 
 void server_free_letters(struct server *s) {
+    if (s->letters) letters_stop(s->letters);
     trials_free(s->trials);
     policies_free(s->policies);
     replays_free(s->replays);

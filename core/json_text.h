@@ -18,8 +18,9 @@
 
 // One JSON value with blanks around it, in well-formed UTF-8?
 int json_text_check(struct str text, struct err *err) must_use;
-// Is it JSON that a database's JSON type takes too: at most 1 MiB and 128 levels, no \u0000, no half of a surrogate pair, no number of more
-// than 400 characters or with an exponent beyond ±4,000? Such a text can be asked about with paths in the store.
+// Is it JSON that a database's JSON type takes too: at most so many bytes and 128 levels, no \u0000, no half of a surrogate pair, no number of
+// more than 400 characters or with an exponent beyond ±4,000? Such a text can be asked about with paths in the store.
+#define JSON_TEXT_QUERYABLE_MAX (1024 * 1024)
 bool json_text_is_queryable(struct str text);
 
 // The value at `path`, without the blanks around it.

@@ -5,7 +5,6 @@
 #include "core/base/text.h"
 #include "core/json_text_impl.h"
 
-#define QUERYABLE_BYTES (1024u * 1024)
 #define QUERYABLE_DEPTH 128
 #define QUERYABLE_NUMBER 400
 #define QUERYABLE_EXPONENT 4000
@@ -260,7 +259,7 @@ int json_checked_value(struct str text, struct str *ret_value, unsigned *ret_lev
 bool json_text_is_queryable(struct str text) {
     struct json_scan s;
     struct str value;
-    return text.len <= QUERYABLE_BYTES && json_scan_text(&s, text, true, &value);
+    return text.len <= JSON_TEXT_QUERYABLE_MAX && json_scan_text(&s, text, true, &value);
 }
 
 // ---- children --------------------------------------------------------------------------------------------------------------

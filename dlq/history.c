@@ -60,3 +60,13 @@ void history_append(struct buf *out, struct str old, uint32_t attempt, const str
     MUST(rc == 0);
     buf_done(&one);
 }
+
+json_t *history_parse(struct str history) {
+    return json_loadb(history.data ? history.data : "", history.len, JSON_ALLOW_NUL, NULL);
+}
+
+struct str history_last_stack(const json_t *history) {
+    size_t n = json_array_size(history);
+    const json_t *stack = n ? json_object_get(json_array_get(history, n - 1), "stack") : NULL;
+    return (struct str){json_string_value(stack), json_string_length(stack)};
+}

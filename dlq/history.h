@@ -6,6 +6,8 @@
 #ifndef DLQ_HISTORY_H
 #define DLQ_HISTORY_H
 
+#include <jansson.h>
+
 #include "core/base/buf.h"
 #include "core/outcome.h"
 
@@ -13,5 +15,8 @@
 
 // Appends to `out` the history `old` (may be empty) with the attempt added.
 void history_append(struct buf *out, struct str old, uint32_t attempt, const struct outcome_report *report);
+
+json_t *history_parse(struct str history) must_use;  // NULL: it is not JSON
+struct str history_last_stack(const json_t *history); // of the last attempt, as long as `history` lives; empty: it has none
 
 #endif

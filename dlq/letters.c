@@ -74,6 +74,7 @@ void letters_free(struct letters *l) {
     if (!l) return;
     MUST(l->put_count == 0);
     loop_defer_cancel(l->loop, &l->put_flush);
+    letters_upgrade_free(l->upgrade);
     free(l);
 }
 

@@ -51,7 +51,10 @@ struct letters;
 // reader: store_open_reader's, for looking. redact: masks what is shown; may be NULL.
 struct redact;
 struct letters *letters_new(struct loop *loop, struct store *store, struct store *reader, const struct redact *redact) must_use;
-void letters_free(struct letters *l);
+// Gives letters that were written before there were groups their fingerprint, headers and JSON, in portions, while others use them. Once.
+void letters_upgrade(struct letters *l);
+bool letters_stop(struct letters *l); // ends that after its portion; false: not yet
+void letters_free(struct letters *l); // after its stores were closed
 
 // --- writing ------------------------------------------------------------------------------------------------------
 struct letter_draft {

@@ -9,6 +9,7 @@
 //   letters_edit.c    edits
 //   letters_import.c  import
 //   letters_move.c    claims of due letters
+//   letters_upgrade.c  what letters from before a migration lack
 #ifndef DLQ_LETTERS_IMPL_H
 #define DLQ_LETTERS_IMPL_H
 
@@ -17,6 +18,7 @@
 #include "dlq/letters.h"
 
 struct put_item;
+struct upgrade;
 
 struct letters {
     struct loop *loop;
@@ -25,11 +27,14 @@ struct letters {
     struct put_item *put_first, **put_last; // drafts of this turn
     size_t put_count;
     struct defer put_flush;
+    struct upgrade *upgrade; // NULL: not asked for
 };
 
 void letters_flush_puts(void *letters); // at the end of a turn
 // Inside run: writes them, held until lease_ms (0: by nobody).
 int letters_sql_put(struct sql *sql, const struct letter_draft *drafts, size_t count, int64_t lease_ms, struct err *err) must_use;
+
+void letters_upgrade_free(struct upgrade *u);
 
 // --- parts of a row -------------------------------------------------------------------------------------------------
 // Valid as long as the id.
@@ -66,7 +71,9 @@ json_t *letters_json_id(const struct id *id) must_use;         // null for none
 json_t *letters_json_patch(struct str patch) must_use;
 // Sets "payload" (text) or "payloadBase64"; masked by redact. Returns whether something was masked.
 bool letters_set_payload(json_t *o, struct str payload, const struct redact *redact);
-json_t *letters_json_headers(const struct ev_fields *f, const struct redact *redact) must_use; // [[name, value]…]
+json_t *letters_json_headers(const struct ev_fields *f, const struct redact *redact) must_use; // [[name, value]…], of any bytes (dlq/json_bytes.h)
+// Sets "headers", "trace", "shape", and "orderingKey" and "contentType" exactly as the event has them. Returns whether something was masked.
+bool letters_set_envelope(json_t *o, const struct ev_fields *f, const struct redact *redact);
 
 // A letter out of the JSON of letters_show. ret->ev belongs to the caller; texts point into the JSON.
 int letter_draft_of_json(const json_t *o, struct letter_draft *ret, struct err *err) must_use;

@@ -51,6 +51,7 @@ CREATE INDEX letters_dead ON letters (id) WHERE state = 'dead';
 CREATE INDEX letters_dead_by_function ON letters (function, id) WHERE state = 'dead';
 CREATE INDEX letters_dead_by_group ON letters (fingerprint, died_ms, version) WHERE state = 'dead';
 CREATE INDEX letters_replaying ON letters (lease_ms) WHERE state = 'replaying';
+CREATE INDEX letters_from_before ON letters (id) WHERE fingerprint = 0;
 CREATE INDEX letters_closed ON letters (changed_ms) WHERE state IN ('replayed', 'discarded');
 
 CREATE TABLE letter_originals (              -- what was there before the first edit
