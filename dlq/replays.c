@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which jobs run here: a node takes a job by its lease, renews it while it runs, and takes over those whose node has died.
+//
+// Invariant: a node keeps the lease of a job, whatever its state, until nothing of it is under way there. So of a job whose lease is void nobody
+// sends a letter, and those that it claimed and did not mark are dead again.
 #include "dlq/replays.h"
 
 #include <utlist.h>
@@ -8,8 +11,7 @@
 #include "core/base/log.h"
 #include "dlq/replays_impl.h"
 
-#define LOOK_MS 1000
-#define RECOVER_MS 15000 // how often letters are looked for that a job which ended left under way
+#define RECOVER_LOOKS 15 // how often letters are looked for that nobody sends any more
 
 void replays_submit(struct replays *r, struct store_job *job) {
     r->jobs++;
@@ -27,6 +29,8 @@ struct look_job {
     struct store_job job;
     struct replays *replays;
     bool everyone, recover;
+    int64_t *leaving;           // jobs that are not to run any more, and have letters under way here
+    size_t leaving_count;
     struct replay_row rows[REPLAY_JOBS_MAX];
     size_t count;
 };
@@ -62,6 +66,23 @@ static int cancel_unmade(const struct look_job *l, struct sql *sql, int64_t now_
                     values, array_len(values), NULL, NULL, NULL, err);
 }
 
+static int keep_leaving(const struct look_job *l, struct sql *sql, int64_t now_ms, struct err *err) {
+    int rc = 0;
+    for (size_t i = 0; i < l->leaving_count && rc == 0; i++) {
+        const struct sql_value values[] = {SQL_I(now_ms + REPLAY_LEASE_MS), SQL_I(l->leaving[i]), SQL_Z(l->replays->c.node)};
+        rc = sql_exec(sql, "UPDATE replays SET lease_ms = $1 WHERE id = $2 AND owner = $3", values, array_len(values), NULL, NULL, NULL, err);
+    }
+    return rc;
+}
+
+static int recover(const struct look_job *l, struct sql *sql, int64_t now_ms, struct err *err) {
+    const struct sql_value values[] = {SQL_I(now_ms), SQL_I(l->everyone ? INT64_MAX : now_ms), SQL_Z(l->replays->c.node)};
+    return sql_exec(sql,
+                    "UPDATE letters SET state = 'dead', lease_ms = 0 WHERE state = 'replaying' AND (lease_ms < $1 OR replay IN"
+                    " (SELECT id FROM replays WHERE lease_ms <= $1 OR (lease_ms <= $2 AND owner <> $3)))",
+                    values, array_len(values), NULL, NULL, NULL, err);
+}
+
 static int look_run(struct store_job *job, struct sql *sql, struct err *err) {
     struct look_job *l = container_of(job, struct look_job, job);
     drop_rows(l);
@@ -75,12 +96,9 @@ static int look_run(struct store_job *job, struct sql *sql, struct err *err) {
                       " AND (owner = $1 OR lease_ms <= $3) AND id IN (SELECT id FROM replays WHERE ended_ms IS NULL AND state = 'running'"
                       " AND (owner = $1 OR lease_ms <= $3) ORDER BY owner <> $1, id LIMIT $4) RETURNING " REPLAY_COLUMNS,
                       values, array_len(values), take_row, l, NULL, err);
+    if (rc == 0) rc = keep_leaving(l, sql, now_ms, err);
     if (rc == 0) rc = cancel_unmade(l, sql, now_ms, err);
-    const struct sql_value now = SQL_I(now_ms);
-    if (rc == 0 && l->recover)
-        rc = sql_exec(sql, "UPDATE letters SET state = 'dead', lease_ms = 0 WHERE state = 'replaying' AND lease_ms < $1", &now, 1, NULL, NULL,
-                      NULL, err);
-    return rc;
+    return rc == 0 && l->recover ? recover(l, sql, now_ms, err) : rc;
 }
 
 static struct run *find_run(struct replays *r, int64_t replay) {
@@ -115,9 +133,10 @@ static void on_looked(struct store_job *job, int code, const struct err *err) {
     }
     DL_FOREACH_SAFE(r->runs, run, next) if (code == 0 && !run->owned) run_leave(run); // paused, cancelled, or another's
     drop_rows(l);
+    free(l->leaving);
     free(l);
     if (r->look_again) replays_look(r);
-    else if (!r->stopped) timer_start(r->timer, LOOK_MS);
+    else if (!r->stopped) timer_start(r->timer, r->c.look_ms);
 }
 
 void replays_look(struct replays *r) {
@@ -129,8 +148,19 @@ void replays_look(struct replays *r) {
     int64_t now = clock_mono_ns();
     struct look_job *l = mem_zalloc(sizeof *l);
     *l = (struct look_job){.job = {.run = look_run, .done = on_looked}, .replays = r, .everyone = r->everyone, .recover = now >= r->recover_at_ns};
-    if (l->recover) r->recover_at_ns = now + RECOVER_MS * NS_PER_MS;
+    if (l->recover) r->recover_at_ns = now + replays_looks(r, RECOVER_LOOKS);
+    const struct run *run;
+    DL_FOREACH(r->runs, run) {
+        if (!run->leaving) continue;
+        l->leaving = mem_realloc(l->leaving, (l->leaving_count + 1) * sizeof *l->leaving);
+        l->leaving[l->leaving_count++] = run->row.replay;
+    }
     replays_submit(r, &l->job);
+}
+
+void replays_recover_in(struct replays *r, int64_t delay_ms) {
+    int64_t at_ns = clock_mono_ns() + delay_ms * NS_PER_MS;
+    if (at_ns < r->recover_at_ns) r->recover_at_ns = at_ns;
 }
 
 static void look(void *arg) {
@@ -149,10 +179,12 @@ struct let_go_job {
 static int let_go_run(struct store_job *job, struct sql *sql, struct err *err) {
     struct let_go_job *l = container_of(job, struct let_go_job, job);
     const struct sql_value values[] = {SQL_I(l->replay), SQL_Z(l->replays->c.node)};
-    return sql_exec(sql,
-                    l->stopped ? "UPDATE replays SET lease_ms = 0 WHERE id = $1 AND owner = $2 AND ended_ms IS NULL"
-                               : "UPDATE replays SET lease_ms = 0 WHERE id = $1 AND owner = $2 AND state = 'paused'",
-                    values, array_len(values), NULL, NULL, NULL, err);
+    int64_t changed = 0;
+    int rc = sql_exec(sql,
+                      l->stopped ? "UPDATE replays SET lease_ms = 0 WHERE id = $1 AND owner = $2"
+                                 : "UPDATE replays SET lease_ms = 0 WHERE id = $1 AND owner = $2 AND state <> 'running'",
+                      values, array_len(values), NULL, NULL, &changed, err);
+    return rc == 0 && changed ? replays_sql_release(sql, l->replay, err) : rc;
 }
 
 static void on_let_go(struct store_job *job, int code, const struct err *err) {
@@ -178,6 +210,8 @@ void run_ended(struct replays *r, struct run *run) {
 struct replays *replays_new(const struct replays_config *config) {
     struct replays *r = mem_zalloc(sizeof *r);
     r->c = *config;
+    if (!r->c.look_ms) r->c.look_ms = REPLAY_LOOK_MS;
+    if (!r->c.silence_ms) r->c.silence_ms = REPLAY_SILENCE_MS;
     r->everyone = !store_is_shared(config->store);
     r->timer = timer_new(config->loop, look, r);
     replays_outcomes_init(r);
@@ -200,7 +234,7 @@ bool replays_stop(struct replays *r) {
     r->stopped = true;
     timer_stop(r->timer);
     DL_FOREACH_SAFE(r->runs, run, next) if (!run->leaving) run_leave(run);
-    return !r->runs && r->jobs == 0;
+    return !r->runs && r->jobs == 0 && r->outcome_count == 0;
 }
 
 void replays_free(struct replays *r) {

@@ -6,7 +6,7 @@
 //   replays_outcome -> ack.
 // Delivery: confirmed first, marked second, so each letter goes at least once; a second sending after a crash is the same event (its id follows
 //   from job and letter). Nothing is marked that was not confirmed. A job whose node died goes on, on any node, when its lease has run out;
-//   letters that were under way are taken again. Two jobs never send one letter: the second finds it not dead, and says so (skipped).
+//   letters that were under way are taken again, or, of a job that was paused or cancelled, dead again. Two jobs never send one letter: the second finds it not dead, and says so (skipped).
 // Order: in_order sends the letters of one ordering key (else partition) by topic, partition and offset, one at a time: the next when the one
 //   before has ended; when that failed again, the others of its key stay dead. Live events of such a key wait meanwhile (replays_holds).
 // Pace: rate, reached after ramp_ms; sample: so many first, whose outcomes are waited for; abort_share ends a job that fails too much.
@@ -27,6 +27,8 @@
 #define REPLAY_JOBS_MAX 8
 #define REPLAY_LETTERS_MAX 1000000 // of one job; 16 bytes each while it selects
 #define REPLAY_LEASE_MS 15000
+#define REPLAY_LOOK_MS 1000
+#define REPLAY_SILENCE_MS 1800000
 #define REPLAY_RATE_MAX 1000000 // letters a second
 
 // X(name, word)
@@ -46,6 +48,8 @@ struct replays_config {
     struct ingest *ingest;
     struct metrics *metrics;
     const char *node;           // this process; unique
+    int64_t look_ms;            // how often it looks for jobs, held keys and outcomes; its other waits are so many looks. 0: REPLAY_LOOK_MS
+    int64_t silence_ms;         // a job that waits for ends of events, and hears of none for so long, is paused. 0: REPLAY_SILENCE_MS
 };
 struct replays *replays_new(const struct replays_config *config) must_use;
 // Who sends the record that ev was made from to where it came from; ev is borrowed for the call, done comes once. Before replays_start; without
@@ -69,7 +73,7 @@ struct replay_spec {
 };
 #define REPLAY_ABORT_LEAST 20
 // {"replay","state","who","selection","to","toOrigin","rate","rampMs","abortShare","sample","inOrder","createdMs","endedMs"|null,"reason","node",
-//  "total","pending","sent","skipped","failed","ok","failing","dead","perSecond","etaMs"|null}
+//  "total","pending","sent","skipped","failed","ok","failing","dead","perSecond","etaMs"|null}; perSecond: of the time that it was not paused
 void replays_create(struct replays *r, const struct replay_spec *spec, letters_json_fn *fn, void *arg);
 void replays_show(struct replays *r, int64_t replay, letters_json_fn *fn, void *arg);
 // {"replays":[…],"next":cursor|null}, newest first, those before `before` (0: all).

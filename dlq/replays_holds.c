@@ -12,7 +12,7 @@
 #include "dlq/columns.h"
 #include "dlq/replays_impl.h"
 
-#define READ_MS 500
+#define READ_LOOKS 0.5
 #define READ_SHARE 10  // reading takes at most one part in so many
 #define JOBS_MAX 1000  // open ones in order
 
@@ -268,7 +268,8 @@ static void on_holds(struct store_job *job, int code, const struct err *err) {
         return;
     }
     holds->reading = false;
-    holds->read_at_ns = clock_mono_ns() + (pause_ns > READ_MS * NS_PER_MS ? pause_ns : READ_MS * NS_PER_MS);
+    if (pause_ns < replays_looks(r, READ_LOOKS)) pause_ns = replays_looks(r, READ_LOOKS);
+    holds->read_at_ns = clock_mono_ns() + pause_ns;
     free(h->keys);
     free(h);
 }

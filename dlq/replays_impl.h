@@ -16,12 +16,13 @@
 #define DLQ_REPLAYS_IMPL_H
 
 #include "core/base/buf.h"
+#include "core/base/clock.h"
 #include "dlq/letters_impl.h"
+#include "dlq/pace.h"
 #include "dlq/replays.h"
 
 #define REPLAY_LETTER_LEASE_MS 60000
-#define REPLAY_AGAIN_MS 1000       // pause after a queue or the store was away; doubles up to
-#define REPLAY_AGAIN_MAX_MS 30000
+#define REPLAY_AGAIN_LOOKS_MAX 32  // most looks of a pause after a queue or the store was away; it begins with one, and doubles
 
 struct outcome_item;
 
@@ -53,6 +54,10 @@ struct replay_row {
 void replay_row_done(struct replay_row *row);
 #define REPLAY_COLUMNS                                                                                              \
     "id, created_ms, rate, ramp_ms, abort_share, sample, total, to_origin, in_order, cause IS NOT NULL, target"
+
+// replays.changed_ms keeps the time that a job runs, its pauses left out: of one that is not paused it is when it would have begun, had it run ever
+// since; of a paused one how long it ran. $1: its new state, $2: now.
+#define REPLAY_TELL_TIME "changed_ms = CASE WHEN (state = 'paused') <> ($1 = 'paused') THEN $2 - changed_ms ELSE changed_ms END"
 
 // Counts of a job's letters.
 struct replay_counts {
@@ -140,8 +145,11 @@ struct run {
     bool ending;                // its last word is on the way to the store
     bool counting;              // a look at the outcomes is under way
     int64_t after;
-    int64_t sent;               // by this run, for the pace
-    int64_t began_ns, again_at_ns, again_ms;
+    int64_t sent;               // by this run
+    int64_t before;             // while there is a sample: of it, before this run
+    struct pace pace;
+    int64_t again_at_ns;
+    int again_looks;            // length of the last such pause
     int64_t count_at_ns;        // when the outcomes are looked at next
     struct replay_counts counts;
     bool counted;
@@ -221,5 +229,10 @@ void replays_outcomes_init(struct replays *r); // replays_outcome.c
 void replays_outcomes_done(struct replays *r);
 void replays_submit(struct replays *r, struct store_job *job);      // writer; its done lowers r->jobs
 void replays_look(struct replays *r);                               // now
+void replays_recover_in(struct replays *r, int64_t delay_ms);       // by then a look frees letters that nobody sends any more
+// So many looks, in ns.
+static inline int64_t replays_looks(const struct replays *r, double looks) {
+    return (int64_t)(looks * (double)(r->c.look_ms * NS_PER_MS));
+}
 
 #endif

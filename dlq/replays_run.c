@@ -12,32 +12,20 @@
 #include "dlq/replays_impl.h"
 
 #define TICK_MS 20
-#define TEND_MS 5000           // how often events are looked for that nobody will tell the end of
-#define SILENCE_MS 1800000     // a job that waits for ends of events and hears of none for so long is paused
-#define COUNT_MS 500          // how often outcomes are looked at, while they matter
+#define TEND_LOOKS 5          // how often events are looked for that nobody will tell the end of
 #define COUNT_SHARE 20        // and the look takes at most one part in so many
 
 // --- pace -----------------------------------------------------------------------------------------------------------------
 
-// How many letters may have been sent by now, since the run began.
-static double allowed(const struct run *run, int64_t now_ns) {
-    double rate = (double)run->row.rate / 1000, ramp = (double)run->row.ramp_ms / 1000;
-    double t = (double)(now_ns - run->began_ns) / 1e9;
-    return t < ramp ? rate * t * t / (2 * ramp) : rate * (t - ramp / 2);
+// All of the sample went, by this run or before it.
+static bool sample_is_out(const struct run *run) {
+    return run->row.sample && run->before + run->sent >= run->row.sample;
 }
 
 static size_t may_send(struct run *run, int64_t now_ns) {
-    int64_t room = REPLAY_BATCH;
-    if (run->row.sample && run->sent < run->row.sample && run->row.sample - run->sent < room) room = run->row.sample - run->sent;
-    if (run->row.sample && run->sent >= run->row.sample) room = 0; // its outcomes come first
-    if (run->row.rate == 0 || room == 0) return (size_t)room;
-    double free_now = allowed(run, now_ns) - (double)run->sent;
-    // What was not used while the queue was away is not made up for in a burst.
-    double most = (double)run->row.rate / 1000 + 1;
-    if (free_now > most) run->began_ns += (int64_t)((free_now - most) / ((double)run->row.rate / 1000) * 1e9);
-    if (free_now > most) free_now = most;
-    if (free_now < 1) return 0;
-    return free_now < (double)room ? (size_t)free_now : (size_t)room;
+    if (sample_is_out(run)) return 0; // its outcomes come first
+    int64_t left = run->row.sample ? run->row.sample - run->before - run->sent : REPLAY_BATCH;
+    return pace_room(&run->pace, run->sent, now_ns, left < REPLAY_BATCH ? (size_t)left : REPLAY_BATCH);
 }
 
 // --- outcomes ---------------------------------------------------------------------------------------------------------------
@@ -68,7 +56,7 @@ static int end_run(struct store_job *job, struct sql *sql, struct err *err) {
     const struct sql_value values[] = {SQL_Z(e->state), SQL_I(now_ms), strcmp(e->state, "paused") == 0 ? SQL_NONE : SQL_I(now_ms),
                                        SQL_Z(e->reason), SQL_I(e->run->row.replay), SQL_Z(e->run->replays->c.node)};
     int rc = sql_exec(sql,
-                      "UPDATE replays SET state = $1, changed_ms = $2, ended_ms = $3, reason = $4, lease_ms = 0 WHERE id = $5 AND owner = $6"
+                      "UPDATE replays SET state = $1, " REPLAY_TELL_TIME ", ended_ms = $3, reason = $4, lease_ms = 0 WHERE id = $5 AND owner = $6"
                       " AND state = 'running' AND ($1 <> 'done' OR NOT EXISTS (SELECT 1 FROM replay_letters r WHERE r.replay = replays.id"
                       " AND r.state = 'pending'))",
                       values, array_len(values), NULL, NULL, &e->ended, err);
@@ -91,7 +79,7 @@ static void on_ended(struct store_job *job, int code, const struct err *err) {
     }
     free(e->reason);
     free(e);
-    if (code) run->again_at_ns = clock_mono_ns() + REPLAY_AGAIN_MS * NS_PER_MS;
+    if (code) run->again_at_ns = clock_mono_ns() + replays_looks(run->replays, 1);
     run_go(run);
 }
 
@@ -107,7 +95,7 @@ static void end_with(struct run *run, const char *state, char *reason) {
 static bool fails_too_much(const struct run *run, char **ret_reason) {
     const struct replay_counts *c = &run->counts;
     int64_t failed = c->failing + c->dead, ended = failed + c->ok;
-    bool sampling = run->row.sample && run->sent >= run->row.sample;
+    bool sampling = sample_is_out(run);
     double share = (double)run->row.abort_share / 1e6, is = ended ? (double)failed / (double)ended : 0;
     if (run->row.automatic && c->same) {
         *ret_reason = mem_printf("%lld of %lld failed of the same thing as before", (long long)c->same, (long long)ended);
@@ -129,7 +117,7 @@ static void on_counted(struct store_job *job, int code, const struct err *err) {
     run->replays->jobs--;
     run->jobs--;
     run->counting = false;
-    if (pause < COUNT_MS * NS_PER_MS) pause = COUNT_MS * NS_PER_MS;
+    if (pause < replays_looks(run->replays, 0.5)) pause = replays_looks(run->replays, 0.5);
     run->count_at_ns = now + pause;
     if (code == 0) {
         if (memcmp(&run->counts, &c->counts, sizeof c->counts) != 0) run->quiet_since_ns = now;
@@ -156,13 +144,13 @@ static bool outcomes_matter(const struct run *run) {
 // Of all that was sent.
 static bool outcomes_are_known(const struct run *run) {
     const struct replay_counts *c = &run->counts;
-    return run->batch_count == 0 && c->sent + c->failed + c->skipped >= run->sent && c->ok + c->failing + c->dead >= c->sent;
+    return run->batch_count == 0 && c->sent + c->failed >= run->before + run->sent && c->ok + c->failing + c->dead >= c->sent;
 }
 
 // Sampled letters have all come to an end: the rest may go.
 static void judge_sample(struct run *run) {
     const struct replay_counts *c = &run->counts;
-    if (!run->row.sample || run->sent < run->row.sample || !outcomes_are_known(run)) return;
+    if (!sample_is_out(run) || !outcomes_are_known(run)) return;
     log_info("replay", "the sample is through; the rest follows", LOG_INT("replay", run->row.replay), LOG_INT("letters", c->ok));
     run->row.sample = 0;
 }
@@ -173,9 +161,9 @@ static void judge_sample(struct run *run) {
 void run_pause(struct run *run, const char *why) {
     static struct log_repeat trouble;
     int64_t now = clock_mono_ns();
-    if (now >= run->again_at_ns) run->again_ms = run->again_ms ? 2 * run->again_ms : REPLAY_AGAIN_MS;
-    if (run->again_ms > REPLAY_AGAIN_MAX_MS) run->again_ms = REPLAY_AGAIN_MAX_MS;
-    run->again_at_ns = now + run->again_ms * NS_PER_MS;
+    if (now >= run->again_at_ns) run->again_looks = run->again_looks ? 2 * run->again_looks : 1;
+    if (run->again_looks > REPLAY_AGAIN_LOOKS_MAX) run->again_looks = REPLAY_AGAIN_LOOKS_MAX;
+    run->again_at_ns = now + replays_looks(run->replays, run->again_looks);
     log_repeating(&trouble, LOG_LEVEL_WARN, "replay", "cannot send letters for now; tried again", why);
 }
 
@@ -298,7 +286,7 @@ void run_batch_sent(struct batch_out *b) {
         run->left = true;
         run_pause(run, trouble);
     } else {
-        run->again_ms = 0;
+        run->again_looks = 0;
     }
     run->jobs++;
     replays_submit(run->replays, &m->job);
@@ -308,7 +296,7 @@ void run_batch_sent(struct batch_out *b) {
 
 static bool waits_for_ends(const struct run *run) {
     if (run->claiming || run->batch_count || run->ending || !run->ready) return false;
-    return (run->row.sample && run->sent >= run->row.sample) || (run->order && order_busy_count(run->order));
+    return sample_is_out(run) || (run->order && order_busy_count(run->order));
 }
 
 static int tend_run(struct store_job *job, struct sql *sql, struct err *err) {
@@ -326,7 +314,7 @@ static void on_tended(struct store_job *job, int code, const struct err *err) {
     run->replays->jobs--;
     run->jobs--;
     run->tending = false;
-    run->tend_at_ns = clock_mono_ns() + TEND_MS * NS_PER_MS;
+    run->tend_at_ns = clock_mono_ns() + replays_looks(run->replays, TEND_LOOKS);
     free(c);
     run_go(run);
 }
@@ -343,8 +331,8 @@ static void tend(struct run *run) {
 // Their queue was purged, or their function deleted; or they wait long. The operator decides.
 static void give_up_waiting(struct run *run) {
     int64_t open = run->order ? (int64_t)order_busy_count(run->order) : run->counts.sent - run->counts.ok - run->counts.failing - run->counts.dead;
-    end_with(run, "paused", mem_printf("%lld events came to no end for %d minutes; resume waits again, cancel leaves the rest dead", (long long)open,
-                                       SILENCE_MS / 60000));
+    end_with(run, "paused", mem_printf("%lld events came to no end for %lld minutes; resume waits again, cancel leaves the rest dead",
+                                       (long long)open, (long long)run->replays->c.silence_ms / 60000));
 }
 
 // --- the turn -----------------------------------------------------------------------------------------------------------------
@@ -364,7 +352,7 @@ static void come_to_an_end(struct run *run, int64_t now) {
         run->after = 0;
         return;
     }
-    if (run->row.sample && run->sent > 0 && !outcomes_are_known(run)) return; // the sample was all there is
+    if (run->row.sample && run->before + run->sent > 0 && !outcomes_are_known(run)) return; // the sample was all there is
     end_with(run, "done", mem_strdup(""));
 }
 
@@ -384,20 +372,29 @@ void run_go(void *arg) {
     if (room) claim(run, room);
     run_order_look(run, now);
     if (waits_for_ends(run) && !run->tending && now >= run->tend_at_ns) tend(run);
-    if (waits_for_ends(run) && now - run->quiet_since_ns > SILENCE_MS * NS_PER_MS) give_up_waiting(run);
+    if (waits_for_ends(run) && now - run->quiet_since_ns > run->replays->c.silence_ms * NS_PER_MS) give_up_waiting(run);
     come_to_an_end(run, now);
-    if (outcomes_matter(run) && !run->counting && now >= run->count_at_ns && run->sent) count(run);
+    if (outcomes_matter(run) && !run->counting && now >= run->count_at_ns && run->before + run->sent) count(run);
     timer_start(run->timer, TICK_MS);
 }
 
 void run_begin(struct run *run) {
     run->ready = true;
-    run->began_ns = run->quiet_since_ns = clock_mono_ns();
+    run->quiet_since_ns = clock_mono_ns();
+    run->pace = (struct pace){.rate = (double)run->row.rate / 1000, .ramp_ms = run->row.ramp_ms, .began_ns = run->quiet_since_ns};
 }
 
 static int release_run(struct store_job *job, struct sql *sql, struct err *err) {
-    struct claim_job *c = container_of(job, struct claim_job, job);
-    return replays_sql_release(sql, c->replay, err);
+    struct count_job *c = container_of(job, struct count_job, job);
+    int rc = replays_sql_release(sql, c->run->row.replay, err);
+    return rc == 0 && c->run->row.sample ? replays_sql_counts(sql, c->run->row.replay, false, &c->counts, err) : rc;
+}
+
+// The sample goes on where it was. More than it went only when it was through.
+static void resume_sample(struct run *run, const struct replay_counts *c) {
+    run->before = c->sent + c->failed;
+    if (run->before <= run->row.sample) return;
+    run->before = run->row.sample = 0;
 }
 
 void run_cannot_begin(struct run *run, const struct err *err) {
@@ -406,10 +403,11 @@ void run_cannot_begin(struct run *run, const struct err *err) {
 }
 
 static void on_released(struct store_job *job, int code, const struct err *err) {
-    struct claim_job *c = container_of(job, struct claim_job, job);
+    struct count_job *c = container_of(job, struct count_job, job);
     struct run *run = c->run;
     run->replays->jobs--;
     run->jobs--;
+    if (code == 0 && run->row.sample) resume_sample(run, &c->counts);
     free(c);
     if (code) run_cannot_begin(run, err);
     else if (run->row.in_order) run_order_begin(run);
@@ -422,8 +420,8 @@ struct run *run_new(struct replays *r, struct replay_row *row) {
     *run = (struct run){.replays = r, .row = *row, .owned = true};
     run->timer = timer_new(r->c.loop, run_go, run);
     DL_APPEND(r->runs, run);
-    struct claim_job *c = mem_zalloc(sizeof *c);
-    *c = (struct claim_job){.job = {.run = release_run, .done = on_released}, .run = run, .replay = row->replay};
+    struct count_job *c = mem_zalloc(sizeof *c);
+    *c = (struct count_job){.job = {.run = release_run, .done = on_released}, .run = run};
     run->jobs++;
     replays_submit(r, &c->job);
     return run;

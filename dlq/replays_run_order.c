@@ -5,8 +5,8 @@
 #include "core/base/clock.h"
 #include "dlq/replays_impl.h"
 
-#define WAIT_MS 2500 // until every node knows which live events wait
-#define LOOK_MS 500  // how often ends of events on other nodes are looked for
+#define WAIT_LOOKS 2.5 // until every node knows which live events wait
+#define ENDS_LOOKS 0.5 // how often ends of events on other nodes are looked for
 
 // --- the begin --------------------------------------------------------------------------------------------------------------
 
@@ -61,7 +61,7 @@ void run_order_begin(struct run *run) {
 }
 
 bool run_order_may_begin(const struct run *run, int64_t now_ns) {
-    return now_ns - run->taken_ns >= WAIT_MS * NS_PER_MS && replays_holds_known_ns(run->replays) >= run->taken_ns;
+    return now_ns - run->taken_ns >= replays_looks(run->replays, WAIT_LOOKS) && replays_holds_known_ns(run->replays) >= run->taken_ns;
 }
 
 // --- claims, marks and ends ---------------------------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ static void on_ends(struct store_job *job, int code, const struct err *err) {
     run->replays->jobs--;
     run->jobs--;
     run->looking = false;
-    run->look_at_ns = clock_mono_ns() + LOOK_MS * NS_PER_MS;
+    run->look_at_ns = clock_mono_ns() + replays_looks(run->replays, ENDS_LOOKS);
     for (size_t i = 0; i < e->count && code == 0; i++)
         replays_event_ended(run->replays, run->row.replay, e->found[i].seq, e->found[i].dead ? REPLAY_OUTCOME_DEAD : REPLAY_OUTCOME_OK);
     free(e->busy);

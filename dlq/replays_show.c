@@ -14,6 +14,7 @@ struct show_job {
     char *state;
     size_t limit;
     const char *to;          // of a change
+    int64_t lease_ms;        // of a change: so long somebody may have letters of the job under way
     letters_json_fn *fn;
     void *arg;
     json_t *result;
@@ -37,6 +38,7 @@ static void show_done(struct store_job *job, int code, const struct err *err) {
     size_t i;
     json_array_foreach(list, i, o) tell_waiting(s->replays, o);
     if (json_object_get(s->result, "replay")) tell_waiting(s->replays, s->result);
+    if (s->to && code == 0) replays_recover_in(s->replays, s->lease_ms);
     if (s->to) replays_look(s->replays);
     s->fn(s->arg, code, err, code ? NULL : json_incref(s->result));
     json_decref(s->result);
@@ -60,10 +62,17 @@ static void look_at(struct show_job *s) {
 
 #define COLUMNS                                                                                                          \
     "SELECT id, state, who, selection, target, to_origin, rate, ramp_ms, abort_share, sample, in_order, created_ms, ended_ms, reason," \
-    " owner, total, cause IS NOT NULL FROM replays "
+    " owner, total, cause IS NOT NULL, changed_ms FROM replays "
 
 static json_t *text_at(const struct sql_row *row, int column) {
     return letters_json_text(sql_row_bytes(row, column));
+}
+
+// See REPLAY_TELL_TIME.
+static int64_t ran_ms(const struct sql_row *row) {
+    int64_t told_ms = sql_row_int(row, 17);
+    if (str_is(sql_row_bytes(row, 1), "paused")) return told_ms;
+    return (sql_row_is_null(row, 12) ? clock_unix_ms() : sql_row_int(row, 12)) - told_ms;
 }
 
 static int add_replay(void *arg, const struct sql_row *row) {
@@ -82,6 +91,7 @@ static int add_replay(void *arg, const struct sql_row *row) {
     json_object_set_new(o, "inOrder", json_boolean(sql_row_int(row, 10)));
     json_object_set_new(o, "createdMs", json_integer(sql_row_int(row, 11)));
     json_object_set_new(o, "endedMs", sql_row_is_null(row, 12) ? json_null() : json_integer(sql_row_int(row, 12)));
+    json_object_set_new(o, "ranMs", json_integer(ran_ms(row))); // for set_progress
     json_object_set_new(o, "reason", text_at(row, 13));
     json_object_set_new(o, "node", text_at(row, 14));
     json_object_set_new(o, "total", json_integer(sql_row_int(row, 15)));
@@ -90,11 +100,10 @@ static int add_replay(void *arg, const struct sql_row *row) {
     return 0;
 }
 
-static void set_progress(json_t *o, const struct replay_counts *c, int64_t now_ms) {
-    const json_t *ended = json_object_get(o, "endedMs");
-    int64_t until_ms = json_is_integer(ended) ? json_integer_value(ended) : now_ms;
-    int64_t took_ms = until_ms - json_integer_value(json_object_get(o, "createdMs"));
-    double per_second = took_ms > 0 ? (double)(c->sent + c->failed + c->skipped) * 1e3 / (double)took_ms : 0;
+static void set_progress(json_t *o, const struct replay_counts *c) {
+    json_int_t ran_ms = json_integer_value(json_object_get(o, "ranMs"));
+    json_object_del(o, "ranMs");
+    double per_second = ran_ms > 0 ? (double)(c->sent + c->failed + c->skipped) * 1e3 / (double)ran_ms : 0;
     bool running = strcmp(json_string_value(json_object_get(o, "state")), "running") == 0;
     json_object_set_new(o, "pending", json_integer(c->pending));
     json_object_set_new(o, "sent", json_integer(c->sent));
@@ -110,7 +119,7 @@ static void set_progress(json_t *o, const struct replay_counts *c, int64_t now_m
 static int add_progress(struct sql *sql, json_t *o, struct err *err) {
     struct replay_counts counts;
     int rc = replays_sql_counts(sql, json_integer_value(json_object_get(o, "replay")), false, &counts, err);
-    if (rc == 0) set_progress(o, &counts, clock_unix_ms());
+    if (rc == 0) set_progress(o, &counts);
     return rc;
 }
 
@@ -200,14 +209,30 @@ void replays_letters(struct replays *r, int64_t replay, struct str state, int64_
 
 // --- changes --------------------------------------------------------------------------------------------------------------
 
+static int take_lease(void *arg, const struct sql_row *row) {
+    *(int64_t *)arg = sql_row_int(row, 0);
+    return 0;
+}
+
+// It is not to run any more: whoever has it, lets it go when nothing is under way; when nobody has it, nothing is.
+static int free_letters(struct show_job *s, struct sql *sql, struct err *err) {
+    const struct sql_value id = SQL_I(s->replay);
+    int64_t now_ms = 0, lease_ms = 0;
+    int rc = sql_unix_ms(sql, &now_ms, err);
+    if (rc == 0) rc = sql_exec(sql, "SELECT lease_ms FROM replays WHERE id = $1", &id, 1, take_lease, &lease_ms, NULL, err);
+    s->lease_ms = lease_ms > now_ms ? lease_ms - now_ms : 0;
+    return rc == 0 && s->lease_ms == 0 ? replays_sql_release(sql, s->replay, err) : rc;
+}
+
 static int change_run(struct store_job *job, struct sql *sql, struct err *err) {
     struct show_job *s = container_of(job, struct show_job, job);
     bool ends = strcmp(s->to, "cancelled") == 0;
     int64_t changed = 0, now_ms = clock_unix_ms();
     const struct sql_value values[] = {SQL_Z(s->to), SQL_I(now_ms), ends ? SQL_I(now_ms) : SQL_NONE, SQL_I(s->replay)};
-    int rc = sql_exec(sql, "UPDATE replays SET state = $1, changed_ms = $2, ended_ms = $3 WHERE id = $4 AND ended_ms IS NULL"
+    int rc = sql_exec(sql, "UPDATE replays SET state = $1, " REPLAY_TELL_TIME ", ended_ms = $3 WHERE id = $4 AND ended_ms IS NULL"
                       " AND (state <> 'selecting' OR $1 = 'cancelled')",
                       values, array_len(values), NULL, NULL, &changed, err);
+    if (rc == 0 && changed && strcmp(s->to, "running") != 0) rc = free_letters(s, sql, err);
     if (rc == 0) rc = read_replay(sql, s->replay, &s->result, err);
     if (rc || changed) return rc;
     if (json_is_null(json_object_get(s->result, "endedMs")))

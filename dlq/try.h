@@ -4,7 +4,8 @@
 // Flow: letters_sample -> a sync event for each, with dry_run in its context, at most TRY_AT_A_TIME at a time -> a result for each. No queue, no
 //   retries, no sinks, no letters: nothing is marked, published or acknowledged.
 // Threads: the loop's. Memory: TRY_MAX letters, of TRY_BYTES at most.
-// Errors: the store's; ERR_NOT_FOUND (function or version). A letter that could not be run says why in its own result.
+// Errors: the store's; ERR_NOT_FOUND (no such letter). A letter that could not be run, for want of its function or version too, says why in its
+//   own result.
 #ifndef DLQ_TRY_H
 #define DLQ_TRY_H
 
