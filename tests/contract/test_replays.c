@@ -188,7 +188,7 @@ static void letters_in_memory_are_bounded_by_their_bytes(void **state) {
     int64_t replay = create(&w, all_of_f());
     size_t most = 0;
     for (int round = 0; round < 50 && !replay_is(&w, replay, "done"); round++) {
-        for (int turn = 0; turn < 100; turn++) loop_turn(w.loop, 5);
+        turn_looks(&w, 4);
         if (w.a.gate.kept_bytes > most) most = w.a.gate.kept_bytes;
         gate_open(&w.a.gate);
         w.a.gate.mode = GATE_KEEP;
@@ -341,7 +341,7 @@ static void an_origin_gets_only_so_many_at_a_time(void **state) {
     replays_start(w.a.replays);
     int64_t replay = create(&w, all_to_origin());
     TURN_UNTIL(w.loop, o->held_count == 256);
-    for (int i = 0; i < 20; i++) loop_turn(w.loop, 5);
+    turn_looks(&w, 3);
     assert_int_equal(o->held_count, 256);
     o->loop = w.loop;
     origin_answer(o);
@@ -386,10 +386,6 @@ static void never_more_go_than_the_rate_and_its_ramp_allow(void **state) {
 
 // --- pause, resume, cancel ------------------------------------------------------------------------------------------------------
 
-static void turn_a_while(struct world *w, int turns) {
-    for (int i = 0; i < turns; i++) loop_turn(w->loop, 5);
-}
-
 static void a_paused_replay_ends_what_is_under_way_and_goes_on_when_resumed(void **state) {
     struct world w;
     world_open(&w, *state);
@@ -403,7 +399,7 @@ static void a_paused_replay_ends_what_is_under_way_and_goes_on_when_resumed(void
     act(&w, replays_pause, replay);
     gate_open(&w.a.gate);
     TURN_UNTIL(w.loop, sql_number(&w.lf, "SELECT count(*) FROM letters WHERE state = 'replaying'") == 0);
-    turn_a_while(&w, 300); // longer than a look for jobs
+    turn_looks(&w, 6); // longer than a look for jobs
     assert_int_equal(w.got_count, REPLAY_BATCH * REPLAY_BATCHES);
     assert_true(replay_is(&w, replay, "paused"));
     expect_counts(&w, replay, COUNT - REPLAY_BATCH * REPLAY_BATCHES, REPLAY_BATCH * REPLAY_BATCHES, 0, 0);
@@ -428,7 +424,7 @@ static void a_cancelled_replay_keeps_every_letter(void **state) {
     act(&w, replays_cancel, replay);
     gate_open(&w.a.gate);
     TURN_UNTIL(w.loop, sql_number(&w.lf, "SELECT count(*) FROM letters WHERE state = 'replaying'") == 0);
-    turn_a_while(&w, 300);
+    turn_looks(&w, 6);
     expect_counts(&w, replay, COUNT - REPLAY_BATCH * REPLAY_BATCHES, REPLAY_BATCH * REPLAY_BATCHES, 0, 0);
     assert_int_equal(w.got_count, REPLAY_BATCH * REPLAY_BATCHES);
     assert_int_equal(sql_number(&w.lf, "SELECT count(*) FROM letters WHERE state = 'dead'"), COUNT - REPLAY_BATCH * REPLAY_BATCHES);
@@ -455,7 +451,7 @@ static void a_replay_that_is_paused_and_resumed_at_any_moment_loses_nothing(void
         (i % 2 ? replays_resume : replays_pause)(w.a.replays, replay, answer_json, &a);
         TURN_UNTIL(w.loop, a.done); // it may have ended
         answer_free(&a);
-        turn_a_while(&w, i % 7);
+        for (int turn = 0; turn < i % 7; turn++) loop_turn(w.loop, 5);
     }
     if (!replay_is(&w, replay, "done")) act(&w, replays_resume, replay);
     until_state(&w, replay, "done");
@@ -533,7 +529,7 @@ static void while_the_store_is_away_nothing_is_lost(void **state) {
     free(service_run("postgres", "kill", fx->dir));
     gate_open(&w.a.gate); // confirmed, and cannot be marked
     TURN_UNTIL(w.loop, !store_is_up(fx->store));
-    turn_a_while(&w, 100);
+    turn_looks(&w, 3);
     free(service_run("postgres", "start", fx->dir));
     TURN_UNTIL(w.loop, store_is_up(fx->store));
     TURN_UNTIL(w.loop, can_be_shown(&w, replay)); // the reader is back too
@@ -551,7 +547,7 @@ static void expect_all_sent(struct world *w, int64_t replay, const struct id *id
     expect_counts(w, replay, 0, (int64_t)count, 0, 0);
     TURN_UNTIL(w->loop, w->got_count >= count);
     gate_open(&w->a.gate); // the dead one was only slow
-    turn_a_while(w, 50);
+    turn_looks(w, 3);
     assert_int_equal(sql_number(&w->lf, "SELECT count(*) FROM letters WHERE state = 'replayed'"), count);
     for (size_t i = 0; i < count; i += 7) assert_true(times(w, &ids[i]) >= 1);
     // A second event of a letter is the first one again, and the one that the letter is linked to.

@@ -11,10 +11,6 @@ static struct replay_spec all_of_f(void) {
     return spec_of(where("function = 'f'"));
 }
 
-static void turn_a_while(struct world *w, int turns) {
-    for (int i = 0; i < turns; i++) loop_turn(w->loop, 5);
-}
-
 static void expect_outcomes(struct world *w, int64_t replay, int64_t ok, int64_t failing, int64_t dead) {
     json_t *o = show_replay(w, replay);
     assert_int_equal(number_in(o, "ok"), ok);
@@ -111,7 +107,7 @@ static void the_rest_goes_when_the_sample_is_through(void **state) {
     int64_t replay = create(&w, spec);
     TURN_UNTIL(w.loop, w.got_count == SAMPLE);
     for (size_t i = 0; i < SAMPLE - 1; i++) tell_and_wait(&w, w.got[i], REPLAY_OUTCOME_OK);
-    turn_a_while(&w, 250); // longer than a look at the outcomes
+    turn_looks(&w, 5); // longer than a look at the outcomes
     assert_int_equal(w.got_count, SAMPLE);
     w.telling = TELL_DEAD; // after the sample nothing is looked at
     tell_and_wait(&w, w.got[SAMPLE - 1], REPLAY_OUTCOME_OK);
@@ -202,7 +198,7 @@ static void a_few_failures_do_not_end_it(void **state) {
     replays_start(w.a.replays);
     struct replay_spec spec = all_of_f();
     spec.abort_share = 0.1;
-    spec.rate = 20;
+    spec.rate = 100;
     int64_t replay = create(&w, spec);
     until_state(&w, replay, "done");
     expect_counts(&w, replay, 0, REPLAY_ABORT_LEAST - 1, 0, 0);
@@ -258,15 +254,15 @@ static void letters_of_a_key_go_one_at_a_time_by_their_place(void **state) {
     replays_start(w.a.replays);
     int64_t replay = create(&w, in_order());
     TURN_UNTIL(w.loop, w.got_count == 2);
-    turn_a_while(&w, 150);
+    turn_looks(&w, 5);
     assert_int_equal(w.got_count, 2); // one of each key
     assert_true(came(&w, 0, &k2) && came(&w, 1, &other));
     tell_and_wait(&w, w.got[0], REPLAY_OUTCOME_FAILING); // it is tried again: not its end
-    turn_a_while(&w, 150);
+    turn_looks(&w, 5);
     assert_int_equal(w.got_count, 2);
     tell_and_wait(&w, w.got[0], REPLAY_OUTCOME_OK);
     TURN_UNTIL(w.loop, w.got_count == 3);
-    turn_a_while(&w, 50);
+    turn_looks(&w, 3);
     assert_true(w.got_count == 3 && came(&w, 2, &k9));
     tell_and_wait(&w, w.got[1], REPLAY_OUTCOME_DEAD);
     tell_and_wait(&w, w.got[2], REPLAY_OUTCOME_OK);
@@ -288,7 +284,7 @@ static void without_a_key_a_partition_is_what_is_in_order(void **state) {
     replays_start(w.a.replays);
     int64_t replay = create(&w, in_order());
     TURN_UNTIL(w.loop, w.got_count == 3);
-    turn_a_while(&w, 150);
+    turn_looks(&w, 5);
     assert_int_equal(w.got_count, 3);
     assert_true(times(&w, &p0a) == 1 && times(&w, &p1) == 1 && times(&w, &u1) == 1 && times(&w, &p0b) == 0);
     w.telling = TELL_OK;
@@ -341,7 +337,7 @@ static void what_nothing_orders_is_waited_for_by_another_node(void **state) {
     TURN_UNTIL(w.loop, w.got_count == 3);
     TURN_UNTIL(w.loop, count_letters(&w.lf, "replayed") == 3);
     take_over(&w);
-    turn_a_while(&w, 700); // longer than it waits before it sends
+    turn_looks(&w, 10); // longer than it waits before it sends
     assert_true(replay_is(&w, replay, "running"));
     for (size_t i = 0; i < 3; i++) tell_and_wait(&w, w.got[i], REPLAY_OUTCOME_OK);
     until_state(&w, replay, "done");
@@ -364,7 +360,7 @@ static void letters_of_two_functions_that_go_to_one_are_in_one_order(void **stat
     spec.to = STR_LIT("f:3");
     int64_t replay = create(&w, spec);
     TURN_UNTIL(w.loop, w.got_count == 1);
-    turn_a_while(&w, 150);
+    turn_looks(&w, 5);
     assert_int_equal(w.got_count, 1);
     w.telling = TELL_OK;
     tell_and_wait(&w, w.got[0], REPLAY_OUTCOME_OK);
@@ -441,7 +437,7 @@ static void the_order_holds_when_another_node_goes_on(void **state) {
     TURN_UNTIL(w.loop, w.got_count == 2);
     TURN_UNTIL(w.loop, letter_is(&w.lf, &ids[1], "replayed"));
     take_over(&w);
-    turn_a_while(&w, 700); // longer than it waits before it sends
+    turn_looks(&w, 10); // longer than it waits before it sends
     assert_int_equal(w.got_count, 2); // the event of the dead node has not ended
     w.telling = TELL_OK;
     tell_and_wait(&w, w.got[1], REPLAY_OUTCOME_OK);
@@ -474,11 +470,11 @@ static void a_paused_replay_in_order_goes_on_in_order(void **state) {
     for (int i = 0; i < 6; i++) ids[i] = put_record(&w, "t", 0, i, "k", "x");
     replays_start(w.a.replays);
     struct replay_spec spec = in_order();
-    spec.rate = 5;
+    spec.rate = 10;
     int64_t replay = create(&w, spec);
     TURN_UNTIL(w.loop, w.got_count == 2);
     act(&w, replays_pause, replay);
-    turn_a_while(&w, 300);
+    turn_looks(&w, 6);
     assert_true(w.got_count < 6);
     act(&w, replays_resume, replay);
     until_state(&w, replay, "done");
@@ -532,7 +528,7 @@ static void live_events_wait_only_for_letters_of_their_key(void **state) {
     assert_false(replays_holds(w.a.replays, w.got[0])); // the replay's own
     assert_true(held(&w, "f", "k"));
     act(&w, replays_pause, replay); // it is still open
-    turn_a_while(&w, 300);
+    turn_looks(&w, 6);
     assert_true(held(&w, "f", "k"));
     act(&w, replays_resume, replay);
     w.telling = TELL_OK;
@@ -574,11 +570,11 @@ static void letters_that_are_far_apart_are_in_order(void **state) {
     replays_start(w.a.replays);
     TURN_UNTIL(w.loop, w.got_count == 1);
     assert_true(came(&w, 0, &first) && held(&w, "f", "k"));
-    turn_a_while(&w, 150);
+    turn_looks(&w, 5);
     assert_int_equal(w.got_count, 1);
     tell_and_wait(&w, w.got[0], REPLAY_OUTCOME_OK);
     TURN_UNTIL(w.loop, w.got_count == 2);
-    turn_a_while(&w, 300);
+    turn_looks(&w, 6);
     assert_true(came(&w, 1, &second) && held(&w, "f", "k"));
     tell_and_wait(&w, w.got[1], REPLAY_OUTCOME_OK);
     until_state(&w, replay, "done");
