@@ -171,6 +171,7 @@ void kafka_note_error(struct kafka_source *s, const char *what, rd_kafka_resp_er
 
 void kafka_part_drop(struct kafka_source *s, struct kafka_part *p) {
     s->parts[p->number] = NULL;
+    kafka_keep(s, p);
     struct offsets *o = &p->offsets;
     for (uint32_t i = 0; i < o->room; i++)
         if (offsets_is_out(o, i)) {
@@ -461,12 +462,17 @@ static const struct queue_consumer_ops consumer_ops = {
 static void end(struct kafka_source *s) {
     void (*on_closed)(void *arg) = s->on_closed;
     void *arg = s->closed_arg;
+    if (s->unsettled)
+        log_warn("kafka", "the end came before the last commit: what is finished runs again", LOG_STR("trigger", s->conf.trigger),
+                 LOG_INT("records", s->unsettled));
     give_up_client(s);
     timer_free(s->tick);
     timer_free(s->again);
     timer_free(s->stir);
     loop_defer_cancel(s->loop, &s->after);
     kafka_config_done(&s->conf);
+    for (uint32_t i = 0; i < s->part_room; i++) kafka_kept_forget(s, (int32_t)i);
+    free(s->kept);
     free(s->parts);
     free(s->headers);
     free(s->function);

@@ -9,7 +9,7 @@
 //   commit every commit_ms: the oldest unfinished record's offset, with what is finished beyond it in the metadata.
 // Assignment: no commit of a partition before its committed offset and metadata were fetched; records that
 //   the metadata says are finished are skipped. Revoked: no new deliveries from it, wait for what runs (at most
-//   revoke_ms), commit, hand over. Lost: no commit.
+//   revoke_ms), commit, hand over. Lost: no commit; when they come back and nobody went on meanwhile, what was finished is known still.
 // Back-pressure: without credit nothing is taken from librdkafka, whose fetch queue fills up to its cap; a partition is paused
 //   (rd_kafka_pause_partitions) while the metadata's room is used up; polling goes on, so max.poll.interval.ms is never tripped
 //   however long handlers run.

@@ -4,8 +4,8 @@
 // librdkafka waits for the answer to a rebalance, so it is given when it is right:
 //   assigned -> on a thread: committed offsets and metadata, and the ends of partitions without any -> parts, assign;
 //     until then nothing of these partitions is read, nor committed. Failing, it is tried again with back-off.
-//   revoked -> no more records of them; what runs may end (at most revoke_ms) -> commit -> unassign. Lost: unassign at once.
-//     Until then librdkafka 2.0 pauses the partitions that stay, too.
+//   revoked -> no more records of them; what runs may end (at most revoke_ms) -> commit -> unassign. Lost: no commit; what it
+//     would have said is kept (kafka_kept.c). Until then librdkafka 2.0 pauses the partitions that stay, too.
 // No commit while librdkafka joins anew: the broker would see it after the join, with a generation that is over, and librdkafka would
 //   take the whole assignment for lost. Only its statistics tell, so a commit goes out right when they say that it does not
 //   join, or when librdkafka waits for our answer to a revocation.
@@ -20,7 +20,7 @@
 #define ASSIGN_AGAIN_FIRST_MS 200
 #define ASSIGN_AGAIN_MAX_MS 5000
 #define COMMIT_AGAIN_MS 200       // after a failure, when it is urgent
-#define REVOKE_COMMIT_MS 5000
+#define REVOKE_COMMIT_MS 15000    // longer than a request goes without an answer (socket.timeout.ms)
 #define FORWARD_MS 10000
 #define STATISTICS_FRESH_MS 50
 #define STATISTICS_LATE 10
@@ -116,6 +116,8 @@ static void make_room(struct kafka_source *s, uint32_t count) {
     while (room < count) room *= 2;
     s->parts = mem_realloc(s->parts, room * sizeof *s->parts);
     memset(s->parts + s->part_room, 0, (room - s->part_room) * sizeof *s->parts);
+    s->kept = mem_realloc(s->kept, room * sizeof *s->kept);
+    memset(s->kept + s->part_room, 0, (room - s->part_room) * sizeof *s->kept);
     s->part_room = room;
 }
 
@@ -146,7 +148,7 @@ static struct kafka_part *add_part(struct kafka_source *s, const rd_kafka_topic_
     p->committed = e->offset >= 0 ? e->offset : -1;
     p->dirty = e->offset < 0; // where a group begins is committed, so that "latest" is the same place the next time
     kafka_part_describe(p, s->conf.topic);
-    if (!offsets_begin(&p->offsets, start, e->offset >= 0 ? metadata_of(e) : STR_LIT("")))
+    if (!kafka_kept_begin(s, p) && !offsets_begin(&p->offsets, start, e->offset >= 0 ? metadata_of(e) : STR_LIT("")))
         log_info("kafka", "the metadata of a commit is not weir's and is ignored", LOG_STR("trigger", s->conf.trigger),
                  LOG_INT("partition", p->number));
     forward_for_a_while(s, p);
@@ -178,9 +180,8 @@ static void finish_assign(struct kafka_source *s, const struct ask_work *a) {
     for (int i = 0; i < a->committed->cnt; i++) {
         const rd_kafka_topic_partition_t *e = &a->committed->elems[i];
         if (e->partition < 0 || (uint32_t)e->partition >= KAFKA_PARTITIONS_MAX) continue;
-        int64_t start = start_of(s, a, e);
-        add_part(s, e, start);
-        rd_kafka_topic_partition_list_add(list, e->topic, e->partition)->offset = start;
+        const struct kafka_part *p = add_part(s, e, start_of(s, a, e));
+        rd_kafka_topic_partition_list_add(list, e->topic, e->partition)->offset = p->offsets.position;
     }
     note_up(s);
     s->assign_wait_ms = 0;
@@ -425,20 +426,17 @@ static struct revoked look_at_revoked(const struct kafka_source *s) {
 }
 
 static void go_on_revoking(struct kafka_source *s, int64_t now_ns) {
-    if (rd_kafka_assignment_lost(s->client->rk)) {
-        log_warn("kafka", "partitions are lost: others have them already", LOG_STR("trigger", s->conf.trigger));
-        unassign(s);
-        return;
-    }
+    bool lost = rd_kafka_assignment_lost(s->client->rk);
     struct revoked r = look_at_revoked(s);
     if (s->rebalance == REBALANCE_REVOKE) {
         if (r.runs && !s->consumer_closed && now_ns < s->revoke_ns) return;
         s->rebalance = REBALANCE_REVOKE_COMMIT;
         s->revoke_ns = now_ns + REVOKE_COMMIT_MS * NS_PER_MS;
-        commit(s);
+        if (!lost) commit(s);
         r = look_at_revoked(s);
     }
-    if (now_ns >= s->revoke_ns || (s->leaving && !r.in_commit) || !(r.dirty || r.in_commit)) unassign(s);
+    if (lost) log_warn("kafka", "partitions are lost: others may have them already", LOG_STR("trigger", s->conf.trigger));
+    if (lost || now_ns >= s->revoke_ns || (s->leaving && !r.in_commit) || !(r.dirty || r.in_commit)) unassign(s);
     else if (!s->committing && now_ns >= s->commit_ns) commit(s);
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The insides of the Kafka source, for core/kafka.c, kafka_group.c, kafka_record.c and kafka_lag.c only.
+// The insides of the Kafka source, for core/kafka.c, kafka_group.c, kafka_kept.c, kafka_record.c, kafka_lag.c and kafka_stir.c only.
 //
 // Flow: librdkafka has two queues of ours: `control` (rebalances, results of commits, errors) is always served; `records`, to which
 //   every assigned partition is forwarded, only while there is credit, so that it fills up to queued.max.messages.kbytes
@@ -72,6 +72,7 @@ struct kafka_source {
     char error[300];             // the last one; "" none
 
     struct kafka_part **parts;   // by number; NULL: not assigned
+    struct kafka_kept **kept;    // by number; NULL: nothing (kafka_kept.c)
     uint32_t part_room, generation;
     size_t in_flight, in_flight_bytes, unsettled;
     uint64_t id_seed;
@@ -124,6 +125,12 @@ void kafka_group_tick(struct kafka_source *s, int64_t now_ns);
 void kafka_group_after(struct kafka_source *s); // an ack came, or an end nears: revokes and commits go on
 void kafka_group_reset(struct kafka_source *s, struct kafka_part *p); // out of range
 void kafka_group_drop(struct kafka_source *s); // all partitions and what is pending
+
+// kafka_kept.c
+void kafka_keep(struct kafka_source *s, const struct kafka_part *p); // it goes: keeps what of it is finished and not committed
+// False: nothing was kept that fits to p->committed. Else p->offsets begins there, and there is something to commit.
+bool kafka_kept_begin(struct kafka_source *s, struct kafka_part *p);
+void kafka_kept_forget(struct kafka_source *s, int32_t number);
 
 // kafka_lag.c
 void kafka_lag(struct source *base, source_lag_fn *fn, void *arg);

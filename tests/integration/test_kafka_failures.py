@@ -405,6 +405,33 @@ def test_the_broker_is_away(serve, kafka, topic, journal, how, settings):
     assert said < 100, f"{said} lines in the log"
 
 
+def test_what_was_not_committed_when_the_session_ended_does_not_run_again(serve, kafka, topic, journal, folder):
+    """The broker is away for longer than the session, so that the partitions are lost, and nobody else has them meanwhile."""
+    gate = folder / "gate"
+    server = serve(ALONE)
+    deploy(server, maxInstances=4)
+    line = Line(kafka, server, topic(4)).add(batch=1, commit="60s", **SESSION)
+    wait_until(lambda: len(line.committed()) == 4, 30, "the group has begun; its next commit is a minute away")
+    places = line.produce(numbered(400))
+    held = line.produce([record(b"key-%d" % n, n=n, hold=str(gate)) for n in range(2)])
+    behind = line.produce(numbered(100))
+    journal.wait_ok(places)
+    wait_until(lambda: line.lag()["binding"]["parkedKeys"] >= 2, 30, lambda: f"some run still: {line.lag()}")
+    assert set(line.committed().values()) == {0}
+    kafka.kill()
+    wait_until(lambda: "session timed out" in server.log_text(), 60, "the session ends")
+    gate.touch()
+    wait_until(lambda: "partitions are lost" in server.log_text(), 60, "the partitions are let go of once nothing of them runs")
+    kafka.start()
+    more = line.produce(numbered(100))
+    journal.wait_ok(places + held + behind + more, 120)
+    server.stop()
+    line.wait_committed()
+    check_once(journal, places + held + behind + more)
+    check_order(journal, by_key([b"key-%d" % (n % 50) for n in range(400)] + [b"key-0", b"key-1"]
+                                + [b"key-%d" % (n % 50) for n in range(100)] * 2, places + held + behind + more))
+
+
 def test_handlers_longer_than_the_poll_interval(serve, kafka, topic, journal, folder):
     gate = folder / "gate"
     server = serve(ALONE)
