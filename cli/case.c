@@ -8,6 +8,7 @@
 #include "core/base/text.h"
 #include "core/digest.h"
 #include "core/json_text.h"
+#include "dlq/json_bytes.h"
 
 // --- bytes in JSON ------------------------------------------------------------------------------------------------------
 
@@ -69,6 +70,13 @@ static int take_text(const json_t *o, const char *name, struct str *ret, struct 
     return 0;
 }
 
+// Of any bytes; they stand in `room`.
+static int take_bytes(const json_t *o, const char *name, struct buf *room, struct str *ret, struct err *err) {
+    struct err why;
+    int rc = json_bytes_read(json_object_get(o, name), room, ret, &why);
+    return rc ? err_set(err, (enum err_code)rc, "event: %s: %s", name, why.text) : 0;
+}
+
 static int take_number(const json_t *o, const char *name, int64_t least, int64_t most, int64_t *ret, struct err *err) {
     const json_t *value = json_object_get(o, name);
     if (!value || json_is_null(value)) return 0;
@@ -79,10 +87,11 @@ static int take_number(const json_t *o, const char *name, int64_t least, int64_t
     return 0;
 }
 
-static int add_header(struct ev_fields *f, struct ev_header *to, const json_t *name, const json_t *value, struct err *err) {
-    if (!json_is_string(name) || !json_is_string(value))
+static int add_header(struct ev_fields *f, struct ev_header *to, const json_t *name, const json_t *value, struct buf *room, struct err *err) {
+    if (!name || json_is_null(name) || !value || json_is_null(value) || json_bytes_read(name, room, &to->name, err) ||
+        json_bytes_read(value, room, &to->value, err))
         return err_set(err, ERR_INVALID, "event: headers must be {NAME: VALUE} or a list of [NAME, VALUE], all strings");
-    to[f->header_count++] = (struct ev_header){str_of_json(name), str_of_json(value)};
+    f->header_count++;
     return 0;
 }
 
@@ -95,19 +104,18 @@ static json_t *header_list(json_t *headers) {
     return list;
 }
 
-// *ret_list holds the texts.
-static int take_headers(const json_t *event, struct ev_fields *f, struct ev_header to[EV_HEADERS_MAX], json_t **ret_list, struct err *err) {
+static int take_headers(const json_t *event, struct ev_fields *f, struct ev_header to[EV_HEADERS_MAX], struct buf *room, struct err *err) {
     json_t *headers = json_object_get(event, "headers");
     if (!headers || json_is_null(headers)) return 0;
-    *ret_list = header_list(headers);
-    if (json_array_size(*ret_list) > EV_HEADERS_MAX) return err_set(err, ERR_INVALID, "event: at most %d headers", EV_HEADERS_MAX);
-    if (!json_is_array(*ret_list)) return add_header(f, to, NULL, NULL, err);
+    json_auto_t *list = header_list(headers);
+    if (json_array_size(list) > EV_HEADERS_MAX) return err_set(err, ERR_INVALID, "event: at most %d headers", EV_HEADERS_MAX);
+    if (!json_is_array(list)) return add_header(f, to, NULL, NULL, room, err);
     f->headers = to;
     int rc = 0;
     size_t i;
     const json_t *pair;
-    json_array_foreach(*ret_list, i, pair) {
-        if (rc == 0) rc = add_header(f, to, json_array_get(pair, 0), json_array_get(pair, 1), err);
+    json_array_foreach(list, i, pair) {
+        if (rc == 0) rc = add_header(f, &to[i], json_array_get(pair, 0), json_array_get(pair, 1), room, err);
     }
     return rc;
 }
@@ -194,25 +202,27 @@ static int make_event(json_t *event, struct str payload, struct case_file *c, st
     struct ev_fields f = {.payload = payload};
     int64_t version = 0, attempt = 1;
     cleanup_free struct ev_header *headers = mem_array(EV_HEADERS_MAX, sizeof *headers);
-    json_t *list = NULL;
+    struct buf room;
+    buf_init(&room, EV_ENCODED_MAX);
+    MUST(buf_reserve(&room, EV_ENCODED_MAX));
     int rc = check_names(event, err);
     if (rc == 0) rc = check_size(payload, err);
     if (rc == 0) rc = take_id(event, &f.id, err);
     if (rc == 0) rc = take_text(event, "function", &f.function, err);
-    if (rc == 0) rc = take_text(event, "orderingKey", &f.ordering_key, err);
-    if (rc == 0) rc = take_text(event, "contentType", &f.content_type, err);
+    if (rc == 0) rc = take_bytes(event, "orderingKey", &room, &f.ordering_key, err);
+    if (rc == 0) rc = take_bytes(event, "contentType", &room, &f.content_type, err);
     if (rc == 0) rc = take_text(event, "shape", &f.shape, err);
     if (rc == 0) rc = take_number(event, "version", 0, UINT32_MAX, &version, err);
     if (rc == 0) rc = take_number(event, "attempt", 1, UINT32_MAX, &attempt, err);
     if (rc == 0) rc = take_number(event, "acceptedMs", 0, INT64_MAX, &f.accepted_ms, err);
     if (rc == 0) rc = take_source(event, &f, err);
-    if (rc == 0) rc = take_headers(event, &f, headers, &list, err);
+    if (rc == 0) rc = take_headers(event, &f, headers, &room, err);
     if (rc == 0) {
         f.attempt = (uint32_t)attempt - 1;
         c->version = (uint32_t)version;
         c->ev = ev_new(&f);
     }
-    json_decref(list);
+    buf_done(&room);
     return rc;
 }
 

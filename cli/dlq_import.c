@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // weir dlq import: the lines of weir dlq export become dead letters. Lines go as they are, in batches; a line that is refused is told with its
-// number, and the others go on. To import a file again is safe: letters that are there already are refused.
+// number, and the others go on. To import a file again is safe, also one that was broken off: letters that are there already stay as they are.
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -28,7 +28,7 @@ struct import {
         size_t start, len;
     } pieces[BATCH_LETTERS];
     size_t count;
-    int64_t imported, refused;
+    int64_t imported, there, refused;
     bool stop;                      // the server cannot take more
     struct progress progress;
 };
@@ -79,6 +79,7 @@ static void on_answer(struct import *m, size_t from, size_t to, const json_t *an
     const json_t *one;
     size_t i;
     m->imported += member_int(answer, "imported", 0);
+    m->there += member_int(answer, "there", 0);
     json_array_foreach(json_object_get(answer, "refused"), i, one) {
         int64_t at = member_int(one, "line", 1);
         size_t place = at >= 1 && (size_t)at <= to - from ? from + (size_t)at - 1 : from;
@@ -171,16 +172,17 @@ static int show(const struct args *a, const struct import *m) {
     progress_end();
     if (m->refused > REFUSED_SHOWN) out_fail("and %" PRId64 " more lines", m->refused - REFUSED_SHOWN);
     if (args_has(a, "json")) {
-        json_auto_t *shown = json_pack("{s:I, s:I, s:b}", "imported", (json_int_t)m->imported, "refused", (json_int_t)m->refused,
+        json_auto_t *shown = json_pack("{s:I, s:I, s:I, s:b}", "imported", (json_int_t)m->imported, "there", (json_int_t)m->there, "refused", (json_int_t)m->refused,
                                        "complete", (int)!m->stop);
         out_json(shown);
     } else {
         printf("%" PRId64 " letter%s imported", m->imported, plural(m->imported));
+        if (m->there) printf(", %" PRId64 " %s there already", m->there, m->there == 1 ? "was" : "were");
         if (m->refused) printf(", %" PRId64 " refused", m->refused);
         putchar('\n');
         fflush(stdout);
     }
-    if (m->stop) return out_fail("stopped there; run it again when that is mended: what is imported already is refused then, and does no harm");
+    if (m->stop) return out_fail("stopped there; run it again when that is mended: letters that are there already stay as they are");
     return m->refused ? EXIT_FAILED : EXIT_OK;
 }
 
@@ -210,7 +212,8 @@ const struct command dlq_import = {
     .about = "\n  weir dlq import letters.ndjson\n"
              "  weir dlq export --server http://old:9000 --function orders | weir dlq import -\n"
              "\n"
-             "Letters keep their ids: one that is there already is refused, so a file can be imported again.\n",
+             "Letters keep their ids, times and versions. One that is there already stays as it is, so a file can be imported again.\n"
+             "A line that is no letter is told with its number, and the others go in; the exit code is 1 then.\n",
     .uses = USES_SERVER | USES_JSON,
     .least = 1,
     .most = 1,

@@ -2,6 +2,7 @@
 // What happened to a letter, in the order in which it happened.
 #include "cli/commands.h"
 #include "cli/dlq.h"
+#include "cli/pretty.h"
 #include "core/base/buf.h"
 #include "core/base/clock.h"
 
@@ -62,8 +63,8 @@ static char *source_text(const json_t *letter) {
 }
 
 static void print_accepted(const json_t *letter) {
-    const char *key = member_text(letter, "orderingKey", ""), *origin = member_text(letter, "originId", NULL);
-    cleanup_free char *source = source_text(letter);
+    const char *origin = member_text(letter, "originId", NULL);
+    cleanup_free char *source = source_text(letter), *key = pretty_bytes(json_object_get(letter, "orderingKey"));
     cleanup_free char *text = mem_printf("accepted from %s%s%s%s%s", source, *key ? ", key " : "", key,
                                          origin ? ", as a replay of " : "", origin ? origin : "");
     print_line(member_int(letter, "acceptedMs", 0), text);

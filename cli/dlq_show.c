@@ -52,8 +52,8 @@ static void print_headers(const json_t *headers) {
     if (json_array_size(headers) == 0) return;
     print_title("Headers");
     json_array_foreach(headers, i, pair) {
-        const char *name = json_string_value(json_array_get(pair, 0)), *value = json_string_value(json_array_get(pair, 1));
-        cleanup_free char *line = mem_printf("%s: %s", name ? name : "?", value ? value : "");
+        cleanup_free char *name = pretty_bytes(json_array_get(pair, 0)), *value = pretty_bytes(json_array_get(pair, 1));
+        cleanup_free char *line = mem_printf("%s: %s", name, value);
         out_block(stdout, "  ", str_of(line));
     }
 }
@@ -89,7 +89,7 @@ static void print_payload(const json_t *letter) {
     buf_init(&room, (size_t)64 << 20);
     buf_init(&pretty, (size_t)4 * SHOWN_BYTES); // the beginning is enough
     struct str payload = payload_of(letter, &room), text = payload;
-    const char *type = member_text(letter, "contentType", "");
+    cleanup_free char *type = pretty_bytes(json_object_get(letter, "contentType"));
     cleanup_free char *title = mem_printf("Payload (%s%s%s%s)", out_size(member_int(letter, "payloadBytes", 0), size),
                                           *type ? ", " : "", type, member_true(letter, "edited") ? ", edited" : "");
     print_title(title);

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/pretty.h"
 
+#include <stdint.h>
+
+#include "core/base/text.h"
+#include "dlq/json_bytes.h"
+
 struct layout {
     struct buf *out;
     size_t indent, depth;
@@ -59,4 +64,14 @@ int pretty_json(struct str json, size_t indent, struct buf *out) {
         at += token.len;
     }
     return rc;
+}
+
+char *pretty_bytes(const json_t *value) {
+    struct buf room, clean;
+    struct str bytes = STR_LIT("");
+    buf_init(&room, SIZE_MAX / 2);
+    buf_init(&clean, SIZE_MAX / 2);
+    if (json_bytes_read(value, &room, &bytes, NULL) == 0) MUST(text_append_clean(&clean, bytes, SIZE_MAX / 4) == 0);
+    buf_done(&room);
+    return buf_take(&clean, NULL);
 }

@@ -25,7 +25,7 @@ static void add_title(struct lines *l, const char *title) {
 static void add_head(const json_t *letter, struct lines *l) {
     const char *state = member_text(letter, "state", "?"), *why = member_text(letter, "why", "");
     int64_t version = member_int(letter, "version", 0), n = member_int(letter, "attempts", 0);
-    cleanup_free char *error = dlq_error_text(letter);
+    cleanup_free char *error = dlq_error_text(letter), *key = pretty_bytes(json_object_get(letter, "orderingKey"));
     cleanup_free char *function = version ? mem_printf("%s:%lld", member_text(letter, "function", "?"), (long long)version)
                                           : mem_strdup(member_text(letter, "function", "?"));
     cleanup_free char *stands = mem_printf("%s (kind %s, %lld attempt%s)", state, member_text(letter, "kind", "?"), (long long)n, plural(n));
@@ -35,7 +35,7 @@ static void add_head(const json_t *letter, struct lines *l) {
     add_row(l, TONE_BAD, "error", error);
     add_row(l, TONE_PLAIN, "place", member_text(letter, "place", ""));
     add_row(l, TONE_PLAIN, "group", member_text(letter, "group", ""));
-    add_row(l, TONE_PLAIN, "key", member_text(letter, "orderingKey", ""));
+    add_row(l, TONE_PLAIN, "key", key);
     add_row(l, TONE_PLAIN, "why", why);
     add_row(l, TONE_PLAIN, "replayed as", member_text(letter, "replayId", ""));
     add_row(l, TONE_PLAIN, "replayed to", member_text(letter, "to", ""));
@@ -61,8 +61,8 @@ static void add_headers(const json_t *headers, struct lines *l) {
     const json_t *pair;
     if (json_array_size(headers)) add_title(l, "Headers");
     json_array_foreach(headers, i, pair) {
-        const char *name = json_string_value(json_array_get(pair, 0)), *value = json_string_value(json_array_get(pair, 1));
-        lines_add(l, TONE_PLAIN, "  %s: %s", name ? name : "?", value ? value : "");
+        cleanup_free char *name = pretty_bytes(json_array_get(pair, 0)), *value = pretty_bytes(json_array_get(pair, 1));
+        lines_add(l, TONE_PLAIN, "  %s: %s", name, value);
     }
 }
 
@@ -96,7 +96,8 @@ static bool add_text(struct lines *l, struct str payload) {
 static void add_payload(const json_t *letter, struct lines *l) {
     char size[OUT_SHORT_BYTES];
     const json_t *text = json_object_get(letter, "payload");
-    const char *base64 = member_text(letter, "payloadBase64", ""), *type = member_text(letter, "contentType", "");
+    const char *base64 = member_text(letter, "payloadBase64", "");
+    cleanup_free char *type = pretty_bytes(json_object_get(letter, "contentType"));
     cleanup_free char *title = mem_printf("Payload (%s%s%s%s)", out_size(member_int(letter, "payloadBytes", 0), size), *type ? ", " : "", type,
                                           member_true(letter, "edited") ? ", edited" : "");
     struct buf bytes;

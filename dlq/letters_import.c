@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Import: letters as letters_show gives them become dead letters again, with the id, the attempts and the content they had.
+// Import: letters as letters_show gives them become dead letters again, with the id, the times, the attempts and the content they had.
+#include "core/base/clock.h"
 #include "core/digest.h"
 #include "core/registry.h"
 #include "dlq/fingerprint.h"
+#include "dlq/history.h"
+#include "dlq/json_bytes.h"
 #include "dlq/letters_impl.h"
 
 #define IMPORT_MAX 1000
+
+#define ATTEMPTS_MAX 1000000
+#define AHEAD_MS (24 * INT64_C(3600000)) // clocks differ, and people import what another server exported a moment ago
 
 struct import_job {
     struct store_job job;
@@ -18,6 +24,7 @@ struct import_job {
 // What an event's fields point to until it is made.
 struct scratch {
     struct buf payload; // out of base64
+    struct buf texts;   // never moves: there is room for all from the beginning
     char *history;
     struct ev_header *headers;
 };
@@ -25,6 +32,23 @@ struct scratch {
 static struct str text_of(const json_t *o, const char *name) {
     const json_t *value = json_object_get(o, name);
     return json_is_string(value) ? (struct str){json_string_value(value), json_string_length(value)} : STR_LIT("");
+}
+
+// Nothing, or a whole number in this range.
+static int read_number(const json_t *o, const char *name, int64_t most, int64_t *ret, struct err *err) {
+    const json_t *value = json_object_get(o, name);
+    if (!value || json_is_null(value)) return 0;
+    json_int_t n = json_integer_value(value);
+    if (!json_is_integer(value) || n < 0 || n > most)
+        return err_set(err, ERR_INVALID, "%s must be a whole number from 0 to %lld", name, (long long)most);
+    *ret = n;
+    return 0;
+}
+
+static int read_text(const json_t *o, const char *name, struct scratch *im, struct str *ret, struct err *err) {
+    struct err why;
+    int rc = json_bytes_read(json_object_get(o, name), &im->texts, ret, &why);
+    return rc ? err_set(err, (enum err_code)rc, "%s: %s", name, why.text) : 0;
 }
 
 static int read_payload(const json_t *o, struct scratch *im, struct ev_fields *f, struct err *err) {
@@ -39,84 +63,128 @@ static int read_payload(const json_t *o, struct scratch *im, struct ev_fields *f
 static int read_headers(const json_t *o, struct scratch *im, struct ev_fields *f, struct err *err) {
     const json_t *list = json_object_get(o, "headers"), *pair;
     size_t i, n = json_array_size(list);
+    if (list && !json_is_array(list)) return err_set(err, ERR_INVALID, "headers must be pairs of texts");
     if (n > EV_HEADERS_MAX) return err_set(err, ERR_TOO_LARGE, "it has more than %d headers", EV_HEADERS_MAX);
     im->headers = mem_array(n ? n : 1, sizeof *im->headers);
     json_array_foreach(list, i, pair) {
         const json_t *name = json_array_get(pair, 0), *value = json_array_get(pair, 1);
-        if (!json_is_string(name) || !json_is_string(value)) return err_set(err, ERR_INVALID, "headers must be pairs of texts");
-        im->headers[i] = (struct ev_header){{json_string_value(name), json_string_length(name)},
-                                            {json_string_value(value), json_string_length(value)}};
+        struct ev_header *to = &im->headers[i];
+        if (json_array_size(pair) != 2 || json_is_null(name) || json_is_null(value) || json_bytes_read(name, &im->texts, &to->name, err) ||
+            json_bytes_read(value, &im->texts, &to->value, err))
+            return err_set(err, ERR_INVALID, "headers must be pairs of texts");
     }
     f->headers = im->headers;
     f->header_count = n;
     return 0;
 }
 
-static enum letter_kind kind_of(struct str word) {
-#define X(name, text) \
-    if (str_is(word, text)) return name;
+static int read_kind(const json_t *o, enum letter_kind *ret, struct err *err) {
+    struct str word = text_of(o, "kind");
+    *ret = LETTER_FUNCTION;
+    if (!json_object_get(o, "kind")) return 0;
+#define X(name, text)        \
+    if (str_is(word, text)) { \
+        *ret = name;         \
+        return 0;            \
+    }
     LETTER_KINDS(X)
 #undef X
-    return LETTER_FUNCTION;
+    return err_set(err, ERR_INVALID, "kind is not one that there is");
 }
 
-// The last attempt's stack is part of the fingerprint.
-static struct str last_stack(const json_t *o) {
+static int read_source(const json_t *o, struct ev_fields *f, struct err *err) {
+    const json_t *source = json_object_get(o, "source");
+    if (source && !json_is_object(source) && !json_is_null(source)) return err_set(err, ERR_INVALID, "source must be an object");
+    f->source_kind = text_of(source, "kind");
+    f->source_name = text_of(source, "name");
+    f->source_at = text_of(source, "at");
+    return 0;
+}
+
+static int read_ids(const json_t *o, struct ev_fields *f, struct err *err) {
+    const json_t *origin = json_object_get(o, "originId");
+    if (id_parse(text_of(o, "id"), &f->id) || id_is_none(&f->id)) return err_set(err, ERR_INVALID, "its id is not one");
+    if (origin && !json_is_null(origin) && id_parse(text_of(o, "originId"), &f->origin_id)) return err_set(err, ERR_INVALID, "originId is not an id");
+    return function_name_check(f->function, err);
+}
+
+static int read_history(const json_t *o, struct scratch *im, struct ev_fields *f, struct err *err) {
     const json_t *history = json_object_get(o, "history");
-    size_t n = json_array_size(history);
-    return n ? text_of(json_array_get(history, n - 1), "stack") : STR_LIT("");
+    if (history && !json_is_array(history)) return err_set(err, ERR_INVALID, "its history is not a list");
+    im->history = json_dumps(history, JSON_COMPACT);
+    f->history = str_of(im->history ? im->history : "[]");
+    return 0;
+}
+
+static int read_event(const json_t *o, struct scratch *im, struct ev_fields *f, struct err *err) {
+    int64_t attempts = 0;
+    f->function = text_of(o, "function");
+    f->shape = text_of(o, "shape");
+    int rc = read_ids(o, f, err);
+    if (rc == 0) rc = read_number(o, "attempts", ATTEMPTS_MAX, &attempts, err);
+    if (rc == 0) rc = read_number(o, "acceptedMs", INT64_MAX, &f->accepted_ms, err);
+    if (rc == 0) rc = read_text(o, "orderingKey", im, &f->ordering_key, err);
+    if (rc == 0) rc = read_text(o, "contentType", im, &f->content_type, err);
+    if (rc == 0) rc = read_text(o, "trace", im, &f->trace, err);
+    if (rc == 0) rc = read_source(o, f, err);
+    if (rc == 0) rc = read_history(o, im, f, err);
+    if (rc == 0) rc = read_payload(o, im, f, err);
+    if (rc == 0) rc = read_headers(o, im, f, err);
+    if (rc == 0 && f->payload.len > EV_PAYLOAD_MAX) rc = err_set(err, ERR_TOO_LARGE, "its payload is larger than %u bytes", EV_PAYLOAD_MAX);
+    f->attempt = (uint32_t)attempts;
+    return rc;
 }
 
 static int read_letter(const json_t *o, struct scratch *im, struct letter_draft *ret, struct err *err) {
-    const json_t *source = json_object_get(o, "source");
-    struct ev_fields f = {.function = text_of(o, "function"),
-                          .attempt = (uint32_t)json_integer_value(json_object_get(o, "attempts")),
-                          .accepted_ms = json_integer_value(json_object_get(o, "acceptedMs")),
-                          .source_kind = text_of(source, "kind"),
-                          .source_name = text_of(source, "name"),
-                          .source_at = text_of(source, "at"),
-                          .ordering_key = text_of(o, "orderingKey"),
-                          .content_type = text_of(o, "contentType"),
-                          .shape = text_of(o, "shape"),
-                          .trace = text_of(o, "trace")};
-    if (!json_is_object(o)) return err_set(err, ERR_INVALID, "it is not an object");
-    if (id_parse(text_of(o, "id"), &f.id) || id_is_none(&f.id)) return err_set(err, ERR_INVALID, "its id is not one");
-    if (id_parse(text_of(o, "originId"), &f.origin_id)) f.origin_id = (struct id){{0}};
-    const json_t *history = json_object_get(o, "history");
-    if (history && !json_is_array(history)) return err_set(err, ERR_INVALID, "its history is not a list");
-    if (f.accepted_ms < 0) return err_set(err, ERR_INVALID, "acceptedMs must not be negative");
-    int rc = function_name_check(f.function, err);
-    if (rc == 0) rc = read_payload(o, im, &f, err);
-    if (rc == 0) rc = read_headers(o, im, &f, err);
-    if (rc == 0 && f.payload.len > EV_PAYLOAD_MAX) rc = err_set(err, ERR_TOO_LARGE, "its payload is larger than %u bytes", EV_PAYLOAD_MAX);
-    if (rc) return rc;
-    im->history = json_dumps(history, JSON_COMPACT);
-    f.history = str_of(im->history ? im->history : "[]");
-    *ret = (struct letter_draft){.ev = ev_new(&f),
-                                 .state = LETTER_DEAD,
-                                 .kind = kind_of(text_of(o, "kind")),
-                                 .version = (uint32_t)json_integer_value(json_object_get(o, "version")),
+    struct ev_fields f = {0};
+    struct letter_draft draft = {.state = LETTER_DEAD,
                                  .error_type = text_of(o, "errorType"),
                                  .error_message = text_of(o, "errorMessage"),
-                                 .stack = last_stack(o)};
-    if (fingerprint_parse(text_of(o, "group"), &ret->fingerprint)) ret->fingerprint = 0;
+                                 .stack = history_last_stack(json_object_get(o, "history"))};
+    int64_t version = 0;
+    if (!json_is_object(o)) return err_set(err, ERR_INVALID, "it is not an object");
+    int rc = read_event(o, im, &f, err);
+    if (rc == 0) rc = read_number(o, "version", UINT32_MAX, &version, err);
+    if (rc == 0) rc = read_kind(o, &draft.kind, err);
+    if (rc) return rc;
+    if (fingerprint_parse(text_of(o, "group"), &draft.fingerprint)) draft.fingerprint = 0;
+    draft.version = (uint32_t)version;
+    draft.ev = ev_new(&f);
+    *ret = draft;
     return 0;
 }
 
 int letter_draft_of_json(const json_t *o, struct letter_draft *ret, struct err *err) {
     struct scratch scratch = {.history = NULL};
-    buf_init(&scratch.payload, EV_PAYLOAD_MAX);
+    buf_init(&scratch.payload, EV_PAYLOAD_MAX + 3); // base64 is decoded in steps of 3
+    buf_init(&scratch.texts, EV_ENCODED_MAX);
+    MUST(buf_reserve(&scratch.texts, EV_ENCODED_MAX));
     int rc = read_letter(o, &scratch, ret, err);
     buf_done(&scratch.payload);
+    buf_done(&scratch.texts);
     free(scratch.history);
     free(scratch.headers);
     return rc;
 }
 
-static int read_importable(const json_t *o, struct letter_draft *ret, struct err *err) {
+// A time of the past; one that is a little ahead is now.
+static int read_past(const json_t *o, const char *name, int64_t now_ms, int64_t *ret, struct err *err) {
+    int64_t at_ms = 0;
+    int rc = read_number(o, name, INT64_MAX, &at_ms, err);
+    if (rc == 0 && at_ms - now_ms > AHEAD_MS) rc = err_set(err, ERR_INVALID, "%s is in the future", name);
+    if (rc == 0) *ret = at_ms == 0 || at_ms > now_ms ? now_ms : at_ms;
+    return rc;
+}
+
+static int read_importable(const json_t *o, struct letter_draft *ret, int64_t *ret_died_ms, struct err *err) {
+    int64_t now_ms = clock_unix_ms(), accepted_ms = now_ms;
     if (json_is_true(json_object_get(o, "redacted")))
         return err_set(err, ERR_INVALID, "parts of it are masked; export it from a server without --redact");
-    return letter_draft_of_json(o, ret, err);
+    int rc = read_past(o, "acceptedMs", now_ms, &accepted_ms, err);
+    if (rc == 0) rc = read_past(o, "diedMs", now_ms, ret_died_ms, err);
+    if (rc == 0) rc = letter_draft_of_json(o, ret, err);
+    if (rc == 0) ret->ev->f.accepted_ms = accepted_ms;
+    return rc;
 }
 
 static int note_there(void *arg, const struct sql_row *row) {
@@ -125,11 +193,14 @@ static int note_there(void *arg, const struct sql_row *row) {
     return 0;
 }
 
-static int import_one(struct sql *sql, const struct letter_draft *draft, bool *ret_there, struct err *err) {
-    const struct sql_value id = letters_sql_id(&draft->ev->f.id);
+// Written as one that died now, then given its time.
+static int import_one(struct sql *sql, const struct letter_draft *draft, int64_t died_ms, bool *ret_there, struct err *err) {
+    const struct sql_value values[] = {SQL_I(died_ms), letters_sql_id(&draft->ev->f.id)};
     *ret_there = false;
-    int rc = sql_exec(sql, "SELECT 1 FROM letters WHERE id = $1", &id, 1, note_there, ret_there, NULL, err);
-    return rc || *ret_there ? rc : letters_sql_put(sql, draft, 1, 0, err);
+    int rc = sql_exec(sql, "SELECT 1 FROM letters WHERE id = $1", values + 1, 1, note_there, ret_there, NULL, err);
+    if (rc || *ret_there) return rc;
+    rc = letters_sql_put(sql, draft, 1, 0, err);
+    return rc ? rc : sql_exec(sql, "UPDATE letters SET died_ms = $1 WHERE id = $2", values, array_len(values), NULL, NULL, NULL, err);
 }
 
 static int import_run(struct store_job *job, struct sql *sql, struct err *err) {
@@ -137,23 +208,20 @@ static int import_run(struct store_job *job, struct sql *sql, struct err *err) {
     json_t *refused = json_array();
     size_t i;
     const json_t *o;
-    int64_t count = 0;
+    int64_t count = 0, there_count = 0, died_ms;
     int rc = 0;
     json_array_foreach(j->letters, i, o) {
         struct letter_draft draft = {.ev = NULL};
         struct err why = {0};
         bool there = false;
-        int bad = read_importable(o, &draft, &why);
-        if (!bad) rc = import_one(sql, &draft, &there, err);
-        if (there) bad = err_set(&why, ERR_CONFLICT, "a letter with this id is there already");
-        if (bad) json_array_append_new(refused, json_pack("{sI so ss}", "line", (json_int_t)i + 1, "id", letters_json_text(text_of(o, "id")),
-                                                          "why", why.text));
-        else count++;
+        if (read_importable(o, &draft, &died_ms, &why))
+            json_array_append_new(refused, json_pack("{sI so ss}", "line", (json_int_t)i + 1, "id", letters_json_text(text_of(o, "id")), "why", why.text));
+        else if ((rc = import_one(sql, &draft, died_ms, &there, err)) == 0) ++*(there ? &there_count : &count);
         ev_free(draft.ev);
         if (rc) break;
     }
     json_decref(j->result);
-    j->result = json_pack("{sI so}", "imported", (json_int_t)count, "refused", refused);
+    j->result = json_pack("{sI sI so}", "imported", (json_int_t)count, "there", (json_int_t)there_count, "refused", refused);
     return rc;
 }
 

@@ -103,12 +103,8 @@ static int take_whole(void *arg, const struct sql_row *row) {
     masked |= letters_set_payload(o, sql_row_bytes(row, SUMMARY_COLUMNS + 1), w->redact);
     struct ev *ev = NULL;
     struct err err = {0};
-    if (letter_event(sql_row_bytes(row, SUMMARY_COLUMNS + 2), STR_NONE, STR_NONE, sql_row_int(row, 8), &ev, &err) == 0) {
-        json_object_set_new(o, "headers", letters_json_headers(&ev->f, w->redact));
-        json_object_set_new(o, "shape", letters_json_text(ev->f.shape));
-        json_object_set_new(o, "trace", letters_json_text(ev->f.trace));
-        for (size_t i = 0; i < ev->f.header_count; i++) masked |= redact_is_secret(w->redact, ev->f.headers[i].name);
-    }
+    if (letter_event(sql_row_bytes(row, SUMMARY_COLUMNS + 2), STR_NONE, STR_NONE, sql_row_int(row, 8), &ev, &err) == 0)
+        masked |= letters_set_envelope(o, &ev->f, w->redact);
     ev_free(ev);
     json_object_set_new(o, "redacted", json_boolean(masked));
     return 0;

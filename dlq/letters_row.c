@@ -2,6 +2,7 @@
 // Parts of a letter's rows: headers as a JSON object, the event without what stands in columns of its own, and back.
 #include "core/base/text.h"
 #include "core/digest.h"
+#include "dlq/json_bytes.h"
 #include "dlq/letters_impl.h"
 
 #define COLUMN_TEXT_MAX 65536
@@ -177,8 +178,17 @@ json_t *letters_json_headers(const struct ev_fields *f, const struct redact *red
     for (size_t i = 0; i < f->header_count; i++) {
         const struct ev_header *h = &f->headers[i];
         bool secret = redact_is_secret(redact, h->name);
-        json_array_append_new(headers, json_pack("[oo]", letters_json_text(h->name),
-                                                 secret ? json_string(REDACT_MASK) : letters_json_text(h->value)));
+        json_array_append_new(headers, json_pack("[oo]", json_bytes_new(h->name), secret ? json_string(REDACT_MASK) : json_bytes_new(h->value)));
     }
     return headers;
+}
+
+bool letters_set_envelope(json_t *o, const struct ev_fields *f, const struct redact *redact) {
+    json_t *exact = json_pack("{so so so so}", "orderingKey", json_bytes_new(f->ordering_key), "contentType", json_bytes_new(f->content_type), "trace",
+                              json_bytes_new(f->trace), "shape", letters_json_text(f->shape));
+    bool masked = redact_json(redact, exact);
+    json_object_update_new(o, exact);
+    json_object_set_new(o, "headers", letters_json_headers(f, redact));
+    for (size_t i = 0; i < f->header_count; i++) masked |= redact_is_secret(redact, f->headers[i].name);
+    return masked;
 }

@@ -195,9 +195,10 @@ def test_payloads_come_out_as_they_came_in_and_an_export_brings_them_back(server
     assert all(payload_of(ask(server, "GET", f"/v1/letters/{id}")) == payload for id, payload in sent.items())
     assert ask(server, "POST", "/v1/letters/purge", {"olderThanMs": 0, "dead": True})["purged"] == len(sent)
     for page in pages:
-        assert ask(server, "POST", "/v1/letters/import", page) == {"imported": len(page["letters"]), "refused": []}
+        assert ask(server, "POST", "/v1/letters/import", page) == {"imported": len(page["letters"]), "there": 0, "refused": []}
+        assert ask(server, "POST", "/v1/letters/import", page) == {"imported": 0, "there": len(page["letters"]), "refused": []}, "twice is once"
     kept = ("id", "function", "payload", "payloadBase64", "headers", "history", "group", "attempts", "errorType", "errorMessage", "source",
-            "orderingKey", "contentType", "acceptedMs")
+            "orderingKey", "contentType", "acceptedMs", "diedMs", "version")
     back = everything(server)
     assert back.keys() == exported.keys()
     assert [(id, name) for id in back for name in kept if back[id].get(name) != exported[id].get(name)] == []
@@ -206,14 +207,15 @@ def test_payloads_come_out_as_they_came_in_and_an_export_brings_them_back(server
 def test_imports_say_line_and_reason(server):
     bring(server, [whole(0)])
     before = everything(server)
-    wrong = [whole(0), {}, 7, whole(1, id="x"), whole(2, function="../x"), whole(3, payload=5), whole(4, headers=[["a"]]),
-             whole(5, payload=None, payloadBase64="%%"), whole(6, redacted=True), whole(7, headers=[["a", "b"]] * 2000)]
+    wrong = [{}, 7, whole(1, id="x"), whole(2, function="../x"), whole(3, payload=5), whole(4, headers=[["a"]]),
+             whole(5, payload=None, payloadBase64="%%"), whole(6, redacted=True), whole(7, headers=[["a", "b"]] * 2000), whole(8, attempts=-1), whole(9, attempts="x"), whole(10, diedMs=1 << 52),
+             whole(11, version=1 << 32), whole(12, orderingKey={"base64": "?"}), whole(13, source=7), whole(14, kind="?"), whole(15, originId="x")]
     answer = ask(server, "POST", "/v1/letters/import", {"letters": wrong})
     assert answer["imported"] == 0 and [one["line"] for one in answer["refused"]] == list(range(1, len(wrong) + 1))
-    assert "there already" in answer["refused"][0]["why"] and "masked" in answer["refused"][8]["why"]
+    assert "masked" in answer["refused"][7]["why"] and "attempts" in answer["refused"][9]["why"]
     assert everything(server) == before
     assert "at most 1000" in refused(server, "POST", "/v1/letters/import", {"letters": [whole(n) for n in range(1001)]})
-    odd = [whole(1, attempts="x", version=[], source=7, kind="?", errorType=None, shape=3, originId="x")]
+    odd = [whole(1, attempts=None, version=None, source=None, errorType=None, shape=3, originId=None, future=[1])]
     bring(server, odd)
     assert ask(server, "GET", "/v1/letters/" + ident(1))["state"] == "dead"
 

@@ -349,9 +349,10 @@ def test_export_and_import_keep_every_byte(weir, fake, tmp_path):
         {"function": "orders", "order": "oldest", "full": "true", "limit": "500", **more} for more in ({}, {"cursor": "c/1 &"})]
     lines = (tmp_path / "l.ndjson").read_bytes().split(b"\n")
     assert [json.loads(line) for line in lines[:-1]] == letters and lines[-1] == b""
-    fake.expect("POST", "/v1/letters/import", (200, {"imported": 7, "refused": []}))
+    fake.expect("POST", "/v1/letters/import", (200, {"imported": 7, "there": 0, "refused": []}), (200, {"imported": 0, "there": 1, "refused": []}))
     assert weir("dlq", "import", "l.ndjson").out == "7 letters imported\n"
     assert body_of(fake, "/v1/letters/import") == {"letters": letters}
+    assert weir("dlq", "import", "l.ndjson").out == "0 letters imported, 1 was there already\n"
 
 
 def test_export_leaves_a_vendors_json_as_it_is(weir, fake):

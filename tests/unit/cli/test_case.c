@@ -110,6 +110,22 @@ static void payloads_come_back_byte_for_byte(void **state) {
     expect_payload(STR_LIT("{\"n\":1}"), true, "/event/payload");
 }
 
+static void headers_and_keys_of_any_bytes_come_back(void **state) {
+    (void)state;
+    struct buf text;
+    json_t *letter = letter_of(STR_LIT("{}"), false);
+    json_object_set_new(letter, "headers", json_pack("[[s,{ss}],[{ss},s]]", "a", "base64", "/wA=", "base64", "w4M=", "b"));
+    json_object_set_new(letter, "orderingKey", json_pack("{ss}", "base64", "gA=="));
+    struct case_file c = through_a_file(letter, NULL, &text);
+    const struct ev_fields *f = &c.ev->f;
+    assert_int_equal(f->header_count, 2);
+    assert_true(str_is(f->headers[0].name, "a") && str_eq(f->headers[0].value, STR_LIT("\xff\0")));
+    assert_true(str_is(f->headers[1].name, "\xc3\x83") && str_is(f->headers[1].value, "b"));
+    assert_true(str_is(f->ordering_key, "\x80"));
+    case_done(&c);
+    buf_done(&text);
+}
+
 static void as_deep_as_json_may_be(void **state) {
     (void)state;
     char deep[2 * JSON_TEXT_DEPTH];
@@ -173,6 +189,7 @@ static void a_letter_without_its_payload_is_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_letter_comes_back_whole),          cmocka_unit_test(payloads_come_back_byte_for_byte),
+        cmocka_unit_test(headers_and_keys_of_any_bytes_come_back),
         cmocka_unit_test(as_deep_as_json_may_be),             cmocka_unit_test(the_largest_payload),
         cmocka_unit_test(what_the_server_no_longer_has),      cmocka_unit_test(a_letter_without_its_payload_is_refused),
     };
