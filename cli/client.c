@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One easy handle for the life of the command: curl keeps its connection open between calls.
-#include "cli/client.h"
+#include "cli/client_curl.h"
 
-#include <curl/curl.h>
 #include <strings.h>
 
 #include "cli/commands.h"
@@ -10,7 +9,6 @@
 #include "core/base/buf.h"
 
 #define CONNECT_TIMEOUT_MS 5000L
-#define ANSWER_BYTES_MAX ((size_t)512 * 1024 * 1024)
 
 struct client {
     CURL *curl;
@@ -114,8 +112,8 @@ static struct curl_slist *header_list(const struct client *c, const struct reque
     return list;
 }
 
-static void set_up(struct client *c, const struct request *r, const char *url, struct call *call) {
-    CURL *h = c->curl;
+struct curl_slist *client_prepare(const struct client *c, const struct request *r, CURL *h) {
+    cleanup_free char *url = mem_printf("%s%s", c->url, r->path);
     curl_easy_reset(h); // keeps the connection
     curl_easy_setopt(h, CURLOPT_URL, url);
     curl_easy_setopt(h, CURLOPT_PROTOCOLS_STR, "http,https");
@@ -124,17 +122,16 @@ static void set_up(struct client *c, const struct request *r, const char *url, s
     curl_easy_setopt(h, CURLOPT_TIMEOUT_MS, (long)r->timeout_ms);
     curl_easy_setopt(h, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(h, CURLOPT_USERAGENT, "weir/" WEIR_VERSION);
-    curl_easy_setopt(h, CURLOPT_WRITEFUNCTION, on_body);
-    curl_easy_setopt(h, CURLOPT_WRITEDATA, call);
-    curl_easy_setopt(h, CURLOPT_HEADERFUNCTION, on_header);
-    curl_easy_setopt(h, CURLOPT_HEADERDATA, call);
     if (is_loopback(url)) curl_easy_setopt(h, CURLOPT_PROXY, "");
-    if (strcmp(r->method, "GET") == 0) return;
+    struct curl_slist *headers = header_list(c, r);
+    curl_easy_setopt(h, CURLOPT_HTTPHEADER, headers);
+    if (strcmp(r->method, "GET") == 0) return headers;
     // A POST with a body that is named otherwise: the way that keeps the length known.
     curl_easy_setopt(h, CURLOPT_POST, 1L);
     curl_easy_setopt(h, CURLOPT_CUSTOMREQUEST, r->method);
     curl_easy_setopt(h, CURLOPT_POSTFIELDS, r->body.data ? r->body.data : "");
     curl_easy_setopt(h, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body.len);
+    return headers;
 }
 
 static int explain(const struct client *c, CURLcode code, struct err *err) {
@@ -154,11 +151,12 @@ static int explain(const struct client *c, CURLcode code, struct err *err) {
 
 int client_send(struct client *c, const struct request *r, struct reply *ret, struct err *err) {
     struct call call = {.reply = {.retry_after_s = -1}};
-    buf_init(&call.body, ANSWER_BYTES_MAX);
-    cleanup_free char *url = mem_printf("%s%s", c->url, r->path);
-    set_up(c, r, url, &call);
-    struct curl_slist *headers = header_list(c, r);
-    curl_easy_setopt(c->curl, CURLOPT_HTTPHEADER, headers);
+    buf_init(&call.body, CLIENT_ANSWER_MAX);
+    struct curl_slist *headers = client_prepare(c, r, c->curl);
+    curl_easy_setopt(c->curl, CURLOPT_WRITEFUNCTION, on_body);
+    curl_easy_setopt(c->curl, CURLOPT_WRITEDATA, &call);
+    curl_easy_setopt(c->curl, CURLOPT_HEADERFUNCTION, on_header);
+    curl_easy_setopt(c->curl, CURLOPT_HEADERDATA, &call);
     CURLcode code = curl_easy_perform(c->curl);
     curl_slist_free_all(headers);
     if (code != CURLE_OK) {

@@ -3,7 +3,6 @@
 #include "cli/run.h"
 
 #include <libgen.h>
-#include <limits.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -14,6 +13,7 @@
 #include "cli/guess.h"
 #include "cli/out.h"
 #include "cli/pack.h"
+#include "cli/runtimes_folder.h"
 #include "core/shape.h"
 
 static const struct arg_spec specs[] = {
@@ -94,20 +94,6 @@ static int make_version(const struct args *a, struct run *r) {
     return EXIT_OK;
 }
 
-// WEIR_RUNTIMES, else beside the program: build/weir -> runtimes/, or PREFIX/bin/weir -> PREFIX/share/weir/runtimes.
-static char *runtimes_folder(void) {
-    const char *given = getenv("WEIR_RUNTIMES");
-    if (given && *given) return mem_strdup(given);
-    char self[PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    self[n > 0 ? n : 0] = '\0';
-    const char *dir = dirname(self);
-    char *installed = mem_printf("%s/../share/weir/runtimes", dir);
-    if (access(installed, R_OK) == 0) return installed;
-    free(installed);
-    return mem_printf("%s/../runtimes", dir);
-}
-
 // --- running ------------------------------------------------------------------------------------------------------------
 
 // The event as the function sees it: in the shape of its trigger, as the workers do.
@@ -145,7 +131,7 @@ static int run_here(const struct args *a, struct run *r) {
     struct runtimes runtimes;
     struct ev *ev;
     struct err err;
-    cleanup_free char *dir = runtimes_folder();
+    cleanup_free char *dir = runtimes_folder(getenv("WEIR_RUNTIMES"));
     if (shaped(r->c.ev, &ev, &err)) return out_fail("%s", err.text);
     int rc = runtimes_load(dir, &runtimes, &err) ? out_fail("%s", err.text) : EXIT_OK;
     if (rc == EXIT_OK) {

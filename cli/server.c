@@ -5,12 +5,12 @@
 
 #include <errno.h>
 #include <jansson.h>
-#include <limits.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cli/runtimes_folder.h"
 #include "cli/server_parts.h"
 #include "core/base/clock.h"
 #include "core/base/fault.h"
@@ -35,20 +35,6 @@ static int make_folders(struct server *s, struct err *err) {
     if (!s->data_dir) return err_set_errno(err, ERR_INVALID, errno, "cannot use the data folder %s", s->options->data.text);
     s->code_dir = mem_printf("%s/versions", s->data_dir);
     return make_folder(s->code_dir, err);
-}
-
-// --runtimes, else beside the program: build/weir -> runtimes/, or PREFIX/bin/weir -> PREFIX/share/weir/runtimes.
-static char *find_runtimes(const struct server *s) {
-    if (s->options->runtimes.text[0]) return mem_strdup(s->options->runtimes.text);
-    char self[PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    self[n > 0 ? n : 0] = '\0';
-    char *slash = strrchr(self, '/');
-    if (slash) *slash = '\0';
-    char *installed = mem_printf("%s/../share/weir/runtimes", self);
-    if (access(installed, R_OK) == 0) return installed;
-    free(installed);
-    return mem_printf("%s/../runtimes", self);
 }
 
 // --- making ---------------------------------------------------------------------------------------------------------
@@ -77,7 +63,7 @@ static int open_queues(struct server *s, struct err *err) {
 }
 
 static int open_sandbox(struct server *s, struct err *err) {
-    cleanup_free char *dir = find_runtimes(s);
+    cleanup_free char *dir = runtimes_folder(s->options->runtimes.text);
     int rc = runtimes_load(dir, &s->runtimes, err);
     return rc ? rc : sandbox_open(s->options->sandbox.text, s->data_dir, s->code_dir, &s->runtimes, &s->sandbox, err);
 }

@@ -177,15 +177,13 @@ static const struct arg_spec specs[] = {
 static int run_watch(const struct args *a) {
     if (!out_is_terminal(stdin) || !out_is_terminal(stdout))
         return out_misuse("dlq watch: it fills the screen of a terminal, and this is none; for scripts: weir dlq groups --json");
-    cleanup_client struct client *c = client_new(a); // for the address
-    const char *token = args_text(a, "token");
-    if (!token) token = getenv("WEIR_TOKEN");
+    cleanup_client struct client *c = client_new(a);
     struct loop_of l = {.args = a};
     struct err err;
     int rc = catch_signals();
     if (rc != EXIT_OK) return rc;
     if (screen_open(&l.screen, &err) < 0) return out_misuse("dlq watch: %s; weir dlq groups lists them", err.text);
-    l.http = http_new(client_url(c), token && *token ? token : NULL);
+    l.http = http_new(c);
     watch_init(&l.model, client_url(c));
     l.model.function = args_text(a, "function");
     l.model.since_ms = args_number(a, "since", 0);

@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/watch_http.h"
 
-#include <curl/curl.h>
+#include "cli/client_curl.h"
 
-#include "cli/client.h"
-
-#define CONNECT_TIMEOUT_MS 5000L
-#define ANSWER_BYTES_MAX ((size_t)512 << 20)
 #define FDS_MAX 4
 
 struct lane {
@@ -19,22 +15,19 @@ struct lane {
 };
 struct http {
     CURLM *multi;
-    const char *url;
-    char *bearer; // whole header line; NULL: none
+    const struct client *client;
     struct lane lanes[HTTP_LANES];
 };
 
-struct http *http_new(const char *url, const char *token) {
+struct http *http_new(const struct client *c) {
     struct http *h = mem_zalloc(sizeof *h);
-    h->url = url;
-    if (token) h->bearer = mem_printf("Authorization: Bearer %s", token);
-    curl_global_init(CURL_GLOBAL_DEFAULT);
+    h->client = c;
     h->multi = curl_multi_init();
     MUST(h->multi);
     for (size_t i = 0; i < HTTP_LANES; i++) {
         h->lanes[i].easy = curl_easy_init();
         MUST(h->lanes[i].easy);
-        buf_init(&h->lanes[i].answer, ANSWER_BYTES_MAX);
+        buf_init(&h->lanes[i].answer, CLIENT_ANSWER_MAX);
     }
     return h;
 }
@@ -47,8 +40,6 @@ void http_free(struct http *h) {
         buf_done(&h->lanes[i].answer);
     }
     curl_multi_cleanup(h->multi);
-    curl_global_cleanup();
-    free(h->bearer);
     free(h);
 }
 
@@ -58,42 +49,18 @@ static size_t on_body(char *data, size_t one, size_t len, void *arg) {
     return buf_append(arg, (struct str){data, one * len}) < 0 ? 0 : len;
 }
 
-static bool is_loopback(const char *url) {
-    const char *host = strstr(url, "://") + 3;
-    return strncmp(host, "127.", 4) == 0 || strncmp(host, "localhost", 9) == 0 || strncmp(host, "[::1]", 5) == 0;
-}
-
-static void set_up(const struct http *h, struct lane *l, const char *method, const char *url, int64_t timeout_ms) {
-    CURL *e = l->easy;
-    curl_easy_reset(e);
-    curl_easy_setopt(e, CURLOPT_URL, url);
-    curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
-    curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
-    curl_easy_setopt(e, CURLOPT_USERAGENT, "weir/" WEIR_VERSION);
-    curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
-    curl_easy_setopt(e, CURLOPT_WRITEDATA, &l->answer);
-    if (is_loopback(h->url)) curl_easy_setopt(e, CURLOPT_PROXY, "");
-    l->headers = curl_slist_append(NULL, "Expect:"); // no waiting for 100 Continue
-    if (h->bearer) l->headers = curl_slist_append(l->headers, h->bearer);
-    if (l->body) {
-        l->headers = curl_slist_append(l->headers, "Content-Type: application/json");
-        curl_easy_setopt(e, CURLOPT_POSTFIELDS, l->body);
-        curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, method);
-    }
-    curl_easy_setopt(e, CURLOPT_HTTPHEADER, l->headers);
-}
-
 void http_start(struct http *h, enum http_lane lane, const char *method, const char *path, const json_t *body, int64_t timeout_ms) {
     struct lane *l = &h->lanes[lane];
-    cleanup_free char *url = mem_printf("%s%s", h->url, path);
     MUST(!l->open);
     buf_clear(&l->answer);
     l->body = body ? json_dumps(body, JSON_COMPACT) : NULL;
     l->ended = false;
     l->open = true;
-    set_up(h, l, method, url, timeout_ms);
+    const struct request r = {.method = method, .path = path, .body = str_of(l->body), .timeout_ms = timeout_ms,
+                              .content_type = l->body ? "application/json" : NULL};
+    l->headers = client_prepare(h->client, &r, l->easy);
+    curl_easy_setopt(l->easy, CURLOPT_WRITEFUNCTION, on_body);
+    curl_easy_setopt(l->easy, CURLOPT_WRITEDATA, &l->answer);
     MUST(curl_multi_add_handle(h->multi, l->easy) == CURLM_OK);
 }
 
@@ -128,7 +95,7 @@ static void read_answer(const struct http *h, struct lane *l, struct watch_answe
     long status = 0;
     *ret = (struct watch_answer){0};
     if (l->code != CURLE_OK) {
-        ret->why = mem_printf("no answer from %s (%s)", h->url, curl_easy_strerror(l->code));
+        ret->why = mem_printf("no answer from %s (%s)", client_url(h->client), curl_easy_strerror(l->code));
         return;
     }
     curl_easy_getinfo(l->easy, CURLINFO_RESPONSE_CODE, &status);

@@ -11,8 +11,8 @@
 enum http_lane { HTTP_LOOK, HTTP_CHANGE, HTTP_LANES };
 
 struct http;
-// url: as client_url gives it. token: NULL: none.
-struct http *http_new(const char *url, const char *token) must_use;
+struct client;
+struct http *http_new(const struct client *c) must_use; // requests go to its server, as its user; its own connection is not used
 void http_free(struct http *h);
 // The lane is free. timeout_ms: of the whole request; 0: as long as it takes. body: NULL: none.
 void http_start(struct http *h, enum http_lane lane, const char *method, const char *path, const json_t *body, int64_t timeout_ms);

@@ -100,12 +100,6 @@ void call_audit_end(struct call *call, const char *code, struct str message) {
 
 // --- looking ------------------------------------------------------------------------------------------------------
 
-static void on_json(void *arg, int code, const struct err *err, json_t *result) {
-    struct call *call = arg;
-    if (code) reply_err(call, err);
-    else reply_json(call, 200, result);
-}
-
 static bool has_audit(struct call *call) {
     if (call->gw->c.audit) return true;
     reply_fail(call, ERR_UNAVAILABLE, "this server keeps no audit");
@@ -123,7 +117,7 @@ void api_audit(struct call *call) {
     if (rc == 0) rc = call_number(call, "untilMs", 0, INT64_MAX, &f.until_ms, &err);
     f.limit = (size_t)limit;
     if (rc) reply_err(call, &err);
-    else audit_list(call->gw->c.audit, &f, on_json, call);
+    else audit_list(call->gw->c.audit, &f, reply_json_or_err, call);
 }
 
 void api_audit_entry(struct call *call) {
@@ -134,5 +128,5 @@ void api_audit_entry(struct call *call) {
         id = 10 * id + (call->param.data[i] - '0');
     }
     if (!good) reply_fail(call, ERR_NOT_FOUND, "'%.*s' is not the number of an entry", STR_ARG(call->param));
-    else if (has_audit(call)) audit_show(call->gw->c.audit, id, on_json, call);
+    else if (has_audit(call)) audit_show(call->gw->c.audit, id, reply_json_or_err, call);
 }

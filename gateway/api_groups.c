@@ -6,12 +6,6 @@
 
 #define PAGE_DEFAULT 50
 
-static void on_json(void *arg, int code, const struct err *err, json_t *result) {
-    struct call *call = arg;
-    if (code) reply_err(call, err);
-    else reply_json(call, 200, result);
-}
-
 void api_groups(struct call *call) {
     struct err err;
     int64_t limit = PAGE_DEFAULT;
@@ -22,11 +16,11 @@ void api_groups(struct call *call) {
     if (rc == 0) rc = call_number(call, "sparkMs", 1000, INT64_C(31622400000), &page.spark_ms, &err);
     page.limit = (size_t)limit;
     if (rc) reply_err(call, &err);
-    else groups_list(call->gw->c.groups, &page, on_json, call);
+    else groups_list(call->gw->c.groups, &page, reply_json_or_err, call);
 }
 
 void api_group(struct call *call) {
-    groups_show(call->gw->c.groups, call->param, on_json, call);
+    groups_show(call->gw->c.groups, call->param, reply_json_or_err, call);
 }
 
 void api_group_describe(struct call *call) {
@@ -41,6 +35,6 @@ void api_group_describe(struct call *call) {
     if (rc == 0) rc = body_flag(body, "muted", &muted, &err);
     int mute = json_object_get(body, "muted") ? muted : -1;
     if (rc) reply_err(call, &err);
-    else groups_describe(call->gw->c.groups, call->param, name, note, mute, call_who(call), on_json, call);
+    else groups_describe(call->gw->c.groups, call->param, name, note, mute, call_who(call), reply_json_or_err, call);
     json_decref(body);
 }

@@ -13,12 +13,6 @@
 #define PAGE_MAX 1000
 #define SAMPLE_DEFAULT 20
 
-static void on_json(void *arg, int code, const struct err *err, json_t *result) {
-    struct call *call = arg;
-    if (code) reply_err(call, err);
-    else reply_json(call, 200, result);
-}
-
 // --- looking ------------------------------------------------------------------------------------------------------
 
 static int read_page(struct call *call, struct letter_page *page, struct err *err) {
@@ -66,13 +60,13 @@ void api_letters(struct call *call) {
         return;
     }
     page.full |= vendor != VENDOR_WEIR;
-    letters_list(call->gw->c.letters, sel, &page, vendor == VENDOR_WEIR ? on_json : on_vendor_letters, call);
+    letters_list(call->gw->c.letters, sel, &page, vendor == VENDOR_WEIR ? reply_json_or_err : on_vendor_letters, call);
 }
 
 void api_letter(struct call *call) {
     struct id id;
     if (id_parse(call->param, &id) < 0) reply_fail(call, ERR_NOT_FOUND, "'%.*s' is not the id of a letter", STR_ARG(call->param));
-    else letters_show(call->gw->c.letters, &id, on_json, call);
+    else letters_show(call->gw->c.letters, &id, reply_json_or_err, call);
 }
 
 // --- changing -----------------------------------------------------------------------------------------------------
@@ -98,7 +92,7 @@ static void change(struct call *call, const char *state, change_fn *fn) {
     json_t *body = call_body(call, members);
     if (!body) return;
     if (read_change(call, body, state, &c, &err)) reply_err(call, &err);
-    else fn(call->gw->c.letters, &c, on_json, call);
+    else fn(call->gw->c.letters, &c, reply_json_or_err, call);
     json_decref(body);
 }
 
@@ -139,7 +133,7 @@ void api_purge(struct call *call) {
         rc = read_change(call, body, "", &c, &err);
     }
     if (rc) reply_err(call, &err);
-    else letters_purge(call->gw->c.letters, &c, dead, on_json, call);
+    else letters_purge(call->gw->c.letters, &c, dead, reply_json_or_err, call);
     json_decref(body);
 }
 
@@ -180,7 +174,7 @@ void api_edit(struct call *call) {
     if (rc == 0) rc = edit_parse(call->req->body, &edit, &err); // out of the text: numbers stay as they are written
     if (rc == 0) rc = read_change(call, body, "dead", &c, &err);
     if (rc == 0) {
-        letters_edit(call->gw->c.letters, &c, edit, dry_run, on_json, call);
+        letters_edit(call->gw->c.letters, &c, edit, dry_run, reply_json_or_err, call);
     } else {
         edit_free(edit);
         reply_err(call, &err);
@@ -192,7 +186,7 @@ void api_import(struct call *call) {
     static const char *const members[] = {"letters", "next", NULL}; // a page of a listing, as it is
     json_t *body = call_body_of(call, call->req->body, JSON_ALLOW_NUL, members); // as payloads and errors are exported
     if (!body) return;
-    letters_import(call->gw->c.letters, json_incref(json_object_get(body, "letters")), on_json, call);
+    letters_import(call->gw->c.letters, json_incref(json_object_get(body, "letters")), reply_json_or_err, call);
     json_decref(body);
 }
 
@@ -222,6 +216,6 @@ void api_try(struct call *call) {
     if (rc == 0) rc = call_check_target(call, to, &err);
     if (rc == 0) rc = selection_of_body(call, body, "dead", &sel, &err);
     if (rc) reply_err(call, &err);
-    else trials_run(call->gw->c.trials, sel, (size_t)sample, to, on_json, call);
+    else trials_run(call->gw->c.trials, sel, (size_t)sample, to, reply_json_or_err, call);
     json_decref(body);
 }

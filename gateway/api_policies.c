@@ -3,25 +3,19 @@
 #include "dlq/policies.h"
 #include "gateway/reply.h"
 
-static void on_json(void *arg, int code, const struct err *err, json_t *result) {
-    struct call *call = arg;
-    if (code) reply_err(call, err);
-    else reply_json(call, 200, result);
-}
-
 void api_policies(struct call *call) {
-    policies_list(call->gw->c.policies, on_json, call);
+    policies_list(call->gw->c.policies, reply_json_or_err, call);
 }
 
 void api_policy(struct call *call) {
-    policies_show(call->gw->c.policies, call->param, on_json, call);
+    policies_show(call->gw->c.policies, call->param, reply_json_or_err, call);
 }
 
 void api_policy_change(struct call *call) {
     static const char *const members[] = {"keepMs", "cap", "autoReplay", NULL};
     json_t *body = call_body(call, members);
     if (!body) return;
-    policies_change(call->gw->c.policies, call->param, body, call_who(call), on_json, call);
+    policies_change(call->gw->c.policies, call->param, body, call_who(call), reply_json_or_err, call);
     json_decref(body);
 }
 

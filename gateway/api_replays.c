@@ -9,12 +9,6 @@
 #define LETTERS_DEFAULT 100
 #define LETTERS_MAX 1000
 
-static void on_json(void *arg, int code, const struct err *err, json_t *result) {
-    struct call *call = arg;
-    if (code) reply_err(call, err);
-    else reply_json(call, 200, result);
-}
-
 static void on_made(void *arg, int code, const struct err *err, json_t *result) {
     struct call *call = arg;
     if (code) reply_err(call, err);
@@ -59,7 +53,7 @@ void api_replays(struct call *call) {
     if (rc == 0) rc = call_number(call, "cursor", 1, INT64_MAX, &before, &err);
     if (rc == 0) rc = call_flag(call, "open", &open, &err);
     if (rc) reply_err(call, &err);
-    else replays_list(call->gw->c.replays, open, before, (size_t)limit, on_json, call);
+    else replays_list(call->gw->c.replays, open, before, (size_t)limit, reply_json_or_err, call);
 }
 
 // The number in the path; false: it was replied to.
@@ -79,7 +73,7 @@ typedef void replay_fn(struct replays *r, int64_t replay, letters_json_fn *fn, v
 
 static void with_number(struct call *call, replay_fn *fn) {
     int64_t replay;
-    if (read_number(call, &replay)) fn(call->gw->c.replays, replay, on_json, call);
+    if (read_number(call, &replay)) fn(call->gw->c.replays, replay, reply_json_or_err, call);
 }
 
 void api_replay(struct call *call) {
@@ -115,5 +109,5 @@ void api_replay_letters(struct call *call) {
     if (rc == 0 && !is_letters_state(state))
         rc = err_set(&err, ERR_INVALID, "state is pending, sent, skipped or failed, or an outcome: ok, failing or dead");
     if (rc) reply_err(call, &err);
-    else replays_letters(call->gw->c.replays, replay, state, after, (size_t)limit, on_json, call);
+    else replays_letters(call->gw->c.replays, replay, state, after, (size_t)limit, reply_json_or_err, call);
 }

@@ -40,19 +40,13 @@ void api_timer_next(struct call *call) {
     else reply_err(call, &err);
 }
 
-static void on_history(void *arg, int code, const struct err *err, json_t *result) {
-    struct call *call = arg;
-    if (code) reply_err(call, err);
-    else reply_json(call, 200, result);
-}
-
 void api_timer_fires(struct call *call) {
     struct err err;
     int64_t limit = LIMIT_DEFAULT, before_ms = 0;
     if (!is_timer(call)) return;
     int rc = call_number(call, "limit", 1, LIMIT_MAX, &limit, &err);
     if (rc == 0) rc = call_time(call, "before", &before_ms, &err);
-    if (rc == 0) fires_history(call->gw->c.fires, call->param, before_ms, (size_t)limit, on_history, call);
+    if (rc == 0) fires_history(call->gw->c.fires, call->param, before_ms, (size_t)limit, reply_json_or_err, call);
     else reply_err(call, &err);
 }
 

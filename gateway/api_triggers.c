@@ -46,15 +46,9 @@ void api_trigger(struct call *call) {
     if (t) reply_json(call, 200, trigger_public_json(t));
 }
 
-static void on_lag(void *arg, int code, const struct err *err, json_t *result) {
-    struct call *call = arg;
-    if (code) reply_err(call, err);
-    else reply_json(call, 200, result);
-}
-
 void api_trigger_lag(struct call *call) {
     struct triggers *ts;
-    if (trigger_of(call, &ts)) triggers_lag(ts, call->param, on_lag, call);
+    if (trigger_of(call, &ts)) triggers_lag(ts, call->param, reply_json_or_err, call);
 }
 
 // --- settings -----------------------------------------------------------------------------------------------------

@@ -88,3 +88,8 @@ void reply_fail(struct call *call, enum err_code code, const char *fmt, ...) {
     va_end(ap);
     reply_err(call, &err);
 }
+
+void reply_json_or_err(void *call, int code, const struct err *err, json_t *result) {
+    if (code) reply_err(call, err);
+    else reply_json(call, 200, result);
+}

@@ -15,6 +15,7 @@ void reply_bytes(struct call *call, int status, struct str content_type, const s
                  struct str body);
 void reply_err(struct call *call, const struct err *err);
 void reply_fail(struct call *call, enum err_code code, const char *fmt, ...) printf_like(3, 4);
+void reply_json_or_err(void *call, int code, const struct err *err, json_t *result); // with status 200
 // {"code","message","requestId"} plus the members of `more` (taken over, may be NULL).
 void reply_problem(struct call *call, int status, const char *code, struct str message, json_t *more);
 
