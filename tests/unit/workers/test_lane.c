@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+// workers/lane where it meets the end of a drain, and replays in order, all parts real.
+#include "tests/unit/workers/dispatch_world.h"
+#include "workers/fleet.h"
+#include "workers/lane.h"
+#include "workers/settle.h"
+
+static struct ev *event_of_key(const char *key, const char *message) {
+    cleanup_free char *payload = mem_printf("{\"Message\":\"%s\"}", message);
+    return ev_new(&(struct ev_fields){.function = STR_LIT("f"), .ordering_key = str_of(key), .payload = str_of(payload),
+                                      .content_type = STR_LIT("application/json")});
+}
+
+static void on_sent(void *arg, int code, const struct err *err) {
+    (void)err;
+    assert_int_equal(code, 0);
+    if (arg) ++*(int *)arg;
+}
+
+static void send(struct world *w, const char *key, const char *message) {
+    ingest_async(w->ingest, event_of_key(key, message), on_sent, NULL);
+}
+
+// --- a drain --------------------------------------------------------------------------------------------------------------
+
+static bool on_no_hunger(void *arg) {
+    (void)arg;
+    return false;
+}
+
+static void on_room(void *arg) {
+    (void)arg;
+}
+
+// A lane as dispatch has it, when its drain is over, and its queue hands it what was on the way.
+static void what_comes_after_the_end_of_a_drain_goes_back(void **state) {
+    struct world *w = *state;
+    drain(w);
+    struct fleet *fleet = fleet_new(&(struct fleet_config){.loop = w->loop,
+                                                           .options = &w->options,
+                                                           .runtimes = &w->runtimes,
+                                                           .sandbox = w->sandbox,
+                                                           .log = w->log,
+                                                           .on_room = on_room,
+                                                           .on_pressure = on_no_hunger,
+                                                           .on_hunger = on_no_hunger});
+    struct settle *settle = settle_new(&(struct settle_config){.loop = w->loop, .letters = w->letters, .ingest = w->ingest, .metrics = w->metrics});
+    struct lane *lane = lane_new(&w->config, fleet, settle, STR_LIT("f"));
+    int published = 0;
+    lane_open(lane);
+    lane_kill(lane);
+    queue_publish(w->queue, event_of_key("", "late"), on_sent, &published);
+    TURN_UNTIL(w->loop, published); // and the same turn hands it out
+    lane_pause(lane);
+    loop_turn(w->loop, 5);
+    bool quiet = lane_is_quiet(lane);
+    lane_free(lane); // no pool of it has anything
+    assert_true(quiet);
+    assert_int_equal(on_queue(w), 1);
+    assert_int_equal(runs(w, "late"), 0);
+    settle_free(settle);
+    TURN_UNTIL(w->loop, fleet_stop(fleet));
+    fleet_free(fleet);
+}
+
+// --- replays in order --------------------------------------------------------------------------------------------------------
+
+static bool is_held(struct world *w, const char *key) {
+    struct ev *ev = event_of_key(key, "");
+    bool held = replays_holds(w->replays, ev);
+    ev_free(ev);
+    return held;
+}
+
+static void replay_in_order(struct world *w) {
+    struct replay_spec spec = {.abort_share = -1, .in_order = true, .who = STR_LIT("anna")};
+    struct err err = {0};
+    struct answer a = {0};
+    if (selection_new(&(struct select_spec){.state = STR_LIT("dead")}, &spec.sel, &err)) fail_msg("%s", err.text);
+    replays_create(w->replays, &spec, on_json, &a);
+    TURN_UNTIL(w->loop, a.there);
+    assert_int_equal(a.code, 0);
+    json_decref(a.json);
+}
+
+// It was at hand before anybody held its key.
+static void a_live_event_that_waits_for_its_turn_waits_for_letters_of_its_key_too(void **state) {
+    struct world *w = *state;
+    struct ev *dead = event_of_key("k", "letter");
+    struct answer a = {0};
+    letters_put(w->letters, &(struct letter_draft){.ev = dead, .state = LETTER_DEAD, .kind = LETTER_FUNCTION}, on_answer, &a);
+    TURN_UNTIL(w->loop, a.there);
+    ev_free(dead);
+    send(w, "", "gate");
+    TURN_UNTIL(w->loop, runs(w, "gate") == 1);
+    send(w, "k", "live");
+    send(w, "other", "other");
+    TURN_UNTIL(w->loop, on_queue(w) == 3);
+    replays_start(w->replays);
+    replay_in_order(w);
+    TURN_UNTIL(w->loop, is_held(w, "k"));
+    assert_int_equal(letters(w, "due"), 0);
+    open_gate(w);
+    TURN_UNTIL(w->loop, letters(w, "due") == 1);
+    TURN_UNTIL(w->loop, runs(w, "letter") == 1 && runs(w, "other") == 1);
+    assert_int_equal(runs(w, "live"), 0);
+    assert_int_equal(execute(w, "SELECT count(*) FROM letters WHERE state = 'due' AND ordering_key = 'k' AND attempts = 0"), 1);
+    TURN_UNTIL(w->loop, !is_held(w, "k"));
+    assert_true(metrics_get(w->metrics, METRIC_ATTEMPTS_FAILED, STR_LIT("f")) == 0);
+}
+
+// It arrives when its key is held.
+static void a_live_event_of_a_held_key_waits(void **state) {
+    struct world *w = *state;
+    struct ev *dead = event_of_key("k", "gate");
+    struct answer a = {0};
+    letters_put(w->letters, &(struct letter_draft){.ev = dead, .state = LETTER_DEAD, .kind = LETTER_FUNCTION}, on_answer, &a);
+    TURN_UNTIL(w->loop, a.there);
+    ev_free(dead);
+    replays_start(w->replays);
+    replay_in_order(w);
+    TURN_UNTIL(w->loop, runs(w, "gate") == 1);
+    assert_true(is_held(w, "k"));
+    send(w, "k", "live");
+    TURN_UNTIL(w->loop, letters(w, "due") == 1);
+    open_gate(w);
+    TURN_UNTIL(w->loop, !is_held(w, "k"));
+    send(w, "k", "later");
+    TURN_UNTIL(w->loop, runs(w, "later") == 1);
+    assert_int_equal(runs(w, "live"), 0);
+    assert_int_equal(letters(w, "due"), 1);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(what_comes_after_the_end_of_a_drain_goes_back),
+        TEST(a_live_event_that_waits_for_its_turn_waits_for_letters_of_its_key_too),
+        TEST(a_live_event_of_a_held_key_waits),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
