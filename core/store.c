@@ -345,7 +345,8 @@ void store_close(struct store *s) {
     pthread_cond_signal(&s->wake);
     pthread_mutex_unlock(&s->lock);
     pthread_join(s->thread, NULL);
-    tell(s);
+    do tell(s); // twice when a done callback submitted another job
+    while (s->finished.first);
     if (s->sql) s->ops->close(s->sql);
     io_free(s->done_io);
     close(s->done_fd);
@@ -403,6 +404,13 @@ int sql_exec_many(struct sql *sql, const char *text, const struct sql_value *val
                   struct err *err) {
     if (is_late(sql)) return sql_fail_late(sql, text, err);
     return rows ? sql->ops->exec_many(sql, text, values, count, rows, err) : 0;
+}
+
+int sql_exec_arrays(struct sql *sql, const char *text, const struct sql_value *values, size_t count, size_t rows,
+                    struct err *err) {
+    MUST(sql->ops->exec_arrays);
+    if (is_late(sql)) return sql_fail_late(sql, text, err);
+    return rows ? sql->ops->exec_arrays(sql, text, values, count, rows, err) : 0;
 }
 
 int sql_exec_once(struct sql *sql, const char *text, const struct sql_value *values, size_t count, sql_row_fn *fn, void *arg,

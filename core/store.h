@@ -81,6 +81,10 @@ int sql_exec(struct sql *sql, const char *text, const struct sql_value *values, 
 // Runs one statement for many parameter sets (rows × count values), in as few round trips as the database allows.
 int sql_exec_many(struct sql *sql, const char *text, const struct sql_value *values, size_t count, size_t rows,
                   struct err *err) must_use;
+// The same in one execution, on PostgreSQL only: each parameter is an array, the rows' values of one column, for
+// SELECT unnest($1::bytea[]), unnest($2::bigint[]), … A column's values have one type, or are NULL; its array is NULL when they all are.
+// What one statement cannot do to a row twice, it cannot do to two rows of one key.
+int sql_exec_arrays(struct sql *sql, const char *text, const struct sql_value *values, size_t count, size_t rows, struct err *err) must_use;
 // sql_exec for a text that was put together for this one call, with its values as parameters all the same; it is not kept.
 // ERR_TOO_LARGE over SQL_PARAMETERS_MAX.
 int sql_exec_once(struct sql *sql, const char *text, const struct sql_value *values, size_t count, sql_row_fn *fn, void *arg,
@@ -108,6 +112,8 @@ struct store_ops {
                      void *arg, int64_t *ret_changed, struct err *err);
     int (*exec_many)(struct sql *sql, const char *text, const struct sql_value *values, size_t count, size_t rows,
                      struct err *err);
+    int (*exec_arrays)(struct sql *sql, const char *text, const struct sql_value *values, size_t count, size_t rows,
+                       struct err *err); // NULL: it has no arrays
     int64_t (*row_int)(const struct sql_row *row, int column);
     struct str (*row_bytes)(const struct sql_row *row, int column);
     bool (*row_is_null)(const struct sql_row *row, int column);

@@ -13,6 +13,7 @@
 #include "core/base/clock.h"
 #include "core/migrate.h"
 #include "core/store.h"
+#include "core/store_postgres_array.h"
 
 #define STATEMENTS_MAX 256         // a power of two; more texts than that are a bug
 #define SILENCE_MS 30000           // a server that says nothing for so long is lost; to a reader it may have nothing to say for read_ms
@@ -384,6 +385,34 @@ static int postgres_exec_many(struct sql *sql, const char *text, const struct sq
     return rc;
 }
 
+static int run_arrays(struct postgres *p, const char *name, const char *text, const struct sql_value *values, size_t count,
+                      size_t rows, struct err *err) {
+    struct sql_value *arrays = mem_array(count, sizeof *arrays);
+    struct buf *bytes = mem_array(count, sizeof *bytes);
+    for (size_t i = 0; i < count; i++) {
+        buf_init(&bytes[i], SIZE_MAX / 2);
+        MUST(postgres_array_append(&bytes[i], values + i, count, rows) == 0);
+        arrays[i] = buf_len(&bytes[i]) ? SQL_B(buf_str(&bytes[i])) : SQL_NONE;
+    }
+    int rc = execute(p, name, text, arrays, count, NULL, NULL, NULL, err);
+    for (size_t i = 0; i < count; i++) buf_done(&bytes[i]);
+    free(bytes);
+    free(arrays);
+    return rc;
+}
+
+static int postgres_exec_arrays(struct sql *sql, const char *text, const struct sql_value *values, size_t count, size_t rows,
+                                struct err *err) {
+    struct postgres *p = postgres_of(sql);
+    const char *name;
+    int rc = prepare(p, text, count, &name, err);
+    for (size_t n; rows > 0 && rc == 0; values += n * count, rows -= n) {
+        n = chunk_rows(values, count, rows);
+        rc = run_arrays(p, name, text, values, count, n, err);
+    }
+    return rc;
+}
+
 // ---- rows ----------------------------------------------------------------------------------------------------------------
 
 static const struct postgres_row *row_of(const struct sql_row *row) {
@@ -545,6 +574,7 @@ const struct store_ops store_postgres_ops = {
     .exec = postgres_exec,
     .exec_once = postgres_exec_once,
     .exec_many = postgres_exec_many,
+    .exec_arrays = postgres_exec_arrays,
     .row_int = postgres_row_int,
     .row_bytes = postgres_row_bytes,
     .row_is_null = postgres_row_is_null,

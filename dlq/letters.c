@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The letters' life: names of states and kinds, and writing. Drafts of one turn of the loop become one job with one
-// multi-row statement. Reading is in letters_read.c, moving in letters_move.c.
+// The letters' life: names of states and kinds, and writing. Drafts of one turn of the loop, and those that come
+// while the store is busy with others, become one job with multi-row statements. Reading is in letters_read.c, moving in letters_move.c.
 //
 // Invariant: a put only replaces a row that is due or dead. What an operator has replayed or discarded stays.
 #include "core/base/clock.h"
@@ -12,6 +12,8 @@
 #define PUT_COLUMNS 22
 #define BODY_COLUMNS 3
 #define PUT_JOB_MAX 1000       // drafts a job
+#define PUT_JOBS 2             // at work, before drafts wait for more of them
+#define TOGETHER_MAX 200       // rows of one statement
 #define ERROR_TYPE_MAX 256
 #define ERROR_MESSAGE_MAX 4096
 #define COLUMN_TEXT_MAX 65536
@@ -167,26 +169,62 @@ static void fill_row(struct sql_value *v, struct sql_value *body, const struct l
     body[2] = SQL_B(s[9]);
 }
 
-static int write_rows(struct sql *sql, const struct sql_value *values, const struct sql_value *bodies, size_t count, struct err *err) {
+#define INTO_LETTERS                                                                                                          \
+    "INSERT INTO letters (id, function, state, kind, due_ms, accepted_ms, died_ms, changed_ms, attempts, version, fingerprint," \
+    " error_type, error_message, source_kind, source_name, source_at, ordering_key, content_type, origin_id, headers, json,"   \
+    " payload, lease_ms)"
+#define OVER_LETTERS                                                                                                      \
+    " ON CONFLICT (id) DO UPDATE SET state = excluded.state, kind = excluded.kind, due_ms = excluded.due_ms,"            \
+    " lease_ms = excluded.lease_ms, died_ms = excluded.died_ms, changed_ms = excluded.changed_ms,"                       \
+    " attempts = excluded.attempts, version = excluded.version, fingerprint = excluded.fingerprint,"                     \
+    " error_type = excluded.error_type, error_message = excluded.error_message, ordering_key = excluded.ordering_key,"   \
+    " content_type = excluded.content_type, headers = excluded.headers, json = excluded.json,"                           \
+    " payload = excluded.payload WHERE letters.state IN ('due', 'dead')"
+#define INTO_BODIES "INSERT INTO letter_bodies (id, history, event)"
+#define OVER_BODIES                                                                             \
+    " ON CONFLICT (id) DO UPDATE SET history = excluded.history, event = excluded.event"       \
+    " WHERE (SELECT l.state FROM letters l WHERE l.id = excluded.id) IN ('due', 'dead')"
+
+static int write_each(struct sql *sql, const struct sql_value *values, const struct sql_value *bodies, size_t count, struct err *err) {
     int rc = sql_exec_many(sql,
-                           "INSERT INTO letters (id, function, state, kind, due_ms, accepted_ms, died_ms, changed_ms, attempts, version,"
-                           " fingerprint, error_type, error_message, source_kind, source_name, source_at, ordering_key, content_type,"
-                           " origin_id, headers, json, payload, lease_ms)"
-                           " VALUES ($1,$2,$3,$4,$5,$6,$7,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22)"
-                           " ON CONFLICT (id) DO UPDATE SET state = excluded.state, kind = excluded.kind,"
-                           " due_ms = excluded.due_ms, lease_ms = excluded.lease_ms, died_ms = excluded.died_ms,"
-                           " changed_ms = excluded.changed_ms, attempts = excluded.attempts, version = excluded.version,"
-                           " fingerprint = excluded.fingerprint, error_type = excluded.error_type,"
-                           " error_message = excluded.error_message, ordering_key = excluded.ordering_key,"
-                           " content_type = excluded.content_type, headers = excluded.headers, json = excluded.json,"
-                           " payload = excluded.payload WHERE letters.state IN ('due', 'dead')",
-                           values, PUT_COLUMNS, count, err);
+                           INTO_LETTERS " VALUES ($1,$2,$3,$4,$5,$6,$7,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22)"
+                           OVER_LETTERS, values, PUT_COLUMNS, count, err);
+    return rc ? rc : sql_exec_many(sql, INTO_BODIES " VALUES ($1,$2,$3)" OVER_BODIES, bodies, BODY_COLUMNS, count, err);
+}
+
+// PostgreSQL sets a statement up anew for each execution, with what makes the column `body`, at more than the row itself costs. unnest() stands
+// in the list and not behind FROM, where PostgreSQL would write large payloads to a file first.
+static int write_together(struct sql *sql, const struct sql_value *values, const struct sql_value *bodies, size_t count, struct err *err) {
+    int rc = sql_exec_arrays(sql,
+                             INTO_LETTERS
+                             " SELECT unnest($1::bytea[]), unnest($2::text[]), unnest($3::text[]), unnest($4::text[]), unnest($5::bigint[]),"
+                             " unnest($6::bigint[]), unnest($7::bigint[]), unnest($7::bigint[]), unnest($8::bigint[]), unnest($9::bigint[]),"
+                             " unnest($10::bigint[]), unnest($11::text[]), unnest($12::text[]), unnest($13::text[]), unnest($14::text[]),"
+                             " unnest($15::text[]), unnest($16::text[]), unnest($17::text[]), unnest($18::bytea[]), unnest($19::text[])::jsonb,"
+                             " unnest($20::bigint[]), unnest($21::bytea[]), unnest($22::bigint[])"
+                             OVER_LETTERS, values, PUT_COLUMNS, count, err);
     if (rc) return rc;
-    return sql_exec_many(sql,
-                         "INSERT INTO letter_bodies (id, history, event) VALUES ($1,$2,$3)"
-                         " ON CONFLICT (id) DO UPDATE SET history = excluded.history, event = excluded.event"
-                         " WHERE (SELECT l.state FROM letters l WHERE l.id = excluded.id) IN ('due', 'dead')",
-                         bodies, BODY_COLUMNS, count, err);
+    return sql_exec_arrays(sql, INTO_BODIES " SELECT unnest($1::bytea[]), unnest($2::text[]), unnest($3::bytea[])" OVER_BODIES, bodies,
+                           BODY_COLUMNS, count, err);
+}
+
+// How many, from the first on, are of different letters.
+static size_t different_rows(const struct sql_value *bodies, size_t count) {
+    size_t n = 1;
+    for (; n < count && n < TOGETHER_MAX; n++)
+        for (size_t i = 0; i < n; i++)
+            if (memcmp(bodies[i * BODY_COLUMNS].bytes.data, bodies[n * BODY_COLUMNS].bytes.data, sizeof(struct id)) == 0) return n;
+    return n;
+}
+
+static int write_rows(struct sql *sql, const struct sql_value *values, const struct sql_value *bodies, size_t count, struct err *err) {
+    if (!sql_is_postgres(sql)) return write_each(sql, values, bodies, count, err);
+    int rc = 0;
+    for (size_t n; count && rc == 0; values += n * PUT_COLUMNS, bodies += n * BODY_COLUMNS, count -= n) {
+        n = different_rows(bodies, count);
+        rc = write_together(sql, values, bodies, n, err);
+    }
+    return rc;
 }
 
 int letters_sql_put(struct sql *sql, const struct letter_draft *drafts, size_t count, int64_t lease_ms, struct err *err) {
@@ -225,13 +263,15 @@ static bool is_bad_data(int code) {
 
 static void put_done(struct store_job *job, int code, const struct err *err) {
     struct put_job *p = container_of(job, struct put_job, job);
+    struct letters *l = p->letters;
     bool alone = p->count == 1;
     struct put_item *next;
+    l->put_jobs--;
     for (struct put_item *it = p->items; it; it = next) {
         next = it->next;
         if (!alone && is_bad_data(code)) { // one row may be to blame: each on its own
             it->next = NULL;
-            submit_put(p->letters, it, 1);
+            submit_put(l, it, 1);
             continue;
         }
         it->done(it->arg, code, err);
@@ -239,17 +279,20 @@ static void put_done(struct store_job *job, int code, const struct err *err) {
         free(it);
     }
     free(p);
+    letters_flush_puts(l);
 }
 
 static void submit_put(struct letters *l, struct put_item *items, size_t count) {
     struct put_job *p = mem_zalloc(sizeof *p);
     *p = (struct put_job){.job = {.run = put_run, .done = put_done}, .letters = l, .items = items, .count = count};
+    l->put_jobs++;
     store_submit(l->store, &p->job);
 }
 
+// What comes while jobs are at work goes together into the next one.
 void letters_flush_puts(void *letters) {
     struct letters *l = letters;
-    if (l->put_count == 0) return;
+    if (l->put_count == 0 || (l->put_jobs >= PUT_JOBS && l->put_count < PUT_JOB_MAX)) return;
     submit_put(l, l->put_first, l->put_count);
     l->put_first = NULL;
     l->put_last = &l->put_first;

@@ -24,8 +24,8 @@ struct letters {
     struct loop *loop;
     struct store *store, *reader;
     const struct redact *redact;
-    struct put_item *put_first, **put_last; // drafts of this turn
-    size_t put_count;
+    struct put_item *put_first, **put_last; // drafts that are to be written next
+    size_t put_count, put_jobs; // drafts that wait; jobs that write others
     struct defer put_flush;
     struct upgrade *upgrade; // NULL: not asked for
 };

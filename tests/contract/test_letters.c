@@ -3,6 +3,7 @@
 // Changes and edits are in test_letters_change.c, import and older databases in test_letters_import.c.
 #include <stdlib.h>
 
+#include "dlq/letters_impl.h"
 #include "tests/support/letters_fixture.h"
 
 // --- putting and showing ------------------------------------------------------------------------------------------------
@@ -183,6 +184,45 @@ static void the_letters_of_one_turn_are_all_written_and_the_last_word_of_one_cou
     assert_string_equal(text_in(o, "payload"), "last");
     json_decref(o);
     for (size_t i = 0; i < MANY; i++) ev_free(evs[i]);
+    letters_close(&lf);
+}
+
+// The loop turns between them, so that some wait while others are written.
+static void the_last_word_of_one_letter_counts_however_they_come_together(void **state) {
+    struct letters_fixture lf;
+    letters_open(&lf, *state, NULL);
+    static struct answer answers[MANY];
+    static struct ev *evs[MANY];
+    struct id ids[7];
+    for (size_t i = 0; i < array_len(ids); i++) ids[i] = id_new();
+    memset(answers, 0, sizeof answers);
+    for (size_t i = 0; i < MANY; i++) {
+        struct ev_fields f = {.id = ids[i % array_len(ids)], .function = STR_LIT("f"), .payload = STR_LIT("x"), .attempt = (uint32_t)i};
+        evs[i] = ev_new(&f);
+        letters_put(lf.letters, &(struct letter_draft){.ev = evs[i], .state = LETTER_DEAD}, answer_done, &answers[i]);
+        if (i % 11 == 0) loop_turn(lf.fx->loop, 0);
+    }
+    for (size_t i = 0; i < MANY; i++) await(&lf, &answers[i]);
+    assert_int_equal(sql_number(&lf, "SELECT count(*) FROM letters"), array_len(ids));
+    assert_int_equal(sql_number(&lf, "SELECT min(attempts) FROM letters"), MANY - array_len(ids));
+    for (size_t i = 0; i < MANY; i++) ev_free(evs[i]);
+    letters_close(&lf);
+}
+
+static int put_twice(void *arg, struct sql *sql, struct err *err) {
+    struct ev *ev = arg;
+    const struct letter_draft drafts[] = {{.ev = ev, .state = LETTER_DEAD, .error_type = STR_LIT("First")},
+                                          {.ev = ev, .state = LETTER_DEAD, .error_type = STR_LIT("Last")}};
+    return letters_sql_put(sql, drafts, array_len(drafts), 0, err);
+}
+
+static void a_job_may_write_a_letter_twice(void **state) {
+    struct letters_fixture lf;
+    letters_open(&lf, *state, NULL);
+    struct ev *ev = ev_new(&(struct ev_fields){.function = STR_LIT("f")});
+    assert_int_equal(call(lf.fx, put_twice, ev), 0);
+    assert_int_equal(sql_number(&lf, "SELECT count(*) FROM letters WHERE error_type = 'Last'"), 1);
+    ev_free(ev);
     letters_close(&lf);
 }
 
@@ -644,6 +684,8 @@ int main(void) {
         CASE(a_history_that_is_no_text_does_not_keep_a_letter_out),
         CASE(a_letter_put_again_is_replaced_only_while_nobody_decided_about_it),
         CASE(the_letters_of_one_turn_are_all_written_and_the_last_word_of_one_counts),
+        CASE(the_last_word_of_one_letter_counts_however_they_come_together),
+        CASE(a_job_may_write_a_letter_twice),
         CASE(a_letter_that_cannot_be_stored_hurts_only_itself),
         CASE(pages_give_every_letter_once),
         CASE(a_wrong_page_is_refused_in_words),

@@ -315,12 +315,15 @@ static int put_nul(void *arg, struct sql *sql, struct err *err) {
     switch (*(int *)arg) {
     case 0: return sql_exec(sql, "INSERT INTO things (id, s) VALUES ($1, $2)", rows + 2, 2, NULL, NULL, NULL, err);
     case 1: return sql_exec_many(sql, "INSERT INTO things (id, s) VALUES ($1, $2)", rows, 2, 2, err);
+    case 2: return sql_exec_arrays(sql, "INSERT INTO things (id, s) SELECT unnest($1::bigint[]), unnest($2::text[])", rows, 2, 2, err);
     default: return sql_exec_once(sql, text, rows + 2, 2, NULL, NULL, NULL, err);
     }
 }
 
 static void test_nul_in_text(void **state) {
-    for (int how = 0; how < 3; how++) assert_int_equal(call(*state, put_nul, &how), ERR_INVALID);
+    struct store_fixture *fx = *state;
+    for (int how = 0; how < 4; how++)
+        if (how != 2 || fx->postgres) assert_int_equal(call(fx, put_nul, &how), ERR_INVALID);
     assert_int_equal(thing_count(*state), 0);
 }
 
@@ -372,6 +375,83 @@ static int big_many(void *arg, struct sql *sql, struct err *err) {
 static void test_big_many(void **state) {
     assert_int_equal(call(*state, big_many, NULL), 0);
     assert_int_equal(thing_count(*state), 20);
+}
+
+// ---- arrays ------------------------------------------------------------------------------------------------------------
+
+#define INSERT_ARRAYS                                                                             \
+    "INSERT INTO things (id, n, s, b) SELECT unnest($1::bigint[]), unnest($2::bigint[]),"        \
+    " unnest($3::text[]), unnest($4::bytea[]) ON CONFLICT (id) DO UPDATE SET n = excluded.n"
+
+// Rows that a text form would have to quote, and NULLs at either end.
+#define ODD_ROWS 5
+static void fill_odd(struct sql_value (*to)[4]) {
+    const struct sql_value rows[ODD_ROWS][4] = {
+        {SQL_I(1), SQL_NONE, SQL_T(STR_LIT("{\"a\",b}")), SQL_B(STR_LIT("\0\\\xff"))},
+        {SQL_I(2), SQL_I(INT64_MIN), SQL_T(STR_LIT("NULL")), SQL_B(STR_LIT(""))},
+        {SQL_I(3), SQL_I(INT64_MAX), SQL_NONE, SQL_NONE},
+        {SQL_I(4), SQL_I(-1), SQL_T(STR_LIT("")), SQL_NONE},
+        {SQL_I(INT64_MAX), SQL_NONE, SQL_T(STR_LIT("\\ é, '")), SQL_NONE},
+    };
+    memcpy(to, rows, sizeof rows);
+}
+
+static int insert_arrays(void *arg, struct sql *sql, struct err *err) {
+    struct sql_value rows[ODD_ROWS][4];
+    fill_odd(rows);
+    return sql_exec_arrays(sql, INSERT_ARRAYS, rows[0], 4, *(size_t *)arg, err);
+}
+
+static void assert_same(const struct sql_value *want, const struct sql_row *row, int column) {
+    assert_int_equal(sql_row_is_null(row, column), want->type == SQL_NULL);
+    if (want->type == SQL_INT) assert_int_equal(sql_row_int(row, column), want->number);
+    else assert_true(str_eq(sql_row_bytes(row, column), want->bytes));
+}
+
+static int compare_odd(void *arg, const struct sql_row *row) {
+    size_t *at = arg;
+    struct sql_value rows[ODD_ROWS][4];
+    fill_odd(rows);
+    for (int i = 0; i < 4; i++) assert_same(&rows[*at][i], row, i);
+    ++*at;
+    return 0;
+}
+
+static int compare_arrays(void *arg, struct sql *sql, struct err *err) {
+    return sql_exec(sql, "SELECT id, n, s, b FROM things ORDER BY id", NULL, 0, compare_odd, arg, NULL, err);
+}
+
+static void test_arrays(void **state) {
+    struct store_fixture *fx = *state;
+    for (size_t rows = 0; rows <= ODD_ROWS; rows++) {
+        size_t seen = 0;
+        assert_int_equal(call(fx, insert_arrays, &rows), 0);
+        assert_int_equal(call(fx, compare_arrays, &seen), 0);
+        assert_int_equal(seen, rows);
+    }
+}
+
+static int insert_many_arrays(void *arg, struct sql *sql, struct err *err) {
+    const struct many *m = arg;
+    struct sql_value *values = mem_array(m->rows * 2, sizeof *values);
+    size_t bytes = 6 * 1024 * 1024;
+    char *big = mem_zalloc(bytes);
+    for (size_t i = 0; i < m->rows; i++) {
+        values[2 * i] = SQL_I(m->twice && i == m->twice ? i - 1 : i);
+        values[2 * i + 1] = i % 400 == 7 ? SQL_B(((struct str){big, bytes})) : SQL_B(STR_LIT("small"));
+    }
+    int rc = sql_exec_arrays(sql, "INSERT INTO things (id, b) SELECT unnest($1::bigint[]), unnest($2::bytea[])", values, 2, m->rows, err);
+    free(big);
+    free(values);
+    return rc;
+}
+
+static void test_many_arrays(void **state) {
+    struct store_fixture *fx = *state;
+    assert_int_equal(call(fx, insert_many_arrays, &(struct many){.rows = 1000, .twice = 700}), ERR_CONFLICT);
+    assert_int_equal(thing_count(fx), 0);
+    assert_int_equal(call(fx, insert_many_arrays, &(struct many){.rows = 1000}), 0);
+    assert_int_equal(thing_count(fx), 1000);
 }
 
 // ---- the clock ---------------------------------------------------------------------------------------------------------
@@ -566,11 +646,38 @@ static void test_close_inside_done(void **state) {
     assert_int_equal(thing_count(fx), 1);
 }
 
+struct again {
+    struct store_job job;
+    struct store *store;
+    int left;
+    int code;
+};
+
+static void submit_again(struct store_job *job, int code, const struct err *err) {
+    (void)err;
+    struct again *a = container_of(job, struct again, job);
+    a->code = code;
+    if (a->left-- > 0) store_submit(a->store, &a->job);
+}
+
+static void test_what_is_submitted_while_it_closes_is_told(void **state) {
+    struct store_fixture *fx = *state;
+    struct again a = {.job = {.run = closer_run, .done = submit_again}, .store = fx->store, .left = 2};
+    store_submit(fx->store, &a.job);
+    store_close(fx->store);
+    assert_int_equal(a.left, -1);
+    assert_int_equal(a.code, ERR_UNAVAILABLE);
+    open_store(fx);
+}
+
 // ---- all of them -------------------------------------------------------------------------------------------------------
 
 int main(void) {
     static const struct store_case cases[] = {
         {"values", test_values, STORE_BOTH},
+        {"arrays", test_arrays, STORE_POSTGRES},
+        {"many_arrays", test_many_arrays, STORE_POSTGRES},
+        {"what_is_submitted_while_it_closes_is_told", test_what_is_submitted_while_it_closes_is_told, STORE_BOTH},
         {"sums", test_sums, STORE_BOTH},
         {"changes", test_changes, STORE_BOTH},
         {"once_values", test_once_values, STORE_BOTH},
