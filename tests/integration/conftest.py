@@ -8,7 +8,9 @@ RabbitMQ, PostgreSQL and Kafka are started when the first test wants them and st
 host and a database of its own in them, and topics (`topic`), so that tests never meet.
 """
 import base64
+import contextlib
 import itertools
+import os
 import pathlib
 import shutil
 import sys
@@ -25,6 +27,10 @@ from collector import Collector  # noqa: E402
 from server import Server  # noqa: E402
 
 _numbers = itertools.count(1)
+
+
+def unique_name():
+    return f"weir_{os.getpid()}_{next(_numbers)}"
 
 
 def pytest_configure(config):
@@ -79,15 +85,29 @@ class Backend:
         return self.options["store"]
 
 
+@contextlib.contextmanager
+def running(kind):
+    """A server until the last test; in a folder of tests/run it stays for the next file, and may have been left in any state."""
+    kept = os.environ.get("WEIR_TEST_SERVICES")
+    if not kept:
+        with kind() as service:
+            yield service
+        return
+    service = kind(pathlib.Path(kept) / kind.script)
+    service.resume()
+    service.start()
+    yield service
+
+
 @pytest.fixture(scope="session")
 def rabbitmq():
-    with ManagedRabbitMQ() as mq:
+    with running(ManagedRabbitMQ) as mq:
         yield mq
 
 
 @pytest.fixture(scope="session")
 def postgres():
-    with services.Postgres() as db:
+    with running(services.Postgres) as db:
         yield db
 
 
@@ -101,7 +121,7 @@ def execute(db, statement):
 
 
 def make_real_backend(mq, db):
-    name = f"weir_{next(_numbers)}"
+    name = unique_name()
     mq.call("PUT", f"/api/vhosts/{name}")
     mq.call("PUT", f"/api/permissions/{name}/guest", b'{"configure":".*","write":".*","read":".*"}')
     execute(db, f"CREATE DATABASE {name}")
@@ -127,7 +147,7 @@ def real_backend(rabbitmq, postgres):
 @pytest.fixture
 def database(postgres):
     """The URL of a PostgreSQL database of its own, for servers whose queues are embedded."""
-    name = f"weir_{next(_numbers)}"
+    name = unique_name()
     execute(postgres, f"CREATE DATABASE {name}")
     yield postgres.url.rpartition("/")[0] + "/" + name
     try:
@@ -147,7 +167,7 @@ def backend(request):
 def kafka_broker():
     from kafka import Kafka  # only tests that ask for it need the client library
 
-    with Kafka() as broker:
+    with running(Kafka) as broker:
         yield broker
 
 

@@ -70,6 +70,8 @@ wait_until() { # seconds command...: until the command succeeds
 	done
 }
 
+listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; } # port: a quick look before a client is started that asks more
+
 is_ours() { # pid text: alive (not a zombie), and its command line or environment shows that it is this folder's
 	local pid=$1
 	[ -n "$pid" ] && [ -r "/proc/$pid/cmdline" ] || return 1
