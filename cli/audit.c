@@ -110,7 +110,7 @@ static int run_list(const struct args *a) {
     }
     if (json_array_size(entries)) print_entries(entries);
     else out_note("there is no such entry");
-    if (more) out_note("there are more than these %lld: --limit N", (long long)limit);
+    if (more) out_more(limit);
     return EXIT_OK;
 }
 

@@ -106,7 +106,7 @@ static int run_history(const struct args *a) {
     struct zone *zone = cron_cmd_zone_of(next);
     if (json_array_size(rows)) print_history(rows, zone);
     else out_note("%s has no %s%sfires; weir cron next %s shows when it fires", trigger, outcome ? outcome : "", outcome ? " " : "", trigger);
-    if (more) out_note("there are more than these %lld: --limit N", (long long)limit);
+    if (more) out_more(limit);
     zone_close(zone);
     return EXIT_OK;
 }

@@ -117,7 +117,7 @@ static int run_list(const struct args *a) {
     }
     if (json_array_size(letters) == 0) out_note("no %s letters", state ? state : "dead");
     else dlq_print_table(letters);
-    if (more) out_note("there are more than these %lld: --limit N", (long long)limit);
+    if (more) out_more(limit);
     return EXIT_OK;
 }
 

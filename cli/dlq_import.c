@@ -151,15 +151,18 @@ static void add_line(struct import *m, uint64_t number, struct str line) {
 
 // --- lines --------------------------------------------------------------------------------------------------------
 
-static void read_lines(struct import *m, struct lines *in) {
+static void read_lines(struct import *m, struct lines *in, const char *name) {
     struct str line;
+    int failed;
     while (!m->stop) {
         switch (lines_next(in, false, &line)) {
         case LINES_LINE: add_line(m, in->number, line); break;
         case LINES_TOO_LONG: refuse(m, in->number, "", "over 24 MiB, the most that a letter can be"); break;
         case LINES_FAILED:
+            failed = errno;
             send_batch(m);
-            refuse(m, in->number + 1, "", strerror(errno));
+            progress_end();
+            out_fail("%s: after line %" PRIu64 ": %s", name, in->number, strerror(failed));
             m->stop = true;
             break;
         case LINES_IDLE:
@@ -198,7 +201,7 @@ static int run_import(const struct args *a) {
     buf_init(&m->text, BATCH_BYTES + LINE_BYTES_MAX);
     progress_begin(&m->progress);
     lines_init(&in, fd, LINE_BYTES_MAX);
-    read_lines(m, &in);
+    read_lines(m, &in, name);
     lines_done(&in);
     buf_done(&m->text);
     if (!from_stdin) close(fd);

@@ -331,8 +331,7 @@ static int list_replays(const struct args *a, struct client *c) {
     json_array_foreach(replays, i, replay) add_row(&t, replay);
     if (json_array_size(replays)) table_print(&t);
     else out_note("no %sreplays", args_has(a, "open") ? "open " : "");
-    if (member_text(page, "next", NULL) || member_int(page, "next", 0))
-        out_note("there are more than these %" PRId64 ": --limit N", limit);
+    if (member_text(page, "next", NULL) || member_int(page, "next", 0)) out_more(limit);
     return EXIT_OK;
 }
 

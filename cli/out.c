@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/out.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <strings.h>
 #include <sys/ioctl.h>
@@ -89,16 +90,18 @@ static void progress_wipe(void) {
     progress_shown = false;
 }
 
+// head: what the tone is for; NULL: the whole text
 static void say(const char *head, enum tone tone, const char *fmt, va_list ap) {
     char *text = NULL;
     MUST(vasprintf(&text, fmt, ap) >= 0);
     fflush(stdout);
     progress_wipe();
-    fprintf(stderr, "%s%s%s", out_tone(stderr, tone), head, out_tone(stderr, TONE_PLAIN));
+    fputs(out_tone(stderr, tone), stderr);
+    if (head) fprintf(stderr, "%s%s", head, out_tone(stderr, TONE_PLAIN));
     struct str shown = str_of(text);
     while (shown.len && shown.data[shown.len - 1] == '\n') shown.len--;
     out_text(stderr, shown);
-    fputc('\n', stderr);
+    fprintf(stderr, "%s\n", head ? "" : out_tone(stderr, TONE_PLAIN));
     free(text);
 }
 
@@ -121,8 +124,13 @@ int out_misuse(const char *fmt, ...) {
 void out_note(const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
-    say("", TONE_DIM, fmt, ap);
+    say(NULL, TONE_DIM, fmt, ap);
     va_end(ap);
+}
+
+void out_more(int64_t shown) {
+    if (shown == 1) out_note("there are more than this one: --limit N");
+    else out_note("there are more than these %" PRId64 ": --limit N", shown);
 }
 
 void out_progress(const char *fmt, ...) {

@@ -26,6 +26,7 @@ void out_block(FILE *f, const char *indent, struct str text);
 int out_fail(const char *fmt, ...) printf_like(1, 2);   // says it on stderr; returns 1
 int out_misuse(const char *fmt, ...) printf_like(1, 2); // says it on stderr; returns 2
 void out_note(const char *fmt, ...) printf_like(1, 2);  // a hint on stderr
+void out_more(int64_t shown);                           // the hint that a list goes on
 // The one line that shows how far it is, rewritten in place; nothing when stderr is no terminal. NULL wipes it.
 void out_progress(const char *fmt, ...) printf_like(1, 2);
 // Asks on the terminal; true without asking when stdin or stderr is none.

@@ -132,6 +132,14 @@ def group(**more):
             "place": "orders.py main_handler", "spark": [0] * 20 + [1, 40, 0, 80], **more}
 
 
+def test_hints_are_dim_on_a_terminal(fake):
+    fake.expect("GET", "/v1/letters", *[(200, {"letters": [letter(0)], "next": "c"})] * 2)
+    rc, shown = on_terminal(fake, "list", "--limit", "1")
+    assert rc == 0 and "\x1b[2mthere are more than this one: --limit N\x1b[0m" in shown, shown
+    rc, shown = on_terminal(fake, "list", "--limit", "1", env={"NO_COLOR": "1"})
+    assert rc == 0 and "\x1b" not in shown, shown
+
+
 def test_groups(dlq, fake):
     fake.expect("GET", "/v1/groups", *[(200, {"groups": [
         group(), group(group="0" * 16, name="bad-json", count=2, functions=["a", "b", "c"], firstVersion=0, lastVersion=0, muted=True,

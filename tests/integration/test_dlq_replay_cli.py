@@ -401,6 +401,12 @@ def test_import_goes_on_after_bad_lines(weir, fake):
         assert part in done.err, done.err
 
 
+def test_import_of_what_cannot_be_read(weir, fake, tmp_path):
+    done = weir("dlq", "import", ".", rc=1)
+    assert ".: after line 0: Is a directory" in done.err and done.out == "0 letters imported\n", done
+    assert fake.requests == []
+
+
 def test_import_sends_batches(weir, fake):
     answer = lambda r: (200, {"imported": len(json.loads(r["body"])["letters"]), "refused": []})
     fake.expect("POST", "/v1/letters/import", *[answer] * 10)
