@@ -271,3 +271,13 @@ double member_real(const json_t *o, const char *key, double fallback) {
 bool member_true(const json_t *o, const char *key) {
     return json_is_true(json_object_get(o, key));
 }
+
+bool member_lists(const json_t *o, const char *key, const char *word) {
+    const json_t *list = json_object_get(o, key);
+    bool found = false;
+    for (size_t i = 0; i < json_array_size(list) && !found; i++) {
+        const char *text = json_string_value(json_array_get(list, i));
+        found = text && strcmp(text, word) == 0;
+    }
+    return found;
+}

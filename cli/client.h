@@ -65,5 +65,6 @@ const char *member_text(const json_t *o, const char *key, const char *fallback);
 int64_t member_int(const json_t *o, const char *key, int64_t fallback); // a real is cut
 double member_real(const json_t *o, const char *key, double fallback);
 bool member_true(const json_t *o, const char *key);
+bool member_lists(const json_t *o, const char *key, const char *word); // a list that has this text in it
 
 #endif

@@ -144,7 +144,12 @@ static void check_part(struct doctor *d, const json_t *status, const char *key) 
 static void check_letters(struct doctor *d, const json_t *status) {
     int64_t dead = 0;
     size_t i;
-    const json_t *fn;
+    const json_t *fn, *store = json_object_get(status, "store");
+    if (member_lists(status, "missing", "letters")) {
+        bool away = store && !member_true(store, "up");
+        say(d, CHECK_WARN, "letters", "unknown: the store %s", away ? "is away" : "did not answer in time; try again");
+        return;
+    }
     json_array_foreach(json_object_get(status, "functions"), i, fn) dead += member_int(fn, "dead", 0);
     if (dead)
         say(d, CHECK_WARN, "letters", "%lld dead letter%s; see weir dlq list", (long long)dead, plural(dead));

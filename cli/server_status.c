@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What `weir status` shows: the lanes of this node, with the depth of each queue and the count of letters.
+// What `weir status` shows: the lanes of this node, the count of letters, and the depth of each queue. The gateway joins them.
 #include "cli/server_parts.h"
 
 #include "core/base/clock.h"
@@ -49,23 +49,41 @@ static void answer_sandbox(void *arg, struct status_reply *reply) {
     status_answer(reply, json_string(sandbox_kind(s->sandbox)));
 }
 
-// --- functions: lanes, then letters, then the depth of each queue -----------------------------------------------------
+// --- functions: what this node knows by itself, and apart from it what the store and the queue must be asked for ------------
 
-struct functions_reply {
-    struct server *server;
+static void answer_functions(void *arg, struct status_reply *reply) {
+    const struct server *s = arg;
+    status_answer(reply, dispatch_status(s->dispatch));
+}
+
+static void on_letters(void *arg, int code, const struct err *err, json_t *counts) {
+    (void)err;
+    status_answer(arg, code ? NULL : json_incref(json_object_get(counts, "functions")));
+    if (code == 0) json_decref(counts);
+}
+
+static void answer_letters(void *arg, struct status_reply *reply) {
+    const struct server *s = arg;
+    letters_count(s->letters, on_letters, reply);
+}
+
+struct depths_reply {
     struct status_reply *reply;
-    json_t *functions;
+    json_t *functions, *depths;
     size_t open;
 };
 
 struct depth_reply {
-    struct functions_reply *all;
-    json_t *function; // borrowed
+    struct depths_reply *all;
+    const json_t *function; // one of all->functions
 };
 
-static void functions_part_done(struct functions_reply *r) {
+static void depths_part_done(struct depths_reply *r) {
     if (--r->open) return;
-    status_answer(r->reply, r->functions);
+    bool known = json_object_size(r->depths) || json_array_size(r->functions) == 0;
+    status_answer(r->reply, known ? json_incref(r->depths) : NULL);
+    json_decref(r->depths);
+    json_decref(r->functions);
     free(r);
 }
 
@@ -74,42 +92,27 @@ static void on_depth(void *arg, int code, uint64_t ready, uint64_t unsettled, in
     struct depth_reply *d = arg;
     if (code == 0) {
         json_int_t handed_out = json_integer_value(json_object_get(d->function, "handedOut"));
-        json_object_set_new(d->function, "waiting", json_integer((json_int_t)ready + handed_out));
-        if (oldest_ms) json_object_set_new(d->function, "oldestMs", json_integer(oldest_ms));
+        json_t *depth = json_pack("{sI}", "waiting", (json_int_t)ready + handed_out);
+        if (oldest_ms) json_object_set_new(depth, "oldestMs", json_integer(oldest_ms));
+        json_object_set_new(d->all->depths, json_string_value(json_object_get(d->function, "name")), depth);
     }
-    functions_part_done(d->all);
+    depths_part_done(d->all);
     free(d);
 }
 
-static void on_letters(void *arg, int code, const struct err *err, json_t *counts) {
-    (void)err;
-    struct functions_reply *r = arg;
+static void answer_depths(void *arg, struct status_reply *reply) {
+    const struct server *s = arg;
+    struct depths_reply *r = mem_alloc(sizeof *r);
+    *r = (struct depths_reply){.reply = reply, .functions = dispatch_status(s->dispatch), .depths = json_object(), .open = 1};
     size_t i;
-    json_t *fn;
+    const json_t *fn;
     json_array_foreach(r->functions, i, fn) {
-        const char *name = json_string_value(json_object_get(fn, "name"));
-        json_t *mine = code ? NULL : json_object_get(json_object_get(counts, "functions"), name);
-        if (code) continue;
-        json_object_set_new(fn, "due", json_integer(json_integer_value(json_object_get(mine, "due"))));
-        json_object_set_new(fn, "dead", json_integer(json_integer_value(json_object_get(mine, "dead"))));
-    }
-    if (code == 0) json_decref(counts);
-    functions_part_done(r);
-}
-
-static void answer_functions(void *arg, struct status_reply *reply) {
-    struct server *s = arg;
-    struct functions_reply *r = mem_zalloc(sizeof *r);
-    *r = (struct functions_reply){.server = s, .reply = reply, .functions = dispatch_status(s->dispatch)};
-    r->open = json_array_size(r->functions) + 1;
-    size_t i;
-    json_t *fn;
-    json_array_foreach(r->functions, i, fn) {
-        struct depth_reply *d = mem_zalloc(sizeof *d);
+        struct depth_reply *d = mem_alloc(sizeof *d);
         *d = (struct depth_reply){.all = r, .function = fn};
+        r->open++;
         queue_depth(s->queue, str_of(json_string_value(json_object_get(fn, "name"))), on_depth, d);
     }
-    letters_count(s->letters, on_letters, r);
+    depths_part_done(r);
 }
 
 void server_add_status(struct server *s) {
@@ -120,4 +123,6 @@ void server_add_status(struct server *s) {
     status_add(s->status, "store", answer_store, s);
     status_add(s->status, "sandbox", answer_sandbox, s);
     status_add(s->status, "functions", answer_functions, s);
+    status_add(s->status, "letters", answer_letters, s);
+    status_add(s->status, "depths", answer_depths, s);
 }

@@ -56,10 +56,19 @@ static void collection_end(struct collection *c) {
     c->finished = true;
 }
 
+static void name_missing(const struct status *s, json_t *all) {
+    json_t *missing = json_array();
+    for (size_t i = 0; i < s->count; i++)
+        if (!json_object_get(all, s->sections[i].name)) json_array_append_new(missing, json_string(s->sections[i].name));
+    if (json_array_size(missing)) json_object_set(all, "missing", missing);
+    json_decref(missing);
+}
+
 static void collection_finish(void *arg) {
     struct collection *c = arg;
-    collection_end(c);
     json_t *all = TAKE_PTR(c->all);
+    name_missing(c->status, all);
+    collection_end(c);
     c->done(c->arg, all);
     collection_free_unless_awaited(c);
 }

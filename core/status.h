@@ -12,7 +12,7 @@
 
 struct status;
 struct status_reply; // one collection under way
-// Must lead to exactly one status_answer(reply, section), soon; `section` is taken over (NULL: left out).
+// Must lead to exactly one status_answer(reply, section), soon; `section` is taken over (NULL: it is not known).
 typedef void status_fn(void *arg, struct status_reply *reply);
 
 struct status *status_new(struct loop *loop) must_use;
@@ -21,7 +21,7 @@ void status_free(struct status *s);
 void status_add(struct status *s, const char *section, status_fn *fn, void *arg);
 void status_answer(struct status_reply *reply, json_t *section);
 // done gets the object when all have answered, or after wait_ms without the late ones; it owns the reference. It never
-// runs inside the call.
+// runs inside the call. "missing":[names] is in the object when sections are late or not known.
 void status_collect(struct status *s, int64_t wait_ms, void (*done)(void *arg, json_t *all), void *arg);
 
 #endif

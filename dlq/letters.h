@@ -86,7 +86,7 @@ void letters_list(struct letters *l, struct selection *sel, const struct letter_
 // "edits":[{"revision","atMs","who","why","patch"}], "original":{"payload"|"payloadBase64","headers"}|null,
 // "replays":[{"replay","state","eventId","outcome","why","atMs"}].
 void letters_show(struct letters *l, const struct id *id, letters_json_fn *fn, void *arg);
-// {"due":n,"dead":n,…} for each function: {"functions":{"name":{"due":…}},"total":{…}}
+// {"due":n,"dead":n,…} for each function: {"functions":{"name":{"due":…}},"total":{…}}; "delayed" are those of the due ones that are of this kind
 void letters_count(struct letters *l, letters_json_fn *fn, void *arg);
 // Up to `count` of them spread over the whole selection, with their events, changing nothing (not masked: they are run). Takes sel.
 struct letter;

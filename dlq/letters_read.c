@@ -484,6 +484,7 @@ static int count_run(struct store_job *job, struct sql *sql, struct err *err) {
     return sql_exec(sql,
                     "SELECT function, 'dead', count(*) FROM letters WHERE state = 'dead' GROUP BY function"
                     " UNION ALL SELECT function, 'due', count(*) FROM letters WHERE state = 'due' GROUP BY function"
+                    " UNION ALL SELECT function, 'delayed', count(*) FROM letters WHERE state = 'due' AND kind = 'delayed' GROUP BY function"
                     " UNION ALL SELECT function, 'replaying', count(*) FROM letters WHERE state = 'replaying' GROUP BY function"
                     " UNION ALL SELECT function, state, count(*) FROM letters WHERE state IN ('replayed', 'discarded')"
                     " GROUP BY function, state ORDER BY 1, 2",

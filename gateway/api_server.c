@@ -7,8 +7,27 @@
 #define METRICS_TYPE STR_LIT("text/plain; version=0.0.4; charset=utf-8")
 #define TEXT_TYPE STR_LIT("text/plain; charset=utf-8")
 
+// Counts of letters and depths of queues stand at their function. Those that did not come are not there.
+static void join_functions(json_t *all) {
+    static const char *const states[] = {"due", "delayed", "dead"};
+    const json_t *letters = json_object_get(all, "letters"), *depths = json_object_get(all, "depths");
+    size_t i;
+    json_t *fn;
+    json_array_foreach(json_object_get(all, "functions"), i, fn) {
+        const char *name = json_string_value(json_object_get(fn, "name"));
+        json_t *depth = json_object_get(depths, name);
+        const json_t *counts = json_object_get(letters, name); // NULL: it has no letters
+        for (size_t k = 0; letters && k < array_len(states); k++)
+            json_object_set_new(fn, states[k], json_integer(json_integer_value(json_object_get(counts, states[k]))));
+        if (depth) json_object_update(fn, depth);
+    }
+    json_object_del(all, "letters");
+    json_object_del(all, "depths");
+}
+
 static void on_status(void *arg, json_t *all) {
     struct call *call = arg;
+    join_functions(all);
     struct gateway *gw = call->gw; // NULL: nobody will read it
     json_t *own = json_pack("{s:s, s:I}", "version", WEIR_VERSION, "startedMs", (json_int_t)(gw ? gw->started_ms : 0));
     MUST(own && json_object_update_missing(all, own) == 0); // what the server says of itself counts

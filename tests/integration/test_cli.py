@@ -418,9 +418,28 @@ def test_status_takes_every_member_as_optional(weir, fake):
     assert "ready, queue embedded up" in shown and "2 dead (weir dlq list shows them)" in shown
     assert "\x1b" not in shown
     assert json.loads(weir("status", "--json").out)["ready"] is True
-    fake.expect("GET", "/v1/status", (200, {}), (200, {"functions": [{"name": "a"}]}))
+    fake.expect("GET", "/v1/status", (200, {}), (200, {"functions": []}), (200, {"functions": [{"name": "a"}]}))
+    nothing = weir("status", rc=1)
+    assert "No functions yet" not in nothing.out and "did not say which functions" in nothing.err
     assert "No functions yet" in weir("status").out
     assert "a " in weir("status").out
+
+
+def test_status_that_misses_numbers_shows_the_functions_and_says_whose_answer_is_missing(weir, fake):
+    fn = {"name": "orders", "current": 2, "busy": 1}
+    partial = [(200, {"functions": [fn], "missing": missing}) for missing in (["letters"], ["depths"], ["letters", "depths"])]
+    fake.expect("GET", "/v1/status", *partial, partial[0])
+    for who in ("the store", "the queue", "the store and the queue"):
+        shown = weir("status", rc=1)
+        assert shown.out.splitlines()[-1].split() == ["orders", "2", "-", "-", "1", "-", "-", "-", "-", "-", "-"]
+        assert f"weir: {who} did not answer in time" in shown.err and "doctor" in shown.err
+    assert json.loads(weir("status", "--json", rc=1).out)["missing"] == ["letters"]
+
+
+def test_status_counts_delayed_letters_apart_from_retries(weir, fake):
+    fake.expect("GET", "/v1/status", (200, {"functions": [{"name": "orders", "due": 3, "delayed": 2, "dead": 0}]}))
+    lines = weir("status").out.splitlines()
+    assert lines[-3].split()[-3:] == ["1", "2", "0"] and lines[-1] == "1 letter due for a retry, 2 delayed, 0 dead"
 
 
 def test_logs_prints_the_newest_lines(weir, fake):
@@ -450,6 +469,9 @@ def test_config(weir, fake):
 def test_doctor(weir, fake):
     checks = {c["check"]: c["verdict"] for c in json.loads(weir("doctor", "--json").out)["checks"]}
     assert checks["python"] == checks["server"] == checks["queue"] == "ok" and checks["letters"] == "warn"
+    for store, why in ((False, "unknown: the store is away"), (True, "unknown: the store did not answer in time")):
+        fake.expect("GET", "/v1/status", (200, {"functions": [], "missing": ["letters"], "store": {"kind": "sqlite", "up": store}}))
+        assert why in weir("doctor", rc=0 if store else 1).out
     fake.expect("GET", "/readyz", (503, b"the queue is away\n"))
     assert "not ready: the queue is away" in weir("doctor", rc=1).out
     assert "fail  server" in weir("doctor", "--server", "127.0.0.1:1", rc=1).out

@@ -57,6 +57,11 @@ static const char *section(const struct got *g, const char *name) {
     return json_string_value(json_object_get(g->all, name));
 }
 
+static bool misses_only(const struct got *g, const char *name) {
+    const json_t *missing = json_object_get(g->all, "missing");
+    return json_array_size(missing) == 1 && strcmp(json_string_value(json_array_get(missing, 0)), name) == 0;
+}
+
 static void all_answers_at_once_still_come_later(void **state) {
     struct world *w = *state;
     struct got g = {0};
@@ -67,7 +72,8 @@ static void all_answers_at_once_still_come_later(void **state) {
     loop_turn(w->loop, 0);
     assert_int_equal(g.calls, 1);
     assert_string_equal(section(&g, "a"), "now");
-    assert_int_equal(json_object_size(g.all), 1);
+    assert_null(json_object_get(g.all, "b"));
+    assert_true(misses_only(&g, "b"));
     json_decref(g.all);
 }
 
@@ -94,6 +100,7 @@ static void it_waits_for_the_last_answer(void **state) {
     loop_turn(w->loop, 0);
     assert_int_equal(g.calls, 1);
     assert_string_equal(section(&g, "slow"), "late");
+    assert_null(json_object_get(g.all, "missing"));
     assert_string_equal(section(&g, "fast"), "now");
     json_decref(g.all);
 }
@@ -106,6 +113,7 @@ static void who_is_too_late_is_left_out(void **state) {
     status_collect(w->status, 1, on_done, &g);
     TURN_UNTIL(w->loop, g.calls);
     assert_null(json_object_get(g.all, "slow"));
+    assert_true(misses_only(&g, "slow"));
     assert_string_equal(section(&g, "fast"), "now");
     status_answer(w->kept[0], json_string("much too late")); // frees what waited for it
     loop_turn(w->loop, 0);
