@@ -70,11 +70,6 @@ static json_t *text_at(const struct sql_row *row, int column) {
     return letters_json_text(sql_row_bytes(row, column));
 }
 
-static int take_number(void *arg, const struct sql_row *row) {
-    *(int64_t *)arg = sql_row_int(row, 0);
-    return 0;
-}
-
 static uint64_t fingerprint_in(const json_t *group) {
     uint64_t fingerprint = 0;
     MUST(fingerprint_parse(str_of(json_string_value(json_object_get(group, "group"))), &fingerprint) == 0);
@@ -459,7 +454,7 @@ static int check_name(struct str name, struct err *err) {
 static int check_free(const struct group_job *g, struct sql *sql, uint64_t fingerprint, struct err *err) {
     int64_t taken = 0;
     const struct sql_value values[] = {SQL_Z(g->name), SQL_I(fingerprint)};
-    int rc = sql_exec(sql, "SELECT count(*) FROM letter_groups WHERE name = $1 AND fingerprint <> $2", values, 2, take_number, &taken, NULL, err);
+    int rc = sql_exec(sql, "SELECT count(*) FROM letter_groups WHERE name = $1 AND fingerprint <> $2", values, 2, letters_take_int, &taken, NULL, err);
     return rc || !taken ? rc : err_set(err, ERR_CONFLICT, "another group has the name %s", g->name);
 }
 
@@ -469,7 +464,7 @@ static int check_there(const struct group_job *g, struct sql *sql, uint64_t fing
     int rc = sql_exec(sql,
                       "SELECT (SELECT count(*) FROM letter_groups WHERE fingerprint = $1)"
                       " + (SELECT count(*) FROM (SELECT id FROM letters WHERE state = 'dead' AND fingerprint = $1 LIMIT 1) l)",
-                      &id, 1, take_number, &there, NULL, err);
+                      &id, 1, letters_take_int, &there, NULL, err);
     return rc || there ? rc : no_such(g, err);
 }
 

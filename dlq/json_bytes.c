@@ -32,3 +32,8 @@ int json_bytes_read(const json_t *value, struct buf *room, struct str *ret, stru
     if (rc == 0) *ret = (struct str){buf_str(room).data + before, buf_len(room) - before};
     return rc;
 }
+
+struct str json_member_text(const json_t *o, const char *name) {
+    const json_t *value = json_object_get(o, name);
+    return json_is_string(value) ? text_of(value) : STR_LIT("");
+}

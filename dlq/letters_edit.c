@@ -97,11 +97,6 @@ static void show_edit(struct edit_job *e, const struct ev *before, const struct 
     json_array_append_new(json_object_get(e->result, "letters"), shown);
 }
 
-static int take_number(void *arg, const struct sql_row *row) {
-    *(int64_t *)arg = sql_row_int(row, 0);
-    return 0;
-}
-
 static int keep_original(struct sql *sql, struct sql_value id, struct err *err) {
     return sql_exec(sql,
                     "INSERT INTO letter_originals (letter_id, payload, event) SELECT l.id, l.payload, b.event FROM letters l"
@@ -163,7 +158,7 @@ static int edit_one(struct edit_job *e, struct sql *sql, const struct picked *pi
     }
     int64_t revision = 0;
     const struct sql_value id = letters_sql_id(&letter->id);
-    int rc = sql_exec(sql, "SELECT coalesce(max(revision), 0) + 1 FROM letter_edits WHERE letter_id = $1", &id, 1, take_number, &revision,
+    int rc = sql_exec(sql, "SELECT coalesce(max(revision), 0) + 1 FROM letter_edits WHERE letter_id = $1", &id, 1, letters_take_int, &revision,
                       NULL, err);
     if (rc == 0 && !e->dry_run) rc = write_edit(e, sql, &letter->id, &edited, revision, err);
     e->edited++;

@@ -42,6 +42,7 @@ static inline struct sql_value letters_sql_id(const struct id *id) {
     return SQL_B(((struct str){(const char *)id->bytes, sizeof id->bytes}));
 }
 struct id letters_row_id(const struct sql_row *row, int column); // none when it is NULL
+sql_row_fn letters_take_int; // arg: an int64_t, the first column
 // The column `headers`: names in lower case, values of one name with ", " between them; cleaned.
 void letters_append_headers(struct buf *out, const struct ev_fields *f);
 void letters_append_clean(struct buf *out, struct str s); // a text column

@@ -29,11 +29,6 @@ struct scratch {
     struct ev_header *headers;
 };
 
-static struct str text_of(const json_t *o, const char *name) {
-    const json_t *value = json_object_get(o, name);
-    return json_is_string(value) ? (struct str){json_string_value(value), json_string_length(value)} : STR_LIT("");
-}
-
 // Nothing, or a whole number in this range.
 static int read_number(const json_t *o, const char *name, int64_t most, int64_t *ret, struct err *err) {
     const json_t *value = json_object_get(o, name);
@@ -53,9 +48,9 @@ static int read_text(const json_t *o, const char *name, struct scratch *im, stru
 
 static int read_payload(const json_t *o, struct scratch *im, struct ev_fields *f, struct err *err) {
     const json_t *b64 = json_object_get(o, "payloadBase64");
-    f->payload = text_of(o, "payload");
+    f->payload = json_member_text(o, "payload");
     if (!b64) return json_is_string(json_object_get(o, "payload")) ? 0 : err_set(err, ERR_INVALID, "it has no payload");
-    int rc = base64_decode(text_of(o, "payloadBase64"), &im->payload, err);
+    int rc = base64_decode(json_member_text(o, "payloadBase64"), &im->payload, err);
     f->payload = buf_str(&im->payload);
     return rc ? err_set(err, ERR_INVALID, "payloadBase64 is not base64") : 0;
 }
@@ -79,7 +74,7 @@ static int read_headers(const json_t *o, struct scratch *im, struct ev_fields *f
 }
 
 static int read_kind(const json_t *o, enum letter_kind *ret, struct err *err) {
-    struct str word = text_of(o, "kind");
+    struct str word = json_member_text(o, "kind");
     *ret = LETTER_FUNCTION;
     if (!json_object_get(o, "kind")) return 0;
 #define X(name, text)        \
@@ -95,16 +90,16 @@ static int read_kind(const json_t *o, enum letter_kind *ret, struct err *err) {
 static int read_source(const json_t *o, struct ev_fields *f, struct err *err) {
     const json_t *source = json_object_get(o, "source");
     if (source && !json_is_object(source) && !json_is_null(source)) return err_set(err, ERR_INVALID, "source must be an object");
-    f->source_kind = text_of(source, "kind");
-    f->source_name = text_of(source, "name");
-    f->source_at = text_of(source, "at");
+    f->source_kind = json_member_text(source, "kind");
+    f->source_name = json_member_text(source, "name");
+    f->source_at = json_member_text(source, "at");
     return 0;
 }
 
 static int read_ids(const json_t *o, struct ev_fields *f, struct err *err) {
     const json_t *origin = json_object_get(o, "originId");
-    if (id_parse(text_of(o, "id"), &f->id) || id_is_none(&f->id)) return err_set(err, ERR_INVALID, "its id is not one");
-    if (origin && !json_is_null(origin) && id_parse(text_of(o, "originId"), &f->origin_id)) return err_set(err, ERR_INVALID, "originId is not an id");
+    if (id_parse(json_member_text(o, "id"), &f->id) || id_is_none(&f->id)) return err_set(err, ERR_INVALID, "its id is not one");
+    if (origin && !json_is_null(origin) && id_parse(json_member_text(o, "originId"), &f->origin_id)) return err_set(err, ERR_INVALID, "originId is not an id");
     return function_name_check(f->function, err);
 }
 
@@ -118,8 +113,8 @@ static int read_history(const json_t *o, struct scratch *im, struct ev_fields *f
 
 static int read_event(const json_t *o, struct scratch *im, struct ev_fields *f, struct err *err) {
     int64_t attempts = 0;
-    f->function = text_of(o, "function");
-    f->shape = text_of(o, "shape");
+    f->function = json_member_text(o, "function");
+    f->shape = json_member_text(o, "shape");
     int rc = read_ids(o, f, err);
     if (rc == 0) rc = read_number(o, "attempts", ATTEMPTS_MAX, &attempts, err);
     if (rc == 0) rc = read_number(o, "acceptedMs", INT64_MAX, &f->accepted_ms, err);
@@ -138,8 +133,8 @@ static int read_event(const json_t *o, struct scratch *im, struct ev_fields *f, 
 static int read_letter(const json_t *o, struct scratch *im, struct letter_draft *ret, struct err *err) {
     struct ev_fields f = {0};
     struct letter_draft draft = {.state = LETTER_DEAD,
-                                 .error_type = text_of(o, "errorType"),
-                                 .error_message = text_of(o, "errorMessage"),
+                                 .error_type = json_member_text(o, "errorType"),
+                                 .error_message = json_member_text(o, "errorMessage"),
                                  .stack = history_last_stack(json_object_get(o, "history"))};
     int64_t version = 0;
     if (!json_is_object(o)) return err_set(err, ERR_INVALID, "it is not an object");
@@ -147,7 +142,7 @@ static int read_letter(const json_t *o, struct scratch *im, struct letter_draft 
     if (rc == 0) rc = read_number(o, "version", UINT32_MAX, &version, err);
     if (rc == 0) rc = read_kind(o, &draft.kind, err);
     if (rc) return rc;
-    if (fingerprint_parse(text_of(o, "group"), &draft.fingerprint)) draft.fingerprint = 0;
+    if (fingerprint_parse(json_member_text(o, "group"), &draft.fingerprint)) draft.fingerprint = 0;
     draft.version = (uint32_t)version;
     draft.ev = ev_new(&f);
     *ret = draft;
@@ -215,7 +210,7 @@ static int import_run(struct store_job *job, struct sql *sql, struct err *err) {
         struct err why = {0};
         bool there = false;
         if (read_importable(o, &draft, &died_ms, &why))
-            json_array_append_new(refused, json_pack("{sI so ss}", "line", (json_int_t)i + 1, "id", letters_json_text(text_of(o, "id")), "why", why.text));
+            json_array_append_new(refused, json_pack("{sI so ss}", "line", (json_int_t)i + 1, "id", letters_json_text(json_member_text(o, "id")), "why", why.text));
         else if ((rc = import_one(sql, &draft, died_ms, &there, err)) == 0) ++*(there ? &there_count : &count);
         ev_free(draft.ev);
         if (rc) break;

@@ -291,11 +291,6 @@ static int query_page(const struct read_job *r, struct sql *sql, struct page_row
     return rc ? rc : query_others(r, sql, rows, &at, err);
 }
 
-static int take_bytes(void *arg, const struct sql_row *row) {
-    *(int64_t *)arg = sql_row_int(row, 0);
-    return 0;
-}
-
 // What read_whole will read of a letter, before it does. OCTETS: the bytes of a text.
 #define WHOLE_BYTES(OCTETS)                                                                                                             \
     "SELECT length(letters.payload) + " OCTETS("b.history") " + length(b.event)"                                                        \
@@ -309,7 +304,7 @@ static int whole_bytes(struct sql *sql, const struct id *id, size_t *ret, struct
     const char *text = sql_is_postgres(sql) ? WHOLE_BYTES(OCTETS_POSTGRES) : WHOLE_BYTES(OCTETS_SQLITE);
     const struct sql_value v = letters_sql_id(id);
     int64_t bytes = 0;
-    int rc = sql_exec(sql, text, &v, 1, take_bytes, &bytes, NULL, err);
+    int rc = sql_exec(sql, text, &v, 1, letters_take_int, &bytes, NULL, err);
     *ret = (size_t)bytes;
     return rc;
 }

@@ -15,6 +15,11 @@ struct id letters_row_id(const struct sql_row *row, int column) {
     return id;
 }
 
+int letters_take_int(void *arg, const struct sql_row *row) {
+    *(int64_t *)arg = sql_row_int(row, 0);
+    return 0;
+}
+
 // --- headers ----------------------------------------------------------------------------------------------------------
 
 static void append_lower(struct buf *out, struct str name) {

@@ -54,15 +54,10 @@ void policies_submit(struct policies *p, struct store *store, struct store_job *
     store_submit(store, job);
 }
 
-static int take_number(void *arg, const struct sql_row *row) {
-    *(int64_t *)arg = sql_row_int(row, 0);
-    return 0;
-}
-
 static int check_function(const struct policy_job *j, struct sql *sql, struct err *err) {
     int64_t there = 0;
     const struct sql_value name = SQL_Z(j->function);
-    int rc = sql_exec(sql, "SELECT count(*) FROM functions WHERE name = $1", &name, 1, take_number, &there, NULL, err);
+    int rc = sql_exec(sql, "SELECT count(*) FROM functions WHERE name = $1", &name, 1, letters_take_int, &there, NULL, err);
     return rc || there ? rc : err_set(err, ERR_NOT_FOUND, "there is no function '%s'", j->function);
 }
 

@@ -9,11 +9,6 @@
 #define LOOKED_AT_MAX 1000        // replays
 #define RECENT_MS INT64_C(7200000) // of closed letters, in a round that is not thorough: longer than thorough rounds are apart
 
-static int take_number(void *arg, const struct sql_row *row) {
-    *(int64_t *)arg = sql_row_int(row, 0);
-    return 0;
-}
-
 // --- counting -----------------------------------------------------------------------------------------------------------------
 
 void policies_sql_clear(struct round *r) {
@@ -95,7 +90,7 @@ static int find_closed(struct round *r, struct sql *sql, const struct policy *ru
 static int find_excess(struct round *r, struct sql *sql, const struct policy *rule, struct err *err) {
     int64_t dead = 0;
     const struct sql_value name = SQL_Z(rule->function);
-    int rc = sql_exec(sql, "SELECT count(*) FROM letters WHERE state = 'dead' AND function = $1", &name, 1, take_number, &dead, NULL, err);
+    int rc = sql_exec(sql, "SELECT count(*) FROM letters WHERE state = 'dead' AND function = $1", &name, 1, letters_take_int, &dead, NULL, err);
     if (rc || dead <= rule->cap) return rc;
     int64_t excess = dead - rule->cap;
     const struct sql_value values[] = {name, SQL_I(excess < POLICY_STEP ? excess : POLICY_STEP)};
@@ -122,7 +117,7 @@ int policies_sql_find(struct round *r, struct sql *sql, struct err *err) {
 static int my_turn(struct sql *sql, bool *ret, struct err *err) {
     int64_t mine = 1;
     int rc = sql_is_postgres(sql) ? sql_exec(sql, "SELECT CASE WHEN pg_try_advisory_xact_lock(" LOCK ") THEN 1::bigint ELSE 0::bigint END", NULL,
-                                             0, take_number, &mine, NULL, err)
+                                             0, letters_take_int, &mine, NULL, err)
                                   : 0;
     *ret = mine;
     return rc;
@@ -209,7 +204,7 @@ int policies_sql_find_replay(struct round *r, struct sql *sql, struct err *err) 
     return rc ? rc
               : sql_exec(sql,
                          "SELECT o.id FROM (SELECT id, ended_ms FROM replays ORDER BY id LIMIT $1) o WHERE o.ended_ms < $2 ORDER BY o.id LIMIT 1",
-                         values, array_len(values), take_number, &r->replay, NULL, err);
+                         values, array_len(values), letters_take_int, &r->replay, NULL, err);
 }
 
 // Its letters go before it does.

@@ -25,11 +25,6 @@ struct make_job {
     json_t *refused;
 };
 
-static int take_number(void *arg, const struct sql_row *row) {
-    *(int64_t *)arg = sql_row_int(row, 0);
-    return 0;
-}
-
 static bool is_last(const struct make_job *m) {
     return m->at + m->size == m->found.count;
 }
@@ -58,7 +53,7 @@ static int insert_job(struct make_job *m, int64_t store_ms, struct sql *sql, str
                       "INSERT INTO replays (state, cause, created_ms, changed_ms, who, selection, target, to_origin, rate, ramp_ms,"
                       " abort_share, sample, in_order, total, reason, owner, lease_ms)"
                       " VALUES ($1, $2, $3, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, '', $14, $15) RETURNING id",
-                      values, array_len(values), take_number, &m->replay, NULL, err);
+                      values, array_len(values), letters_take_int, &m->replay, NULL, err);
     return rc == ERR_CONFLICT ? err_set(err, ERR_CONFLICT, "there is a replay for %s already", m->cause) : rc;
 }
 
@@ -134,7 +129,7 @@ static int tell_refused(struct make_job *m, struct sql *sql, const struct id *id
     for (size_t i = 0; i < count && rc == 0; i++) {
         int64_t there = 0;
         const struct sql_value values[] = {letters_sql_id(&ids[i]), SQL_I(m->replay)};
-        rc = sql_exec(sql, "SELECT count(*) FROM replay_letters WHERE letter_id = $1 AND replay = $2", values, 2, take_number, &there, NULL,
+        rc = sql_exec(sql, "SELECT count(*) FROM replay_letters WHERE letter_id = $1 AND replay = $2", values, 2, letters_take_int, &there, NULL,
                       err);
         if (rc == 0 && !there) rc = letters_sql_refused(sql, &ids[i], 1, m->refused, err);
     }

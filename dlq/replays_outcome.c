@@ -160,11 +160,6 @@ static int add_count(void *arg, const struct sql_row *row) {
     return 0;
 }
 
-static int take_number(void *arg, const struct sql_row *row) {
-    *(int64_t *)arg = sql_row_int(row, 0);
-    return 0;
-}
-
 int replays_sql_counts(struct sql *sql, int64_t replay, bool automatic, struct replay_counts *ret, struct err *err) {
     const struct sql_value id = SQL_I(replay);
     *ret = (struct replay_counts){0};
@@ -175,5 +170,5 @@ int replays_sql_counts(struct sql *sql, int64_t replay, bool automatic, struct r
                     "SELECT count(*) FROM replay_letters r JOIN letters before ON before.id = r.letter_id JOIN letters after"
                     " ON after.id = r.event_id WHERE r.replay = $1 AND r.outcome IN ('failing', 'dead')"
                     " AND before.fingerprint = after.fingerprint",
-                    &id, 1, take_number, &ret->same, NULL, err);
+                    &id, 1, letters_take_int, &ret->same, NULL, err);
 }

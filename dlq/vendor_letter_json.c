@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // From a letter's JSON to the vendors' JSON.
+#include "dlq/json_bytes.h"
 #include "dlq/letters_impl.h"
 #include "dlq/vendor_letter.h"
-
-static struct str text_of(const json_t *o, const char *name) {
-    const json_t *value = json_object_get(o, name);
-    return json_is_string(value) ? (struct str){json_string_value(value), json_string_length(value)} : STR_LIT("");
-}
 
 static int append_error(struct buf *out, const struct err *why, const json_t *letter) {
     json_t *o = json_pack("{ss sO}", "error", why->text, "id", json_object_get(letter, "id"));
@@ -22,7 +18,7 @@ int vendor_letter_append_json(struct buf *out, enum vendor v, const json_t *lett
     struct err err = {0};
     int rc = letter_draft_of_json(letter, &draft, &err);
     const struct vendor_failure failure = {.ev = draft.ev,
-                                           .kind = text_of(letter, "kind"),
+                                           .kind = json_member_text(letter, "kind"),
                                            .error_type = draft.error_type,
                                            .error_message = draft.error_message,
                                            .stack = draft.stack,
