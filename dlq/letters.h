@@ -82,7 +82,8 @@ struct letter_page {
 typedef void letters_json_fn(void *arg, int code, const struct err *err, json_t *result); // owns result when ERR_OK
 // {"letters":[{summary}…],"next":"<cursor>"|null}. Takes sel.
 void letters_list(struct letters *l, struct selection *sel, const struct letter_page *page, letters_json_fn *fn, void *arg);
-// The whole letter: the summary, "history":[attempts], "payload" (text) or "payloadBase64", "headers":[[name,value]…], "trace", "shape",
+// The whole letter: the summary, "history":[attempts], "payload" (text) or "payloadBase64", "headers":[[name,value]…], "trace", "shape" (headers,
+// trace, orderingKey and contentType of any bytes: dlq/json_bytes.h),
 // "edits":[{"revision","atMs","who","why","patch"}], "original":{"payload"|"payloadBase64","headers"}|null,
 // "replays":[{"replay","state","eventId","outcome","why","atMs"}].
 void letters_show(struct letters *l, const struct id *id, letters_json_fn *fn, void *arg);
@@ -117,8 +118,8 @@ void letters_purge(struct letters *l, const struct letter_change *c, bool dead, 
 struct edit;
 #define LETTERS_EDIT_MAX 100
 void letters_edit(struct letters *l, const struct letter_change *c, struct edit *e, bool dry_run, letters_json_fn *fn, void *arg);
-// Letters as letters_show gives them become dead letters: {"imported":n,"refused":[{"line","id","why"}…]}. One whose id is there already, or
-// that was masked, is refused. At most 1,000 and 64 MiB a call.
+// Letters as letters_show gives them become dead letters, with their id, times, version and attempts: {"imported":n,"there":n,"refused":[{"line",
+// "id","why"}…]}. One whose id is there already stays as it is; one that was masked is refused. At most 1,000 and 64 MiB a call.
 void letters_import(struct letters *l, json_t *letters, letters_json_fn *fn, void *arg); // takes letters: an array
 
 // --- moving: for dlq/due and dlq/ship -----------------------------------------------------------------------------
