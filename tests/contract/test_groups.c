@@ -8,7 +8,7 @@
 #include "tests/support/letter_rows.h"
 
 #define HOUR_MS INT64_C(3600000)
-#define GROUP_COUNT 30
+#define GROUP_COUNT 80 // more than are asked for at once
 #define ROWS 3000
 
 static struct groups *groups;
@@ -197,6 +197,32 @@ static void test_one_group_has_the_numbers_of_the_list(void **state) {
         assert_true(json_equal(one, group));
     }
     assert_true(i > GROUP_COUNT / 2);
+    free(rows);
+    close_groups(&lf);
+}
+
+// Whether there are more groups than are shown or not makes no difference to those that are.
+static void test_every_limit_shows_the_beginning(void **state) {
+    struct letters_fixture lf;
+    open_groups(&lf, state, NULL);
+    int64_t now_ms = clock_unix_ms();
+    struct letter_row *rows = random_rows(now_ms, HOUR_MS);
+    letter_rows_add(&lf, rows, ROWS);
+    const struct groups_page pages[] = {{.since_ms = 0}, {.since_ms = now_ms - 3 * HOUR_MS}, {.function = STR_LIT("mail")}};
+    for (size_t p = 0; p < array_len(pages); p++) {
+        struct groups_page page = pages[p];
+        json_auto_t *all = list(&lf, page);
+        size_t there = json_array_size(json_object_get(all, "groups"));
+        assert_in_range(there, 5, GROUP_COUNT);
+        for (page.limit = 1; page.limit <= there + 1; page.limit += 1 + page.limit / 4) {
+            json_auto_t *some = list(&lf, page);
+            size_t shown = page.limit < there ? page.limit : there;
+            assert_int_equal(json_array_size(json_object_get(some, "groups")), shown);
+            assert_int_equal(bool_in(some, "more"), shown < there);
+            for (size_t i = 0; i < shown; i++)
+                assert_true(json_equal(json_array_get(json_object_get(some, "groups"), i), json_array_get(json_object_get(all, "groups"), i)));
+        }
+    }
     free(rows);
     close_groups(&lf);
 }
@@ -432,6 +458,7 @@ int main(void) {
     static const struct store_case cases[] = {
         {"numbers are those of counting", test_numbers_are_those_of_counting, STORE_BOTH},
         {"one group has the numbers of the list", test_one_group_has_the_numbers_of_the_list, STORE_BOTH},
+        {"every limit shows the beginning", test_every_limit_shows_the_beginning, STORE_BOTH},
         {"limit", test_limit, STORE_BOTH},
         {"a group is told by its newest letter", test_a_group_is_told_by_its_newest_letter, STORE_BOTH},
         {"letters from before groups", test_letters_from_before_groups, STORE_BOTH},
