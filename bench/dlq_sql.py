@@ -89,4 +89,4 @@ def found(session, text):
     return f"({session.message_like.format(text)} or {session.payload_like.format(text)})"
 
 
-GROUPS = "select * from weir_groups order by letters desc limit 50"
+GROUPS = "select * from weir_groups order by letters desc"
