@@ -6,6 +6,7 @@
 #include "gateway/gateway.h"
 
 #include "core/base/clock.h"
+#include "core/base/text.h"
 #include "gateway/reply.h"
 
 static const struct route {
@@ -14,56 +15,58 @@ static const struct route {
     call_fn *fn;
     const char *action;  // its word in the audit; NULL: it changes nothing, or is an invocation
     bool open;           // no token needed
+    const char *params;  // the names that its query may have, one space between; NULL: none. Same in schema/openapi.yaml
 } routes[] = {
-    {"POST", "/v1/functions/{}/invocations", api_invoke, NULL, false},
-    {"GET", "/v1/functions", api_functions, NULL, false},
-    {"GET", "/v1/functions/{}", api_function, NULL, false},
-    {"PUT", "/v1/functions/{}", api_deploy, "functions.deploy", false},
-    {"DELETE", "/v1/functions/{}", api_delete, "functions.delete", false},
-    {"POST", "/v1/functions/{}/current", api_set_current, "functions.current", false},
-    {"GET", "/v1/functions/{}/logs", api_logs, NULL, false},
-    {"GET", "/v1/letters", api_letters, NULL, false},
-    {"POST", "/v1/letters/discard", api_discard, "letters.discard", false},
-    {"POST", "/v1/letters/restore", api_restore, "letters.restore", false},
-    {"POST", "/v1/letters/retry", api_retry, "letters.retry", false},
-    {"POST", "/v1/letters/purge", api_purge, "letters.purge", false},
-    {"POST", "/v1/letters/edit", api_edit, "letters.edit", false},
-    {"POST", "/v1/letters/try", api_try, "letters.try", false},
-    {"POST", "/v1/letters/import", api_import, "letters.import", false},
-    {"GET", "/v1/letters/{}", api_letter, NULL, false},
-    {"GET", "/v1/groups", api_groups, NULL, false},
-    {"GET", "/v1/groups/{}", api_group, NULL, false},
-    {"PATCH", "/v1/groups/{}", api_group_describe, "groups.describe", false},
-    {"GET", "/v1/replays", api_replays, NULL, false},
-    {"POST", "/v1/replays", api_replay_make, "replays.start", false},
-    {"GET", "/v1/replays/{}", api_replay, NULL, false},
-    {"GET", "/v1/replays/{}/letters", api_replay_letters, NULL, false},
-    {"POST", "/v1/replays/{}/pause", api_replay_pause, "replays.pause", false},
-    {"POST", "/v1/replays/{}/resume", api_replay_resume, "replays.resume", false},
-    {"POST", "/v1/replays/{}/cancel", api_replay_cancel, "replays.cancel", false},
-    {"GET", "/v1/policies", api_policies, NULL, false},
-    {"GET", "/v1/policies/{}", api_policy, NULL, false},
-    {"PUT", "/v1/policies/{}", api_policy_change, "policies.change", false},
-    {"DELETE", "/v1/policies/{}", api_policy_remove, "policies.remove", false},
-    {"GET", "/v1/triggers", api_triggers, NULL, false},
-    {"POST", "/v1/triggers", api_trigger_add, "triggers.add", false},
-    {"GET", "/v1/triggers/{}", api_trigger, NULL, false},
-    {"PATCH", "/v1/triggers/{}", api_trigger_change, "triggers.change", false},
-    {"DELETE", "/v1/triggers/{}", api_trigger_remove, "triggers.remove", false},
-    {"POST", "/v1/triggers/{}/pause", api_trigger_pause, "triggers.pause", false},
-    {"POST", "/v1/triggers/{}/resume", api_trigger_resume, "triggers.resume", false},
-    {"POST", "/v1/triggers/{}/seek", api_trigger_seek, "triggers.seek", false},
-    {"GET", "/v1/triggers/{}/lag", api_trigger_lag, NULL, false},
-    {"GET", "/v1/triggers/{}/next", api_timer_next, NULL, false},
-    {"GET", "/v1/triggers/{}/fires", api_timer_fires, NULL, false},
-    {"POST", "/v1/triggers/{}/fires", api_timer_fire, "triggers.fire", false},
-    {"GET", "/v1/audit", api_audit, NULL, false},
-    {"GET", "/v1/audit/{}", api_audit_entry, NULL, false},
-    {"GET", "/v1/status", api_status, NULL, false},
-    {"GET", "/v1/config", api_config, NULL, false},
-    {"GET", "/metrics", api_metrics, NULL, false},
-    {"GET", "/healthz", api_health, NULL, true},
-    {"GET", "/readyz", api_ready, NULL, true},
+    {"POST", "/v1/functions/{}/invocations", api_invoke, NULL, false, "invokeType qualifier deadlineMs logType each runAt"},
+    {"GET", "/v1/functions", api_functions, NULL, false, NULL},
+    {"GET", "/v1/functions/{}", api_function, NULL, false, NULL},
+    {"PUT", "/v1/functions/{}", api_deploy, "functions.deploy", false, "switch"},
+    {"DELETE", "/v1/functions/{}", api_delete, "functions.delete", false, NULL},
+    {"POST", "/v1/functions/{}/current", api_set_current, "functions.current", false, NULL},
+    {"GET", "/v1/functions/{}/logs", api_logs, NULL, false, "after limit waitMs"},
+    {"GET", "/v1/letters", api_letters, NULL, false,
+     "function error group state source where search sinceMs untilMs limit cursor order full as"},
+    {"POST", "/v1/letters/discard", api_discard, "letters.discard", false, NULL},
+    {"POST", "/v1/letters/restore", api_restore, "letters.restore", false, NULL},
+    {"POST", "/v1/letters/retry", api_retry, "letters.retry", false, NULL},
+    {"POST", "/v1/letters/purge", api_purge, "letters.purge", false, NULL},
+    {"POST", "/v1/letters/edit", api_edit, "letters.edit", false, NULL},
+    {"POST", "/v1/letters/try", api_try, "letters.try", false, NULL},
+    {"POST", "/v1/letters/import", api_import, "letters.import", false, NULL},
+    {"GET", "/v1/letters/{}", api_letter, NULL, false, NULL},
+    {"GET", "/v1/groups", api_groups, NULL, false, "function sinceMs muted limit sparkMs"},
+    {"GET", "/v1/groups/{}", api_group, NULL, false, NULL},
+    {"PATCH", "/v1/groups/{}", api_group_describe, "groups.describe", false, NULL},
+    {"GET", "/v1/replays", api_replays, NULL, false, "open limit cursor"},
+    {"POST", "/v1/replays", api_replay_make, "replays.start", false, NULL},
+    {"GET", "/v1/replays/{}", api_replay, NULL, false, NULL},
+    {"GET", "/v1/replays/{}/letters", api_replay_letters, NULL, false, "state limit cursor"},
+    {"POST", "/v1/replays/{}/pause", api_replay_pause, "replays.pause", false, NULL},
+    {"POST", "/v1/replays/{}/resume", api_replay_resume, "replays.resume", false, NULL},
+    {"POST", "/v1/replays/{}/cancel", api_replay_cancel, "replays.cancel", false, NULL},
+    {"GET", "/v1/policies", api_policies, NULL, false, NULL},
+    {"GET", "/v1/policies/{}", api_policy, NULL, false, NULL},
+    {"PUT", "/v1/policies/{}", api_policy_change, "policies.change", false, NULL},
+    {"DELETE", "/v1/policies/{}", api_policy_remove, "policies.remove", false, NULL},
+    {"GET", "/v1/triggers", api_triggers, NULL, false, "function"},
+    {"POST", "/v1/triggers", api_trigger_add, "triggers.add", false, NULL},
+    {"GET", "/v1/triggers/{}", api_trigger, NULL, false, NULL},
+    {"PATCH", "/v1/triggers/{}", api_trigger_change, "triggers.change", false, NULL},
+    {"DELETE", "/v1/triggers/{}", api_trigger_remove, "triggers.remove", false, NULL},
+    {"POST", "/v1/triggers/{}/pause", api_trigger_pause, "triggers.pause", false, NULL},
+    {"POST", "/v1/triggers/{}/resume", api_trigger_resume, "triggers.resume", false, NULL},
+    {"POST", "/v1/triggers/{}/seek", api_trigger_seek, "triggers.seek", false, NULL},
+    {"GET", "/v1/triggers/{}/lag", api_trigger_lag, NULL, false, NULL},
+    {"GET", "/v1/triggers/{}/next", api_timer_next, NULL, false, "count after until"},
+    {"GET", "/v1/triggers/{}/fires", api_timer_fires, NULL, false, "limit before"},
+    {"POST", "/v1/triggers/{}/fires", api_timer_fire, "triggers.fire", false, NULL},
+    {"GET", "/v1/audit", api_audit, NULL, false, "who action target sinceMs untilMs cursor limit"},
+    {"GET", "/v1/audit/{}", api_audit_entry, NULL, false, NULL},
+    {"GET", "/v1/status", api_status, NULL, false, NULL},
+    {"GET", "/v1/config", api_config, NULL, false, NULL},
+    {"GET", "/metrics", api_metrics, NULL, false, NULL},
+    {"GET", "/healthz", api_health, NULL, true, NULL},
+    {"GET", "/readyz", api_ready, NULL, true, NULL},
 };
 
 // --- calls --------------------------------------------------------------------------------------------------------
@@ -217,11 +220,45 @@ static bool decode_param(struct call *call, struct str raw) {
     return len >= 0 && !memchr(call->param_text, '\0', (size_t)len); // no name has a NUL, and to half of the code it would end there
 }
 
+#define PARAM_SHOWN 100 // bytes of an unknown name
+
+static int unknown_param(const struct route *route, struct str name, struct err *err) {
+    char given[PARAM_SHOWN + 1], best[32] = "", word[32];
+    size_t least = name.len / 3 + 2;
+    snprintf(given, sizeof given, "%.*s", (int)(name.len < PARAM_SHOWN ? name.len : PARAM_SHOWN), name.data);
+    for (const char *at = route->params; at && *at; at += strcspn(at, " "), at += *at == ' ') {
+        snprintf(word, sizeof word, "%.*s", (int)strcspn(at, " "), at);
+        size_t distance = text_distance(given, word);
+        if (distance >= least) continue;
+        least = distance;
+        memcpy(best, word, sizeof best);
+    }
+    if (best[0]) return err_set(err, ERR_INVALID, "unknown parameter '%s', did you mean '%s'?", given, best);
+    if (route->params) return err_set(err, ERR_INVALID, "unknown parameter '%s'; there are: %s", given, route->params);
+    return err_set(err, ERR_INVALID, "unknown parameter '%s'; this path takes none", given);
+}
+
+static bool is_param(const struct route *route, struct str name) {
+    for (const char *at = route->params; at && *at; at += strcspn(at, " "), at += *at == ' ')
+        if (strcspn(at, " ") == name.len && memcmp(at, name.data, name.len) == 0) return true;
+    return false;
+}
+
+// Under /v1 a name that is misspelt is an error, not a filter that is not there.
+static int check_query(const struct route *route, struct http_request *req, struct err *err) {
+    struct str left = req->query, name;
+    if (strncmp(route->pattern, "/v1/", 4) != 0) return 0;
+    while (http_query_next(req, &left, &name))
+        if (!is_param(route, name)) return unknown_param(route, name, err);
+    return 0;
+}
+
 static void on_request(void *arg, struct http_request *req) {
     struct gateway *gw = arg;
     struct call *call = call_new(gw, req);
     struct str param;
     char allow[64];
+    struct err err;
     const struct route *route = find_route(req->method, req->path, &param, allow);
     bool allowed = access_check(gw->access, req, call->who);
     if (!allowed && !(route && route->open)) {
@@ -230,6 +267,8 @@ static void on_request(void *arg, struct http_request *req) {
         reply_no_route(call, allow);
     } else if (!decode_param(call, param)) {
         reply_fail(call, ERR_NOT_FOUND, "the path has a part that is too long, not percent-encoded, or has a NUL in it");
+    } else if (check_query(route, req, &err)) {
+        reply_err(call, &err);
     } else if (route->action && gw->c.audit) {
         call_audit_begin(call, route->action, route->fn);
     } else {

@@ -81,6 +81,8 @@ void http_request_peer(struct http_request *req, char ret[HTTP_PEER_BYTES]);
 struct str http_header(const struct http_request *req, const char *name);
 // The first such parameter of the query, percent-decoded ('+' is a space); false: there is none. Lives as long as req.
 bool http_query_param(struct http_request *req, const char *name, struct str *ret);
+// The name of the parameter at the begin of *left (at first req->query), decoded, as long as req lives; *left goes behind it. false: the end.
+bool http_query_next(struct http_request *req, struct str *left, struct str *ret_name);
 // Decodes %XX (and '+' when plus_is_space) into out, which has in.len bytes of room; returns the length or ERR_INVALID.
 long http_percent_decode(struct str in, bool plus_is_space, char *out);
 

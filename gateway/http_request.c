@@ -105,19 +105,34 @@ static struct str span_until(struct str s, char stop) {
     return (struct str){s.data, end ? (size_t)(end - s.data) : s.len};
 }
 
+// The next pair that is not empty, raw; *left goes behind it.
+static bool next_pair(struct str *left, struct str *ret_key, struct str *ret_value) {
+    struct str pair = {0};
+    while (left->len > 0 && pair.len == 0) {
+        pair = span_until(*left, '&');
+        size_t used = pair.len < left->len ? pair.len + 1 : pair.len;
+        *left = (struct str){left->data + used, left->len - used};
+    }
+    *ret_key = span_until(pair, '=');
+    size_t skip = ret_key->len < pair.len ? ret_key->len + 1 : ret_key->len;
+    *ret_value = (struct str){pair.data + skip, pair.len - skip};
+    return pair.len > 0;
+}
+
+bool http_query_next(struct http_request *req, struct str *left, struct str *ret_name) {
+    struct str key, value;
+    if (!next_pair(left, &key, &value)) return false;
+    *ret_name = decode_param(exchange_of(req), key);
+    return true;
+}
+
 bool http_query_param(struct http_request *req, const char *name, struct str *ret) {
     struct exchange *ex = exchange_of(req);
-    struct str left = req->query;
-    while (left.len > 0) {
-        struct str pair = span_until(left, '&');
-        struct str key = span_until(pair, '=');
-        if (str_is(decode_param(ex, key), name)) {
-            size_t skip = key.len < pair.len ? key.len + 1 : key.len;
-            *ret = decode_param(ex, (struct str){pair.data + skip, pair.len - skip});
-            return true;
-        }
-        size_t used = pair.len < left.len ? pair.len + 1 : pair.len;
-        left = (struct str){left.data + used, left.len - used};
+    struct str left = req->query, key, value;
+    while (next_pair(&left, &key, &value)) {
+        if (!str_is(decode_param(ex, key), name)) continue;
+        *ret = decode_param(ex, value);
+        return true;
     }
     return false;
 }

@@ -116,16 +116,22 @@ def _check_body(response, headers, body, what):
         _demand(schema, body.decode(), f"{what}: body")
 
 
-def _check_query(found, template, path, what):
-    described = {_resolved(one)["name"] for one in [*found.get("parameters", []), *spec()["paths"][template].get("parameters", [])]
-                 if _resolved(one)["in"] == "query"}
+def parameters(method, template):
+    """The names that the query of an operation may have."""
+    item = spec()["paths"][template]
+    every = [_resolved(one) for one in [*item[method].get("parameters", []), *item.get("parameters", [])]]
+    return {one["name"] for one in every if one["in"] == "query"}
+
+
+def _check_query(method, template, path, what):
+    described = parameters(method.lower(), template)
     given = {name for name, _ in urllib.parse.parse_qsl(urllib.parse.urlsplit(path).query, keep_blank_values=True)}
     if given - described:
         raise Mismatch(f"{what}: accepted, but the description has no parameter {sorted(given - described)}")
 
 
 def _check_accepted(method, path, found, template, sent, what):
-    _check_query(found, template, path, what)
+    _check_query(method, template, path, what)
     if sent and "application/json" in found.get("requestBody", {}).get("content", {}):
         check_request(method, path, json.loads(sent))
 

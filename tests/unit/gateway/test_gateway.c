@@ -776,6 +776,51 @@ static void serves_the_rest(void **state) {
     expect("POST", "/healthz", "", 405, "MethodNotAllowed");
 }
 
+static void refuses_unknown_parameters(void **state) {
+    (void)state;
+    static const struct {
+        const char *method, *path, *part;
+    } cases[] = {
+        {"GET", "/v1/letters?fuction=bill", "unknown parameter 'fuction', did you mean 'function'?"},
+        {"GET", "/v1/letters?limit=1&&untilms=5", "unknown parameter 'untilms', did you mean 'untilMs'?"},
+        {"GET", "/v1/letters?%66uction=bill", "unknown parameter 'fuction'"},
+        {"GET", "/v1/letters?=bill", "unknown parameter ''"},
+        {"GET", "/v1/groups?colour", "unknown parameter 'colour'; there are: function sinceMs"},
+        {"GET", "/v1/functions?full=true", "unknown parameter 'full'; this path takes none"},
+        {"POST", "/v1/letters/discard?function=bill", "unknown parameter 'function'; this path takes none"},
+        {"POST", "/v1/functions/hello/invocations?invoketype=Event", "did you mean 'invokeType'?"},
+        {"PUT", "/v1/functions/hello?swich=false", "did you mean 'switch'?"},
+    };
+    start(NULL, NULL);
+    for (size_t i = 0; i < array_len(cases); i++) expect(cases[i].method, cases[i].path, "{}", 400, cases[i].part);
+    expect_seen("");
+    expect("GET", "/v1/functions?&", "", 200, "hello");
+    expect("GET", "/healthz?at=now", "", 200, "ok"); // health checks put many things there
+}
+
+static void answer_text(void *arg, struct status_reply *reply) {
+    status_answer(reply, json_loads(arg, 0, NULL));
+}
+
+static void joins_what_is_known_of_functions(void **state) {
+    (void)state;
+    status_add(status, "functions", answer_text, (char[]){"[{\"name\":\"a\",\"busy\":1},{\"name\":\"b\",\"busy\":2}]"});
+    status_add(status, "letters", answer_text, (char[]){"{\"a\":{\"due\":3,\"delayed\":1,\"replayed\":9}}"});
+    status_add(status, "depths", answer_text, (char[]){"{\"b\":{\"waiting\":7}}"});
+    start(NULL, NULL);
+    expect("GET", "/v1/status", "", 200,
+           "{\"functions\":[{\"name\":\"a\",\"busy\":1,\"due\":3,\"delayed\":1,\"dead\":0},"
+           "{\"name\":\"b\",\"busy\":2,\"due\":0,\"delayed\":0,\"dead\":0,\"waiting\":7}],\"version\"");
+}
+
+static void shows_functions_without_their_letters(void **state) {
+    (void)state;
+    status_add(status, "functions", answer_text, (char[]){"[{\"name\":\"a\",\"busy\":1}]"});
+    status_add(status, "letters", answer_text, (char[]){""}); // not known
+    start(NULL, NULL);
+    expect("GET", "/v1/status", "", 200, "{\"functions\":[{\"name\":\"a\",\"busy\":1}],\"missing\":[\"letters\"],\"version\"");
+}
+
 static void refuses_in_json(void **state) {
     (void)state;
     start(NULL, NULL);
@@ -811,6 +856,9 @@ int main(void) {
         test(serves_groups_and_policies),
         test(serves_logs),
         test(serves_the_rest),
+        test(refuses_unknown_parameters),
+        test(joins_what_is_known_of_functions),
+        test(shows_functions_without_their_letters),
         test(refuses_in_json),
     };
     return cmocka_run_group_tests_name("gateway", tests, NULL, NULL);
