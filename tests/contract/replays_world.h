@@ -335,11 +335,12 @@ static inline json_t *letters_of(struct world *w, int64_t replay, const char *st
     return a.json;
 }
 
-static inline void put_many(struct world *w, struct id *ids, size_t count, const char *function, const char *payload) {
+// In one go.
+static inline void put_many_of(struct world *w, struct id *ids, size_t count, const struct ev_fields *f) {
     struct answer *answers = mem_zalloc(count * sizeof *answers);
     struct ev **evs = mem_array(count, sizeof *evs);
     for (size_t i = 0; i < count; i++) {
-        evs[i] = ev_new(&(struct ev_fields){.function = str_of(function), .payload = str_of(payload), .attempt = 4});
+        evs[i] = ev_new(f);
         if (ids) ids[i] = evs[i]->f.id;
         const struct letter_draft draft = {.ev = evs[i], .state = LETTER_DEAD, .kind = LETTER_FUNCTION, .version = 3,
                                            .error_type = STR_LIT("KeyError"), .error_message = STR_LIT("'x'")};
@@ -349,6 +350,10 @@ static inline void put_many(struct world *w, struct id *ids, size_t count, const
     for (size_t i = 0; i < count; i++) ev_free(evs[i]);
     free(answers);
     free(evs);
+}
+
+static inline void put_many(struct world *w, struct id *ids, size_t count, const char *function, const char *payload) {
+    put_many_of(w, ids, count, &(struct ev_fields){.function = str_of(function), .payload = str_of(payload), .attempt = 4});
 }
 
 // How often the letter came as an event.

@@ -62,7 +62,7 @@ static void a_letter_goes_as_a_new_event_that_is_linked_to_it(void **state) {
 static void each_selected_letter_goes_once_in_the_order_of_ids(void **state) {
     struct world w;
     world_open(&w, *state);
-    enum { COUNT = 1700 }; // more batches than go at a time
+    enum { COUNT = 3400 }; // more batches than go at a time
     static struct id ids[COUNT];
     put_many(&w, ids, COUNT, "f", "x");
     put_many(&w, NULL, 3, "f2", "x");
@@ -178,7 +178,7 @@ static void a_second_replay_of_a_letter_is_another_event(void **state) {
 static void letters_in_memory_are_bounded_by_their_bytes(void **state) {
     struct world w;
     world_open(&w, *state);
-    enum { BYTES = 6000000, COUNT = 9 };
+    enum { BYTES = 6000000, COUNT = 5 };
     char *big = mem_alloc(BYTES);
     memset(big, 'x', BYTES);
     for (int i = 0; i < COUNT; i++) put_letter(&w.lf, &(struct ev_fields){.function = STR_LIT("f"), .payload = {big, BYTES}}, LETTER_DEAD);
@@ -333,10 +333,7 @@ static void an_origin_gets_only_so_many_at_a_time(void **state) {
     struct world w;
     world_open(&w, *state);
     enum { COUNT = 400 };
-    for (size_t i = 0; i < COUNT; i++) {
-        struct id id;
-        put_record(&w, "amqp", &id);
-    }
+    put_many_of(&w, NULL, COUNT, &(struct ev_fields){.function = STR_LIT("f"), .source_kind = STR_LIT("amqp"), .source_name = STR_LIT("t")});
     struct origin *o = origin_new(&w, false); // slow
     replays_start(w.a.replays);
     int64_t replay = create(&w, all_to_origin());
@@ -389,7 +386,7 @@ static void never_more_go_than_the_rate_and_its_ramp_allow(void **state) {
 static void a_paused_replay_ends_what_is_under_way_and_goes_on_when_resumed(void **state) {
     struct world w;
     world_open(&w, *state);
-    enum { COUNT = 3000 };
+    enum { COUNT = REPLAY_BATCH * REPLAY_BATCHES + 1000 };
     static struct id ids[COUNT];
     put_many(&w, ids, COUNT, "f", "x");
     w.a.gate.mode = GATE_KEEP;
@@ -415,7 +412,7 @@ static void a_paused_replay_ends_what_is_under_way_and_goes_on_when_resumed(void
 static void a_cancelled_replay_keeps_every_letter(void **state) {
     struct world w;
     world_open(&w, *state);
-    enum { COUNT = 3000 };
+    enum { COUNT = REPLAY_BATCH * REPLAY_BATCHES + 1000 };
     put_many(&w, NULL, COUNT, "f", "x");
     w.a.gate.mode = GATE_KEEP;
     replays_start(w.a.replays);
@@ -464,7 +461,7 @@ static void a_replay_that_is_paused_and_resumed_at_any_moment_loses_nothing(void
 static void a_stopped_server_leaves_nothing_half_done_and_the_next_goes_on(void **state) {
     struct world w;
     world_open(&w, *state);
-    enum { COUNT = 3000 };
+    enum { COUNT = REPLAY_BATCH * REPLAY_BATCHES + 1000 };
     put_many(&w, NULL, COUNT, "f", "x");
     w.a.gate.mode = GATE_KEEP_ANSWERS;
     replays_start(w.a.replays);
@@ -518,7 +515,7 @@ static void while_the_store_is_away_nothing_is_lost(void **state) {
     struct world w;
     world_open(&w, *state);
     struct store_fixture *fx = *state;
-    enum { COUNT = 2500 };
+    enum { COUNT = REPLAY_BATCH * REPLAY_BATCHES + 500 };
     static struct id ids[COUNT];
     put_many(&w, ids, COUNT, "f", "x");
     w.telling = TELL_NOTHING; // as nothing could be written

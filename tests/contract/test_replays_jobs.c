@@ -84,6 +84,13 @@ static void a_sample_of_which_nothing_is_heard_pauses_its_job(void **state) {
     world_close(&w);
 }
 
+static bool has_reason(struct world *w, int64_t replay) {
+    json_t *o = show_replay(w, replay);
+    bool has = strcmp(text_in(o, "reason"), "") != 0;
+    json_decref(o);
+    return has;
+}
+
 static void a_job_that_waits_for_its_turn_says_so(void **state) {
     struct world w;
     world_open(&w, *state);
@@ -96,13 +103,9 @@ static void a_job_that_waits_for_its_turn_says_so(void **state) {
     }
     expect_reason(&w, replays[REPLAY_JOBS_MAX], "");
     replays_start(w.a.replays);
-    json_t *o = NULL;
+    TURN_UNTIL(w.loop, has_reason(&w, replays[REPLAY_JOBS_MAX]));
     cleanup_free char *says = mem_printf("waits for its turn: %d replays run on this node", REPLAY_JOBS_MAX);
-    do {
-        json_decref(o);
-        loop_turn(w.loop, 5);
-        o = show_replay(&w, replays[REPLAY_JOBS_MAX]);
-    } while (strcmp(text_in(o, "reason"), "") == 0);
+    json_t *o = show_replay(&w, replays[REPLAY_JOBS_MAX]);
     assert_string_equal(text_in(o, "reason"), says);
     assert_string_equal(text_in(o, "state"), "running");
     json_decref(o);
