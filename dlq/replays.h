@@ -21,7 +21,7 @@
 #include "core/sink.h"
 #include "dlq/letters.h"
 
-#define REPLAY_BATCH 500
+#define REPLAY_BATCH 1000
 #define REPLAY_BATCHES 4
 #define REPLAY_BYTES (16u * 1024 * 1024)
 #define REPLAY_JOBS_MAX 8

@@ -36,17 +36,19 @@ static int take_candidate(void *arg, const struct sql_row *row) {
 }
 
 #define CANDIDATE                                                                                                         \
-    "SELECT r.seq, r.letter_id, coalesce(length(l.payload), 0), coalesce(l.state, '') FROM replay_letters r"              \
-    " LEFT JOIN letters l ON l.id = r.letter_id WHERE r.replay = $1 AND r.state = 'pending' AND "
+    "SELECT r.seq, r.letter_id, coalesce(length(l.payload), 0), coalesce(l.state, '') FROM (SELECT seq, letter_id FROM replay_letters" \
+    " WHERE replay = $1 AND state = 'pending' AND "
+#define WITH_LETTER ") r LEFT JOIN letters l ON l.id = r.letter_id ORDER BY r.seq"
 
-// Window by window: PostgreSQL, that knows nothing yet of so many new rows, would sort all that are behind `after`.
+// Window by window: PostgreSQL, that knows nothing yet of so many new rows, would sort all that are behind `after`. And the limit comes
+// first: it would look at the letters of a whole window.
 static int find_next(struct claim_job *c, struct sql *sql, struct candidates *list, struct err *err) {
     int rc = 0;
     int64_t from = c->after;
     for (; rc == 0 && list->count == 0 && from < c->run->row.total; from += WINDOW) {
         const struct sql_value values[] = {SQL_I(c->replay), SQL_I(from), SQL_I(from + WINDOW), SQL_I(c->limit)};
-        rc = sql_exec(sql, CANDIDATE "r.seq > $2 AND r.seq <= $3 ORDER BY r.seq LIMIT $4", values, array_len(values), take_candidate, list, NULL,
-                      err);
+        rc = sql_exec(sql, CANDIDATE "seq > $2 AND seq <= $3 ORDER BY seq LIMIT $4" WITH_LETTER, values, array_len(values), take_candidate, list,
+                      NULL, err);
     }
     return rc;
 }
@@ -56,7 +58,7 @@ static int find_candidates(struct claim_job *c, struct sql *sql, struct candidat
     if (!c->seqs) return find_next(c, sql, list, err);
     for (size_t i = 0; i < c->seq_count && rc == 0; i++) {
         const struct sql_value values[] = {SQL_I(c->replay), SQL_I(c->seqs[i])};
-        rc = sql_exec(sql, CANDIDATE "r.seq = $2", values, array_len(values), take_candidate, list, NULL, err);
+        rc = sql_exec(sql, CANDIDATE "seq = $2" WITH_LETTER, values, array_len(values), take_candidate, list, NULL, err);
     }
     return rc;
 }
@@ -181,19 +183,14 @@ int replays_claim_run(struct store_job *job, struct sql *sql, struct err *err) {
 // PostgreSQL: all at once; they are of one claim and have one lease.
 static int mark_columns(struct sql *sql, struct sql_value letters, struct sql_value events, struct sql_value seqs, int64_t lease_ms, int64_t replay,
                         struct err *err) {
-    const struct sql_value of_letters[] = {SQL_I(clock_unix_ms()), letters, events, SQL_I(lease_ms)};
-    const struct sql_value of_rows[] = {seqs, events, SQL_I(replay)};
-    int rc = sql_exec(sql,
-                      "UPDATE letters SET state = 'replayed', replay_id = u.event, changed_ms = $1, lease_ms = 0"
-                      " FROM unnest($2::bytea[], $3::bytea[]) AS u(letter, event)"
-                      " WHERE id = u.letter AND lease_ms = $4 AND state || '' = 'replaying'",
-                      of_letters, array_len(of_letters), NULL, NULL, NULL, err);
-    if (rc) return rc;
+    const struct sql_value values[] = {SQL_I(clock_unix_ms()), letters, events, seqs, SQL_I(lease_ms), SQL_I(replay)};
     return sql_exec(sql,
-                    "UPDATE replay_letters AS r SET state = 'sent', event_id = u.event FROM unnest($1::bigint[], $2::bytea[]) AS u(seq, event)"
-                    " WHERE r.replay = $3 AND r.seq = u.seq AND r.state = 'pending'"
-                    " AND (SELECT l.state FROM letters l WHERE l.id = r.letter_id) = 'replayed'",
-                    of_rows, array_len(of_rows), NULL, NULL, NULL, err);
+                    "WITH marked AS (UPDATE letters SET state = 'replayed', replay_id = u.event, changed_ms = $1, lease_ms = 0"
+                    " FROM unnest($2::bytea[], $3::bytea[], $4::bigint[]) AS u(letter, event, seq)"
+                    " WHERE id = u.letter AND lease_ms = $5 AND state || '' = 'replaying' RETURNING u.seq, u.event)"
+                    " UPDATE replay_letters AS r SET state = 'sent', event_id = m.event FROM marked m"
+                    " WHERE r.replay = $6 AND r.seq = m.seq AND r.state = 'pending'",
+                    values, array_len(values), NULL, NULL, NULL, err);
 }
 
 static int mark_sent_together(const struct marks_job *m, struct sql *sql, struct err *err) {
@@ -232,15 +229,14 @@ static int mark_sent(const struct marks_job *m, struct sql *sql, struct err *err
         const struct mark_row *row = &m->rows[i];
         const struct sql_value letter[] = {event_of(row), SQL_I(now_ms), letters_sql_id(&row->letter), SQL_I(row->lease_ms)};
         const struct sql_value place[] = {letter[0], SQL_I(m->replay), SQL_I(row->seq)};
+        int64_t marked = 0;
         if (!row->sent) continue;
         rc = sql_exec(sql,
                       "UPDATE letters SET state = 'replayed', replay_id = $1, changed_ms = $2, lease_ms = 0"
                       " WHERE id = $3 AND lease_ms = $4 AND state = 'replaying'",
-                      letter, array_len(letter), NULL, NULL, NULL, err);
-        if (rc == 0)
-            rc = sql_exec(sql,
-                          "UPDATE replay_letters SET state = 'sent', event_id = $1 WHERE replay = $2 AND seq = $3 AND state = 'pending'"
-                          " AND (SELECT l.state FROM letters l WHERE l.id = replay_letters.letter_id) = 'replayed'",
+                      letter, array_len(letter), NULL, NULL, &marked, err);
+        if (rc == 0 && marked)
+            rc = sql_exec(sql, "UPDATE replay_letters SET state = 'sent', event_id = $1 WHERE replay = $2 AND seq = $3 AND state = 'pending'",
                           place, array_len(place), NULL, NULL, NULL, err);
     }
     return rc;
