@@ -3,15 +3,15 @@
 // groups than are shown; the numbers of a group take its range of it.
 #include "dlq/groups.h"
 
+#include <ctype.h>
+
 #include "core/base/clock.h"
 #include "core/base/text.h"
 #include "dlq/fingerprint.h"
+#include "dlq/history.h"
 #include "dlq/letters_impl.h"
 
 #define SPARK_MS (INT64_C(24) * 3600000)
-#define LOOKED_AT_MAX 10000 // letters from before groups, whose functions are told
-#define FUNCTIONS_MAX 100   // of them
-#define BEFORE_GROUPS 0     // the fingerprint of those letters
 #define WHICH_MAX 200       // longer than any name, so that none is cut to another
 #define WHO_MAX 100
 
@@ -102,10 +102,10 @@ static int add_group(void *arg, const struct sql_row *row) {
 #define OF_ALL "SELECT n.fingerprint, coalesce(g.name, ''), coalesce(g.note, ''), coalesce(g.muted, 0) FROM ("
 #define COUNTS "SELECT fingerprint, count(*) AS count FROM letters WHERE state = 'dead' AND died_ms >= $1 GROUP BY fingerprint"
 #define THAT_MAY_BE_SHOWN ") n LEFT JOIN letter_groups g ON g.fingerprint = n.fingerprint WHERE ($2 = 1 OR coalesce(g.muted, 0) = 0)"
-// The letters of a group are all of one function; those from before groups are not, and are looked at later.
-#define OF_FUNCTION                                                                                                               \
-    " AND (n.fingerprint = 0 OR $3 = (SELECT l.function FROM letters l WHERE l.state = 'dead' AND l.fingerprint = n.fingerprint" \
-    " ORDER BY l.died_ms DESC LIMIT 1))"
+// The letters of a group are all of one function.
+#define OF_FUNCTION                                                                                            \
+    " AND $3 = (SELECT l.function FROM letters l WHERE l.state = 'dead' AND l.fingerprint = n.fingerprint" \
+    " ORDER BY l.died_ms DESC LIMIT 1)"
 #define MOST_FIRST " ORDER BY n.count DESC, n.fingerprint LIMIT "
 
 static int count_row(void *arg, const struct sql_row *row) {
@@ -122,7 +122,7 @@ static int read_groups(const struct group_job *g, struct sql *sql, json_t *list,
     if (rc) return rc;
     const struct sql_value all[] = {SQL_I(most), SQL_I(g->with_muted), SQL_Z(g->function)};
     const struct sql_value any[] = {SQL_I(g->since_ms), SQL_I(g->with_muted), SQL_I(most)};
-    const struct sql_value of_function[] = {SQL_I(g->since_ms), SQL_I(g->with_muted), SQL_Z(g->function), SQL_I(most + 1)};
+    const struct sql_value of_function[] = {SQL_I(g->since_ms), SQL_I(g->with_muted), SQL_Z(g->function), SQL_I(most)};
     if (there < most)
         return g->function ? sql_exec(sql, OF_ALL STEPS THAT_MAY_BE_SHOWN OF_FUNCTION, all, 3, add_group, list, NULL, err)
                            : sql_exec(sql, OF_ALL STEPS THAT_MAY_BE_SHOWN, all, 2, add_group, list, NULL, err);
@@ -194,22 +194,32 @@ static int each_portion(const struct group_job *g, struct sql *sql, json_t *grou
 
 // --- what of ----------------------------------------------------------------------------------------------------------------------
 
+// Has it a word outside of its masks, or only <str> and the like?
+static bool says_something(struct str title) {
+    bool inside = false;
+    for (size_t i = 0; i < title.len; i++) {
+        unsigned char c = (unsigned char)title.data[i];
+        if (c == '<' || c == '>') inside = c == '<';
+        else if (!inside && (isalpha(c) || c >= 0x80)) return true;
+    }
+    return false;
+}
+
 static json_t *title_of(struct str message) {
     struct buf title;
     buf_init(&title, 4096);
     fingerprint_mask(message, &title);
-    json_t *text = letters_json_text(buf_str(&title));
+    if (message.len > FINGERPRINT_TITLE_BYTES) message.len = FINGERPRINT_TITLE_BYTES;
+    json_t *text = letters_json_text(says_something(buf_str(&title)) ? buf_str(&title) : message);
     buf_done(&title);
     return text;
 }
 
 static json_t *place_of(struct str history) {
     struct buf place;
-    json_auto_t *attempts = json_loadb(history.data ? history.data : "", history.len, 0, NULL);
-    const json_t *last = json_array_get(attempts, json_array_size(attempts) ? json_array_size(attempts) - 1 : 0);
-    const json_t *stack = json_object_get(last, "stack");
+    json_auto_t *attempts = history_parse(history);
     buf_init(&place, 4096);
-    if (json_is_string(stack)) fingerprint_place((struct str){json_string_value(stack), json_string_length(stack)}, &place);
+    fingerprint_place(history_last_stack(attempts), &place);
     json_t *text = letters_json_text(buf_str(&place));
     buf_done(&place);
     return text;
@@ -230,37 +240,13 @@ static int take_newest(void *arg, const struct sql_row *row) {
     return 0;
 }
 
-static int add_function(void *arg, const struct sql_row *row) {
-    json_array_append_new(arg, text_at(row, 0));
-    return 0;
-}
-
-// They died of many things: what the newest one died of says nothing of the others.
-static int read_before_groups(struct sql *sql, json_t *group, struct err *err) {
-    const struct sql_value values[] = {SQL_I(LOOKED_AT_MAX), SQL_I(FUNCTIONS_MAX)};
-    json_t *functions = json_array();
-    json_object_set_new(group, "functions", functions);
-    json_object_set_new(group, "errorType", json_string(""));
-    json_object_set_new(group, "title", json_string("from before groups"));
-    json_object_set_new(group, "place", json_string(""));
-    return sql_exec(sql,
-                    "SELECT DISTINCT l.function FROM (SELECT function FROM letters WHERE state = 'dead' AND fingerprint = 0"
-                    " ORDER BY died_ms DESC LIMIT $1) l ORDER BY l.function LIMIT $2",
-                    values, array_len(values), add_function, functions, NULL, err);
-}
-
 static int read_newest(struct portion *p, struct sql *sql, struct err *err) {
     add(p, " SELECT s.place, l.id, l.function, l.error_type, l.error_message, b.history, (SELECT min(f.died_ms) FROM letters f"
            " WHERE f.state = 'dead' AND f.fingerprint = s.fingerprint AND f.died_ms >= ");
     add_number(p, p->g->since_ms);
     add(p, "), l.died_ms FROM shown s CROSS JOIN letters l LEFT JOIN letter_bodies b ON b.id = l.id WHERE l.id = (SELECT n.id FROM letters n"
            " WHERE n.state = 'dead' AND n.fingerprint = s.fingerprint ORDER BY n.died_ms DESC LIMIT 1)");
-    int rc = run(p, sql, take_newest, p, err);
-    for (size_t i = p->from; i < p->end && rc == 0; i++) {
-        json_t *group = json_array_get(p->groups, i);
-        if (fingerprint_in(group) == BEFORE_GROUPS) rc = read_before_groups(sql, group, err);
-    }
-    return rc;
+    return run(p, sql, take_newest, p, err);
 }
 
 // --- when, and of which versions --------------------------------------------------------------------------------------------------
@@ -308,13 +294,6 @@ _Static_assert(GROUP_SPARK == 24, "the statement counts to it");
 
 // --- listing ----------------------------------------------------------------------------------------------------------------------
 
-static bool is_of(const json_t *group, const char *function) {
-    size_t i;
-    const json_t *name;
-    json_array_foreach(json_object_get(group, "functions"), i, name) if (strcmp(json_string_value(name), function) == 0) return true;
-    return false;
-}
-
 static json_int_t count_in(const json_t *group) {
     return json_integer_value(json_object_get(group, "count"));
 }
@@ -344,17 +323,14 @@ static json_int_t sort_shown(json_t *shown) {
 
 static int list_run(struct store_job *job, struct sql *sql, struct err *err) {
     struct group_job *g = container_of(job, struct group_job, job);
-    json_auto_t *all = json_array();
-    json_t *shown = json_array(), *group;
-    size_t i;
+    json_t *shown = json_array();
     json_decref(g->result);
     g->result = json_pack("{so sb}", "groups", shown, "more", 0);
     int rc = sql_is_postgres(sql) ? sql_exec(sql, "SET LOCAL jit = off", NULL, 0, NULL, NULL, NULL, err) : 0; // it takes longer than the question
-    if (rc == 0) rc = read_groups(g, sql, all, err);
-    if (rc == 0) rc = each_portion(g, sql, all, read_newest, err);
-    json_array_foreach(all, i, group) if (!g->function || is_of(group, g->function)) json_array_append(shown, group);
+    if (rc == 0) rc = read_groups(g, sql, shown, err);
     if (json_array_size(shown) > g->limit) json_object_set_new(g->result, "more", json_true());
     while (json_array_size(shown) > g->limit) json_array_remove(shown, json_array_size(shown) - 1);
+    if (rc == 0) rc = each_portion(g, sql, shown, read_newest, err);
     if (rc == 0) rc = each_portion(g, sql, shown, read_buckets, err);
     json_object_set_new(g->result, "letters", json_integer(sort_shown(shown)));
     return rc;

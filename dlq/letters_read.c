@@ -18,6 +18,7 @@ struct read_job {
     struct letter_page page;
     struct id after, id;
     size_t count;             // of a sample
+    uint32_t seed;            // another one each time
     letters_json_fn *fn;
     letters_claim_fn *sampled; // instead
     void *arg;
@@ -330,12 +331,23 @@ static int make_whole(struct read_job *r, struct sql *sql, struct page_rows *row
     return rc;
 }
 
+static int count_all(const struct read_job *r, struct sql *sql, json_t *result, struct err *err) {
+    struct buf text;
+    struct select_sql *q = page_sql_new(sql, &text, "SELECT count(*) FROM letters WHERE ");
+    int64_t count = 0;
+    selection_sql(r->sel, q);
+    int rc = run_page_sql(sql, q, letters_take_int, &count, err);
+    if (rc == 0) json_object_set_new(result, "count", json_integer(count));
+    return rc;
+}
+
 static int list_run(struct store_job *job, struct sql *sql, struct err *err) {
     struct read_job *r = container_of(job, struct read_job, job);
     json_decref(r->result);
     struct page_rows rows = {.redact = r->letters->redact, .letters = json_array()};
     r->result = json_pack("{so sn}", "letters", rows.letters, "next");
-    int rc = query_page(r, sql, &rows, err);
+    int rc = r->page.count ? count_all(r, sql, r->result, err) : 0;
+    if (rc == 0) rc = query_page(r, sql, &rows, err);
     bool more = json_array_size(rows.letters) == r->page.limit, cut = false;
     if (rc == 0 && r->page.full) rc = make_whole(r, sql, &rows, &cut, err);
     if (rc == 0 && (more || cut)) json_object_set_new(r->result, "next", letters_json_id(&rows.last));
@@ -405,20 +417,23 @@ static int take_id(void *arg, const struct sql_row *row) {
     return 0;
 }
 
-// Of n letters in order, those where another `count`-th part of them begins: first and last error, all of the time between.
+// Of the letters in order, as many parts as are wanted, and of each part one at random: all of the time between first and last, and no
+// period of theirs can keep one kind of them out.
 static int query_sample(struct read_job *r, struct sql *sql, struct ids_found *found, struct err *err) {
     struct buf text;
     struct select_sql *q = mem_alloc(sizeof *q);
     buf_init(&text, SIZE_MAX / 2);
     *q = (struct select_sql){.text = &text, .postgres = sql_is_postgres(sql)};
-    select_sql_add(q, "WITH numbered AS (SELECT id, row_number() OVER (ORDER BY id) AS n, count(*) OVER () AS total FROM letters WHERE ");
+    select_sql_add(q, "WITH wanted AS (SELECT CAST(");
+    select_sql_value(q, SQL_I(r->count));
+    select_sql_add(q, " AS BIGINT) AS count, CAST(");
+    select_sql_value(q, SQL_I(r->seed));
+    select_sql_add(q, " AS BIGINT) AS seed), numbered AS (SELECT id, row_number() OVER (ORDER BY id) - 1 AS n, count(*) OVER () AS total"
+                      " FROM letters WHERE ");
     selection_sql(r->sel, q);
-    select_sql_add(q, ") SELECT id FROM numbered WHERE n = 1 OR (n - 1) * ");
-    select_sql_value(q, SQL_I(r->count));
-    select_sql_add(q, q->postgres ? "::bigint / total > (n - 2) * " : " / total > (n - 2) * ");
-    select_sql_value(q, SQL_I(r->count));
-    select_sql_add(q, q->postgres ? "::bigint / total ORDER BY id LIMIT " : " / total ORDER BY id LIMIT ");
-    select_sql_value(q, SQL_I(r->count));
+    select_sql_add(q, "), parted AS (SELECT id, n, total, count, seed, n * count / total AS part FROM numbered CROSS JOIN wanted)"
+                      " SELECT id FROM parted WHERE n - (part * total + count - 1) / count"
+                      " = (part * 2654435761 + seed) % 4294967296 / 256 % CASE WHEN total > count THEN total / count ELSE 1 END ORDER BY id");
     MUST(buf_append(&text, (struct str){"", 1}) == 0);
     int rc = sql_exec_once(sql, text.data + text.start, q->values, q->count, take_id, found, NULL, err);
     buf_done(&text);
@@ -446,6 +461,7 @@ void letters_sample(struct letters *l, struct selection *sel, size_t count, lett
     r->sampled = fn;
     r->sel = sel;
     r->count = count;
+    r->seed = (uint32_t)clock_mono_ns();
     store_submit(l->reader, &r->job);
 }
 

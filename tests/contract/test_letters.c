@@ -497,6 +497,26 @@ static void a_sample_is_spread_over_the_selection_and_changes_nothing(void **sta
     letters_close(&lf);
 }
 
+// Whoever took every tenth letter would take all of one kind, and the same ones each time.
+static void a_sample_has_some_of_what_comes_every_so_often(void **state) {
+    struct letters_fixture lf;
+    letters_open(&lf, *state, NULL);
+    enum { COUNT = 600, WANTED = 60, PERIOD = 10 };
+    for (unsigned i = 0; i < COUNT; i++) put_text(&lf, "f", i % PERIOD ? "common" : "rare", LETTER_DEAD);
+    size_t rare = 0, all = 0;
+    for (unsigned round = 0; round < 3; round++) {
+        struct answer a = {0};
+        letters_sample(lf.letters, where("function = 'f'"), WANTED, answer_claim, &a);
+        await(&lf, &a);
+        assert_int_equal(a.count, WANTED);
+        for (size_t i = 0; i < a.count; i++) rare += str_is(a.letters[i].ev->f.payload, "rare");
+        all += a.count;
+        answer_free(&a);
+    }
+    assert_true(rare > 0 && rare < all);
+    letters_close(&lf);
+}
+
 // --- claims of due letters --------------------------------------------------------------------------------------------------
 
 static size_t claim_due(struct letters_fixture *lf, int64_t now_ms, struct answer *a) {
@@ -697,6 +717,7 @@ int main(void) {
         CASE(a_secret_is_masked_in_what_is_shown_and_not_in_what_runs),
         CASE(letters_are_counted_by_function_and_state),
         CASE(a_sample_is_spread_over_the_selection_and_changes_nothing),
+        CASE(a_sample_has_some_of_what_comes_every_so_often),
         CASE(a_due_letter_is_claimed_by_one_and_only_when_it_is_due),
         CASE(what_is_claimed_is_what_was_put),
         CASE(a_delivered_letter_is_gone),
