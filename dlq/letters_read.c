@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Looking at letters: pages, one whole letter, counts, samples. All on the reader; JSON is made on its thread and handed over.
+#include "core/base/clock.h"
 #include "dlq/fingerprint.h"
 #include "dlq/letters_impl.h"
 
