@@ -26,7 +26,7 @@
 #define DLQ_SELECT_SPECS DLQ_FIELD_SPECS, {"limit", 0, ARG_COUNT, "N", "at most so many", NULL}
 #define DLQ_ALL_SPEC {"all", 0, ARG_FLAG, NULL, "all of them, said on purpose", NULL}
 #define DLQ_WHY_SPEC {"why", 0, ARG_TEXT, "TEXT", "the reason, which the letters and the audit keep", NULL}
-#define DLQ_YES_SPEC {"yes", 'y', ARG_FLAG, NULL, "do not ask", NULL}
+#define DLQ_YES_SPEC {"yes", 'y', ARG_FLAG, NULL, "do not ask; needed for a selection where there is no terminal", NULL}
 #define DLQ_STATE_SPEC(what) \
     {"state", 's', ARG_WORD, "STATE", what, "due|dead|replaying|replayed|discarded"}
 
@@ -45,8 +45,21 @@ void dlq_selection_query(const struct args *a, const char *state, char **path);
 bool dlq_has_selection(const struct args *a);
 // "letters of orders with error KeyError", "2 letters"; for questions. Caller frees.
 char *dlq_selection_text(const struct args *a) must_use;
-// Asks "verb letters of …?" unless one letter was named by its id, or the command takes --yes and got it.
-bool dlq_confirmed(const struct args *a, const char *verb);
+
+// --- asking (cli/dlq_confirm.c); the command's table has DLQ_YES_SPEC --------------------------------------------------------
+
+// Goes on at once with --yes or one id, asks "verb letters of …: 5 of 900 dead letters?" on a terminal, and refuses a selection where there is
+// none. state: NULL is dead. done: "discarded". EXIT_OK: go on; else that was said.
+int dlq_confirm(struct client *c, const struct args *a, const char *verb, const char *state, const char *done) must_use;
+// Refuses a selection for want of an answer, telling how many letters it has. Never EXIT_OK.
+int dlq_refuse_unasked(struct client *c, const struct args *a, const char *state, const char *done) must_use;
+bool dlq_can_ask(void);      // stdin, stdout and stderr are a terminal
+void dlq_forget_typed(void); // what was typed before a question is no answer to it
+// Says so when --where asks for `PATH is null` and no letter of that state has the path.
+void dlq_hint_missing(struct client *c, const struct args *a, const char *state);
+// Letters for which `where` (NULL: any) holds; -1: not known.
+int64_t dlq_count_quietly(struct client *c, const char *state, const char *where);
+json_t *dlq_ask_quietly(struct client *c, const char *path) must_use; // NULL: no answer, or an error
 
 // --- reading (cli/dlq.c) --------------------------------------------------------------------------------------------------
 

@@ -64,8 +64,7 @@ static int show_totals(const struct args *a, const struct change *change, const 
 }
 
 // Takes over selection.
-static int run_change(const struct args *a, const struct change *change, json_t *selection, int64_t limit) {
-    cleanup_client struct client *c = client_new(a);
+static int run_change(const struct args *a, struct client *c, const struct change *change, json_t *selection, int64_t limit) {
     struct totals t = {.refused = json_array()};
     int rc = change_all(c, change, selection, limit, &t);
     int shown = rc == EXIT_OK || t.done ? show_totals(a, change, &t) : rc; // what was done before a failure too
@@ -77,10 +76,12 @@ static int run_change(const struct args *a, const struct change *change, json_t 
 static int run_selected(const struct args *a, const struct change *change, const char *state) {
     int rc = dlq_check_selection(a, change->name);
     if (rc != EXIT_OK) return rc;
-    if (!dlq_confirmed(a, change->verb)) return out_fail("nothing was %s", change->member);
+    cleanup_client struct client *c = client_new(a);
+    rc = dlq_confirm(c, a, change->verb, state, change->member);
+    if (rc != EXIT_OK) return rc;
     json_t *selection = dlq_selection_json(a, state);
     if (args_takes(a, "why") && args_has(a, "why")) json_object_set_new(selection, "why", json_string(args_text(a, "why")));
-    return run_change(a, change, selection, args_number(a, "limit", 0));
+    return run_change(a, c, change, selection, args_number(a, "limit", 0));
 }
 
 // --- discard, restore, retry --------------------------------------------------------------------------------------
@@ -114,7 +115,7 @@ const struct command dlq_discard = {
 static const struct arg_spec restore_specs[] = {DLQ_SELECT_SPECS, DLQ_ALL_SPEC, DLQ_WHY_SPEC, DLQ_YES_SPEC, {0}};
 
 static int run_restore(const struct args *a) {
-    static const struct change change = {"restore", "Restore discarded", "/v1/letters/restore", "restored"};
+    static const struct change change = {"restore", "Restore", "/v1/letters/restore", "restored"};
     return run_selected(a, &change, a->word_count ? NULL : "discarded");
 }
 
@@ -131,7 +132,7 @@ const struct command dlq_restore = {
 static const struct arg_spec retry_specs[] = {DLQ_SELECT_SPECS, DLQ_ALL_SPEC, DLQ_YES_SPEC, {0}};
 
 static int run_retry(const struct args *a) {
-    static const struct change change = {"retry", "Retry due", "/v1/letters/retry", "retried"};
+    static const struct change change = {"retry", "Retry", "/v1/letters/retry", "retried"};
     return run_selected(a, &change, a->word_count ? NULL : "due");
 }
 
@@ -139,6 +140,8 @@ const struct command dlq_retry = {
     .name = "retry",
     .words = "[ID]...",
     .summary = "Retries letters that wait for their time (due) at once",
+    .about = "\nEvents that were put off on purpose (weir run-at) are left out, unless they are named:\n"
+             "by their ids, or with --where 'kind = \"delayed\"'.\n",
     .specs = retry_specs,
     .uses = USES_SERVER | USES_JSON,
     .most = IDS_MAX,
@@ -160,7 +163,9 @@ static int run_purge(const struct args *a) {
     if (!args_has(a, "older-than")) return out_misuse("dlq purge: say how old with --older-than AGE, such as 30d");
     int rc = dlq_check_options(a, "purge");
     if (rc != EXIT_OK) return rc;
+    if (!args_has(a, "yes") && !dlq_can_ask()) return out_misuse("nothing is done without an answer: add --yes");
     cleanup_free char *which = dlq_selection_text(a);
+    cleanup_client struct client *c = client_new(a);
     if (!args_has(a, "yes") && !out_confirm("Delete %s, older than %s%s, for ever?", which, args_text(a, "older-than"),
                                             args_has(a, "dead") ? ", dead ones too" : ""))
         return out_fail("nothing was purged");
@@ -168,7 +173,7 @@ static int run_purge(const struct args *a) {
     if (!dlq_has_selection(a)) json_object_set_new(body, "all", json_true());
     json_object_set_new(body, "olderThanMs", json_integer(args_number(a, "older-than", 0)));
     json_object_set_new(body, "dead", json_boolean(args_has(a, "dead")));
-    return run_change(a, &change, body, 0);
+    return run_change(a, c, &change, body, 0);
 }
 
 const struct command dlq_purge = {

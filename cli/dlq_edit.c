@@ -160,20 +160,26 @@ static int print_end(struct edits *e, bool dry_run) {
     return dlq_print_refused(e->refused) ? EXIT_FAILED : EXIT_OK;
 }
 
-// Is there somebody to ask, and more than one letter named?
-static bool will_ask(const struct args *a) {
-    return a->word_count != 1 && !args_has(a, "yes") && out_is_terminal(stdin) && out_is_terminal(stderr);
+static bool confirmed(struct edits *e) {
+    const char *state = args_text(e->a, "state");
+    char n[OUT_NUMBER_BYTES], all[OUT_NUMBER_BYTES];
+    int64_t of = dlq_has_selection(e->a) ? dlq_count_quietly(e->client, state, NULL) : -1;
+    dlq_hint_missing(e->client, e->a, state);
+    dlq_forget_typed();
+    if (of < e->edited) return out_confirm("Edit %s letters?", out_number(e->edited, n));
+    return out_confirm("Edit %s of %s %s letters?", out_number(e->edited, n), out_number(of, all), state ? state : "dead");
 }
 
 static int look_and_edit(struct edits *e) {
-    bool dry_run = args_has(e->a, "dry-run");
-    if (!dry_run && will_ask(e->a)) {
+    bool dry_run = args_has(e->a, "dry-run"), asks = !dry_run && !args_has(e->a, "yes") && e->a->word_count != 1;
+    if (asks && !dlq_can_ask() && !e->a->word_count) return dlq_refuse_unasked(e->client, e->a, args_text(e->a, "state"), "edited");
+    if (asks && dlq_can_ask()) {
         int rc = edit_all(e, true);
         if (rc != EXIT_OK) return rc;
         if (e->edited == 0) return print_end(e, true);
         if (e->edited > (int64_t)e->shown) printf("… and %" PRId64 " more\n", e->edited - (int64_t)e->shown);
         fflush(stdout);
-        if (e->edited > 1 && !out_confirm("Edit %" PRId64 " letters?", e->edited)) return out_fail("nothing was edited");
+        if (e->edited > 1 && !confirmed(e)) return out_fail("nothing was edited");
         start_over(e);
         e->shown = DIFFS_SHOWN; // they have been seen
     }

@@ -107,17 +107,22 @@ static void wait_a_little(struct follow *f) {
 
 // --- showing ------------------------------------------------------------------------------------------------------
 
+// ", 3 skipped" when there are any; caller frees.
+static char *also_text(const struct follow *f, const char *member, const char *what) {
+    return count(f, member) ? mem_printf(", %" PRId64 " %s", count(f, member), what) : mem_strdup("");
+}
+
 static void show_progress(struct follow *f) {
     char bar[PROGRESS_BAR_BYTES], left[OUT_SHORT_BYTES] = "";
     if (f->away_ns || !progress_due(&f->progress)) return;
-    int64_t total = count(f, "total"), handled = total - count(f, "pending"), eta_ms = member_int(f->replay, "etaMs", -1);
+    int64_t total = count(f, "total"), sent = count(f, "sent"), eta_ms = member_int(f->replay, "etaMs", -1);
     bool running = is_state(f, "running");
     if (running && eta_ms >= 0) out_span(eta_ms, left);
-    cleanup_free char *pace = running ? mem_printf("  %.0f/s%s%s%s", member_real(f->replay, "perSecond", 0), *left ? "  " : "", left,
-                                                   *left ? " left" : "")
-                                      : mem_strdup("  waiting for outcomes");
-    progress_show("replay %" PRId64 " %s %" PRId64 "/%" PRId64 "%s  %" PRId64 " ok, %" PRId64 " failed", f->number,
-                  progress_bar(handled, total, bar), handled, total, pace, count(f, "ok"), count(f, "failing") + count(f, "dead"));
+    cleanup_free char *pace = running ? mem_printf("%.0f/s", member_real(f->replay, "perSecond", 0)) : mem_strdup("waiting for outcomes");
+    cleanup_free char *skipped = also_text(f, "skipped", "skipped"), *unsent = also_text(f, "failed", "not sent");
+    progress_show("replay %" PRId64 " %s %" PRId64 "/%" PRId64 " sent%s%s  %s  %" PRId64 " ok, %" PRId64 " failed%s%s%s", f->number,
+                  progress_bar(sent, total, bar), sent, total, skipped, unsent, pace, count(f, "ok"), count(f, "failing") + count(f, "dead"),
+                  *left ? "  " : "", left, *left ? " left" : "");
 }
 
 static int64_t unknown_outcomes(const struct follow *f) {

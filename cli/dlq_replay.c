@@ -8,7 +8,7 @@
 #include "cli/out.h"
 #include "cli/progress.h"
 
-#define COUNTED_MAX 10000 // letters that are counted by their groups before it asks
+#define TALLIED_MAX DLQ_PAGE // letters that are counted by their groups before it asks
 #define GROUPS_SHOWN 10
 #define ERROR_WIDTH 60
 
@@ -80,16 +80,17 @@ static void print_group(const char *name, const json_t *group) {
     out_note("%8" PRId64 "  %s  %s  %s", member_int(group, "count", 0), name, member_text(letter, "function", "?"), error);
 }
 
-// Which groups the letters are of, on stderr; the newest COUNTED_MAX are looked at.
-static int print_meant(struct client *c, const struct args *a) {
+// Which groups the newest letters are of, on stderr.
+static int print_groups(struct client *c, const struct args *a) {
     json_auto_t *letters = NULL;
     bool more;
-    int64_t limit = args_number(a, "limit", COUNTED_MAX);
-    int rc = dlq_fetch(c, a, "dead", limit < COUNTED_MAX ? limit : COUNTED_MAX, &letters, &more);
+    int64_t limit = args_number(a, "limit", TALLIED_MAX);
+    out_progress("looking …");
+    int rc = dlq_fetch(c, a, "dead", limit < TALLIED_MAX ? limit : TALLIED_MAX, &letters, &more);
     if (rc != EXIT_OK) return rc;
     json_auto_t *groups = tally(letters);
     size_t n = json_array_size(letters), shown = 0;
-    out_note("%s%zu letter%s in %zu group%s:", more && limit > COUNTED_MAX - 1 ? "more than " : "", n, plural((int64_t)n),
+    out_note("%s%zu letter%s in %zu group%s:", more && limit > TALLIED_MAX ? "the newest " : "", n, plural((int64_t)n),
              json_object_size(groups), plural((int64_t)json_object_size(groups)));
     const char *name;
     json_t *group;
@@ -101,12 +102,10 @@ static int print_meant(struct client *c, const struct args *a) {
     return EXIT_OK;
 }
 
-// false: the answer was no, or the letters could not be counted.
-static bool is_meant(struct client *c, const struct args *a) {
-    if (a->word_count || args_has(a, "yes") || !out_is_terminal(stdin) || !out_is_terminal(stderr)) return true;
-    if (print_meant(c, a) != EXIT_OK) return false;
-    cleanup_free char *which = dlq_selection_text(a);
-    return out_confirm("Replay %s?", which);
+static int confirm(struct client *c, const struct args *a) {
+    bool asks = !a->word_count && !args_has(a, "yes") && dlq_can_ask();
+    int rc = asks ? print_groups(c, a) : EXIT_OK;
+    return rc == EXIT_OK ? dlq_confirm(c, a, "Replay", NULL, "replayed") : rc;
 }
 
 // --- making the job -----------------------------------------------------------------------------------------------
@@ -175,7 +174,8 @@ static int run_replay(const struct args *a) {
     if (rc != EXIT_OK) return rc;
     cleanup_client struct client *c = client_new(a);
     if (args_has(a, "dry-run")) return show_dry_run(c, a);
-    if (!is_meant(c, a)) return out_fail("nothing was replayed");
+    rc = confirm(c, a);
+    if (rc != EXIT_OK) return rc;
     json_auto_t *replay = NULL;
     rc = client_json(c, "POST", "/v1/replays", job_json(a, abort_share), &replay);
     if (rc != EXIT_OK) return rc;

@@ -100,9 +100,3 @@ char *dlq_selection_text(const struct args *a) {
     }
     return text;
 }
-
-bool dlq_confirmed(const struct args *a, const char *verb) {
-    if (a->word_count == 1 || (args_takes(a, "yes") && args_has(a, "yes"))) return true;
-    cleanup_free char *which = dlq_selection_text(a);
-    return out_confirm("%s %s?", verb, which);
-}

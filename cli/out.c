@@ -174,6 +174,17 @@ void out_json_line(const json_t *value) {
     dump(value, JSON_COMPACT);
 }
 
+const char *out_number(int64_t n, char out[OUT_NUMBER_BYTES]) {
+    char digits[OUT_NUMBER_BYTES];
+    size_t len = (size_t)snprintf(digits, sizeof digits, "%" PRId64, n), at = 0;
+    for (size_t i = 0; i < len; i++) {
+        if (i && (len - i) % 3 == 0) out[at++] = ',';
+        out[at++] = digits[i];
+    }
+    out[at] = '\0';
+    return out;
+}
+
 const char *out_span(int64_t ms, char out[OUT_SHORT_BYTES]) {
     static const struct {
         int64_t ms, below;

@@ -36,6 +36,8 @@ void out_json(const json_t *value);      // stdout, indented
 void out_json_line(const json_t *value); // stdout, in one line
 
 #define OUT_SHORT_BYTES 24
+#define OUT_NUMBER_BYTES 32
+const char *out_number(int64_t n, char out[OUT_NUMBER_BYTES]); // 39,600; not negative
 // 340ms, 12s, 5m, 3h, 12d
 const char *out_span(int64_t ms, char out[OUT_SHORT_BYTES]);
 // The span since then; "-" for 0 (no such time).

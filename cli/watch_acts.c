@@ -173,7 +173,7 @@ static bool check_replay(struct watch *w, size_t step) {
 
 static char *sure_replay(const struct watch *w) {
     const char *to = answered(w, 0), *rate = answered(w, 1);
-    return mem_printf("Replay %s%s%s%s%s?", w->prompt.what, *to ? " to " : "", to, *rate ? " at " : "", rate);
+    return mem_printf("Replay %s%s%s%s%s%s?", w->prompt.what, *to ? " to " : "", to, *rate ? " at " : "", rate, *rate && !strchr(rate, '/') ? "/s" : "");
 }
 
 static void go_replay(struct watch *w) {

@@ -184,21 +184,29 @@ static char *left_text(const json_t *replay) {
     return running && eta_ms >= 0 ? mem_strdup(out_span(eta_ms, span)) : mem_strdup("");
 }
 
+// "5 skipped  2 not sent  " of those that there are; caller frees.
+static char *unsent_text(const json_t *replay) {
+    int64_t skipped = member_int(replay, "skipped", 0), failed = member_int(replay, "failed", 0);
+    cleanup_free char *first = skipped ? mem_printf("%" PRId64 " skipped  ", skipped) : mem_strdup("");
+    return failed ? mem_printf("%s%" PRId64 " not sent  ", first, failed) : mem_strdup(first);
+}
+
 static void replay_cells(const json_t *replay, const struct column *columns, struct cell *cells) {
     (void)columns;
     const char *state = member_text(replay, "state", "?"), *reason = member_text(replay, "reason", ""), *to = member_text(replay, "to", "");
-    int64_t total = member_int(replay, "total", 0), done = total - member_int(replay, "pending", 0);
-    int64_t failed = member_int(replay, "failing", 0) + member_int(replay, "dead", 0) + member_int(replay, "failed", 0);
+    int64_t total = member_int(replay, "total", 0), sent = member_int(replay, "sent", 0);
+    int64_t failed = member_int(replay, "failing", 0) + member_int(replay, "dead", 0);
+    cleanup_free char *unsent = unsent_text(replay);
     bool running = strcmp(state, "running") == 0;
     cells[0] = (struct cell){TONE_BOLD, number_text(member_int(replay, "replay", 0))};
     cells[1] = (struct cell){replay_tone(state), mem_strdup(state)};
-    cells[2] = (struct cell){TONE_PLAIN, bar_text(done, total)};
-    cells[3] = (struct cell){TONE_PLAIN, mem_printf("%" PRId64 "/%" PRId64, done, total)};
+    cells[2] = (struct cell){TONE_PLAIN, bar_text(sent, total)};
+    cells[3] = (struct cell){TONE_PLAIN, mem_printf("%" PRId64 "/%" PRId64, sent, total)};
     cells[4] = (struct cell){TONE_PLAIN, running ? mem_printf("%.0f/s", member_real(replay, "perSecond", 0)) : mem_strdup("")};
     cells[5] = (struct cell){TONE_GOOD, number_text(member_int(replay, "ok", 0))};
     cells[6] = (struct cell){failed ? TONE_BAD : TONE_PLAIN, number_text(failed)};
     cells[7] = (struct cell){TONE_PLAIN, left_text(replay)};
-    cells[8] = (struct cell){TONE_DIM, mem_strdup(*reason ? reason : to)};
+    cells[8] = (struct cell){TONE_DIM, mem_printf("%s%s", unsent, *reason ? reason : to)};
 }
 
 // Scrolls so that the chosen row is among the `rows` that are shown.
@@ -237,7 +245,7 @@ static void draw_letters(struct view *v, struct frame *f, size_t first, size_t r
 }
 
 static void draw_replays(struct view *v, struct frame *f, size_t first, size_t rows) {
-    static const struct column columns[] = {{"NO", 5, true}, {"STATE", 9, false}, {"PROGRESS", BAR_COLS, false}, {"LETTERS", 11, true},
+    static const struct column columns[] = {{"NO", 5, true}, {"STATE", 9, false}, {"PROGRESS", BAR_COLS, false}, {"SENT", 11, true},
                                             {"RATE", 7, true}, {"OK", 6, true}, {"FAILED", 6, true}, {"LEFT", 5, true}, {"TO", 0, false}, {0}};
     draw_list(v, f, first, rows, columns, replay_cells);
 }

@@ -204,7 +204,7 @@ void watch_key(struct watch *w, uint32_t key) {
 const char *watch_hints(const struct watch *w) {
     static const char *const hints[] = {
         [VIEW_GROUPS] = "? keys  Enter open  Tab replays  t try  r replay  d discard  m mute  q quit",
-        [VIEW_LETTERS] = "? keys  Enter open  / search  w where  t try  r replay  d discard  e edit  q back",
+        [VIEW_LETTERS] = "? keys  Enter open  / find  w where  t try  r replay  d discard  e edit  q back",
         [VIEW_LETTER] = "? keys  / find  t try  r replay  d discard  e edit  q back",
         [VIEW_REPLAYS] = "? keys  p pause or resume  c cancel  q back",
         [VIEW_PAGE] = "/ find  < > sideways  q back",

@@ -76,11 +76,12 @@ struct letter_page {
     struct str after;   // the cursor of the page before; empty: the first
     bool oldest_first;  // else newest first; by id, which is by the time of acceptance
     bool full;          // whole letters as letters_show gives them, else summaries
+    bool count;         // tell how many letters the selection has, too
     size_t limit;       // 1..1000; of whole letters also no more than LETTER_PAGE_BYTES together (payloads, histories, edits, originals), but one
 };
 #define LETTER_PAGE_BYTES (8u * 1024 * 1024)
 typedef void letters_json_fn(void *arg, int code, const struct err *err, json_t *result); // owns result when ERR_OK
-// {"letters":[{summary}…],"next":"<cursor>"|null}. Takes sel.
+// {"letters":[{summary}…],"next":"<cursor>"|null}, with page->count also "count":n, of all pages. Takes sel.
 void letters_list(struct letters *l, struct selection *sel, const struct letter_page *page, letters_json_fn *fn, void *arg);
 // The whole letter: the summary, "history":[attempts], "payload" (text) or "payloadBase64", "headers":[[name,value]…], "trace", "shape" (headers,
 // trace, orderingKey and contentType of any bytes: dlq/json_bytes.h),

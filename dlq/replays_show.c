@@ -103,7 +103,8 @@ static int add_replay(void *arg, const struct sql_row *row) {
 static void set_progress(json_t *o, const struct replay_counts *c) {
     json_int_t ran_ms = json_integer_value(json_object_get(o, "ranMs"));
     json_object_del(o, "ranMs");
-    double per_second = ran_ms > 0 ? (double)(c->sent + c->failed + c->skipped) * 1e3 / (double)ran_ms : 0;
+    double sent_a_second = ran_ms > 0 ? (double)c->sent * 1e3 / (double)ran_ms : 0;
+    double done_a_second = ran_ms > 0 ? (double)(c->sent + c->failed + c->skipped) * 1e3 / (double)ran_ms : 0;
     bool running = strcmp(json_string_value(json_object_get(o, "state")), "running") == 0;
     json_object_set_new(o, "pending", json_integer(c->pending));
     json_object_set_new(o, "sent", json_integer(c->sent));
@@ -112,8 +113,8 @@ static void set_progress(json_t *o, const struct replay_counts *c) {
     json_object_set_new(o, "ok", json_integer(c->ok));
     json_object_set_new(o, "failing", json_integer(c->failing));
     json_object_set_new(o, "dead", json_integer(c->dead));
-    json_object_set_new(o, "perSecond", json_real(per_second));
-    json_object_set_new(o, "etaMs", running && per_second > 0 ? json_integer((json_int_t)((double)c->pending * 1e3 / per_second)) : json_null());
+    json_object_set_new(o, "perSecond", json_real(sent_a_second));
+    json_object_set_new(o, "etaMs", running && done_a_second > 0 ? json_integer((json_int_t)((double)c->pending * 1e3 / done_a_second)) : json_null());
 }
 
 static int add_progress(struct sql *sql, json_t *o, struct err *err) {

@@ -21,6 +21,7 @@ static int read_page(struct call *call, struct letter_page *page, struct err *er
     int rc = call_number(call, "limit", 1, PAGE_MAX, &limit, err);
     *page = (struct letter_page){.after = call_text(call, "cursor"), .oldest_first = str_is(order, "oldest"), .limit = (size_t)limit};
     if (rc == 0 && order.len && !page->oldest_first && !str_is(order, "newest")) rc = err_set(err, ERR_INVALID, "order is newest or oldest");
+    if (rc == 0) rc = call_flag(call, "count", &page->count, err);
     return rc ? rc : call_flag(call, "full", &page->full, err);
 }
 

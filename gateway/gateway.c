@@ -25,7 +25,7 @@ static const struct route {
     {"POST", "/v1/functions/{}/current", api_set_current, "functions.current", false, NULL},
     {"GET", "/v1/functions/{}/logs", api_logs, NULL, false, "after limit waitMs"},
     {"GET", "/v1/letters", api_letters, NULL, false,
-     "function error group state source where search sinceMs untilMs limit cursor order full as"},
+     "function error group state source where search sinceMs untilMs limit cursor order full count as"},
     {"POST", "/v1/letters/discard", api_discard, "letters.discard", false, NULL},
     {"POST", "/v1/letters/restore", api_restore, "letters.restore", false, NULL},
     {"POST", "/v1/letters/retry", api_retry, "letters.retry", false, NULL},

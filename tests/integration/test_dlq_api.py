@@ -38,6 +38,8 @@ def test_pages(server):
     page = ask(server, "GET", "/v1/letters", limit=25)
     assert ask(server, "GET", "/v1/letters", limit=25, cursor=page["next"]) == {"letters": [], "next": None}
     assert [letter["payload"] for letter in ask(server, "GET", "/v1/letters", limit=1, full="true")["letters"]] == ['{"n": 24}']
+    assert ask(server, "GET", "/v1/letters", limit=1, count="true")["count"] == 25
+    assert ask(server, "GET", "/v1/letters", limit=1, count="true", where="payload.n < 3", cursor=page["next"]) == {"letters": [], "next": None, "count": 3}
 
 
 def test_selections(server):

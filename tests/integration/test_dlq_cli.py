@@ -44,14 +44,13 @@ def dlq(fake, tmp_path):
 
 
 def on_terminal(fake, *words, answer=b"", env=None, size=None):
-    """Runs it on a terminal of its own; returns the exit code and what was shown."""
+    """Runs it on a terminal of its own and answers its question; returns the exit code and what was shown."""
     ours, theirs = pty.openpty()
     if size:
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
     p = subprocess.Popen([WEIR, "dlq", *words, "--server", fake.url], stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True,
                          env={**os.environ, "TERM": "xterm", "NO_COLOR": "", **(env or {})})
     os.close(theirs)
-    os.write(ours, answer)
     shown = b""
     while True:
         try:
@@ -59,6 +58,9 @@ def on_terminal(fake, *words, answer=b"", env=None, size=None):
         except OSError:
             break
         shown += part
+        if answer and shown.endswith(b"[y/N] "):
+            os.write(ours, answer)
+            answer = b""
     os.close(ours)
     return p.wait(SECONDS), shown.decode()
 
@@ -85,7 +87,7 @@ def test_a_selection_is_the_same_in_a_query_and_in_a_body(dlq, fake):
     assert fake.requests[-1]["query"] == {**{name: str(value) for name, value in MEMBERS.items()}, "state": "replayed", "order": "oldest",
                                           "limit": "7"}
     fake.expect("POST", "/v1/letters/discard", (200, {"discarded": 0, "more": False, "refused": []}))
-    dlq("discard", *OPTIONS, "--state", "due")
+    dlq("discard", "--yes", *OPTIONS, "--state", "due")
     assert bodies(fake, "discard") == [{**MEMBERS, "state": "due"}]
 
 
@@ -365,19 +367,19 @@ def test_edit_of_many_goes_on_by_the_cursor_and_shows_three(dlq, fake):
     refused = [{"id": LETTER_IDS[4], "state": "replaying", "why": "it is being replayed"}]
     pages = [edit_answer(edited(0), edited(1), edited(2), edited(3), more=True, next="after-3"), edit_answer(edited(4), refused=refused, unchanged=2)]
     fake.expect("POST", "/v1/letters/edit", *pages, *pages)
-    done = dlq("edit", "--where", "payload.c = 3", "--set", "payload.c=0", rc=1)
+    done = dlq("edit", "--yes", "--where", "payload.c = 3", "--set", "payload.c=0", rc=1)
     assert done.out.count("@@ ") == 3 and done.out.endswith("… and 2 more\n5 letters edited, 2 had it already\n")
     assert f"weir: {LETTER_IDS[4]}: it is being replayed" in done.err
     assert [b.get("cursor") for b in bodies(fake, "edit")] == [None, "after-3"]
     assert all(b["where"] == "payload.c = 3" and "dryRun" not in b for b in bodies(fake, "edit"))
-    shown = json.loads(dlq("edit", "--where", "payload.c = 3", "--set", "payload.c=0", "--json", rc=1).out)
+    shown = json.loads(dlq("edit", "--yes", "--where", "payload.c = 3", "--set", "payload.c=0", "--json", rc=1).out)
     assert (shown["edited"], shown["unchanged"], len(shown["letters"]), shown["refused"]) == (5, 2, 5, refused)
     assert "before" not in shown["letters"][0] and shown["letters"][4]["patch"]
 
 
 def test_edit_keeps_to_its_limit(dlq, fake):
     fake.expect("POST", "/v1/letters/edit", edit_answer(edited(0), edited(1), more=True, next="c"), edit_answer(edited(2), more=True, next="d"))
-    dlq("edit", "--all", "--set", "payload.c=0", "--limit", "3")
+    dlq("edit", "--yes", "--all", "--set", "payload.c=0", "--limit", "3")
     assert [b["limit"] for b in bodies(fake, "edit")] == [3, 1] and all(b["all"] for b in bodies(fake, "edit"))
 
 
@@ -461,7 +463,7 @@ def test_changes_go_on_while_there_are_more(dlq, fake, command, member, state):
     fake.expect("POST", "/v1/letters/" + command, (200, {member: 1000, "more": True, "next": "c1", "refused": []}),
                 (200, {member: 0, "more": True, "next": "c2", "refused": []}), (200, {member: 1, "more": False, "next": None, "refused": []}),
                 (200, {member: 1, "more": False, "refused": []}))
-    assert dlq(command, "--group", "no-total").out == f"1001 letters {member}\n"
+    assert dlq(command, "--yes", "--group", "no-total").out == f"1001 letters {member}\n"
     want = {"group": "no-total", **({"state": state} if state else {})}
     assert bodies(fake, command) == [want, {**want, "cursor": "c1"}, {**want, "cursor": "c2"}]
     assert json.loads(dlq(command, ID, LETTER_IDS[1], "--json").out) == {member: 1, "refused": []}
@@ -472,7 +474,7 @@ def test_what_is_refused_is_said_with_its_why(dlq, fake):
     refused = [{"id": LETTER_IDS[i % 5], "state": "replaying", "why": "it is being replayed"} for i in range(30)]
     fake.expect("POST", "/v1/letters/discard", (200, {"discarded": 1, "more": True, "next": "c1", "refused": refused}),
                 (200, {"discarded": 0, "more": False, "next": None, "refused": []}))
-    done = dlq("discard", "--all", "--why", "WEB-311", rc=1)
+    done = dlq("discard", "--yes", "--all", "--why", "WEB-311", rc=1)
     assert done.out == "1 letter discarded\n"
     assert done.err.count("it is being replayed") == 20 and "and 10 more" in done.err
     assert bodies(fake, "discard") == [{"all": True, "why": "WEB-311"}, {"all": True, "why": "WEB-311", "cursor": "c1"}]
@@ -481,31 +483,64 @@ def test_what_is_refused_is_said_with_its_why(dlq, fake):
 def test_changes_keep_to_their_limit_and_tell_what_was_done_before_a_failure(dlq, fake):
     fake.expect("POST", "/v1/letters/discard", (200, {"discarded": 1000, "more": True, "next": "c1"}), (200, {"discarded": 200, "more": True, "next": "c2"}),
                 (200, {"discarded": 7, "more": True, "next": "c3"}), (503, error("Unavailable", "the store is away")))
-    dlq("discard", "--all", "--limit", "1200")
+    dlq("discard", "--yes", "--all", "--limit", "1200")
     assert [b["limit"] for b in bodies(fake, "discard")] == [1000, 200]
-    done = dlq("discard", "--all", rc=1)
+    done = dlq("discard", "--yes", "--all", rc=1)
     assert done.out == "7 letters discarded\n" and "the store is away" in done.err
 
 
 def test_purge(dlq, fake):
     fake.expect("POST", "/v1/letters/purge", (200, {"purged": 5, "more": True, "next": "c1"}), (200, {"purged": 1, "more": False}), (200, {"purged": 0, "more": False}))
-    assert dlq("purge", "--older-than", "30d").out == "6 letters purged\n"
-    dlq("purge", "--older-than", "1h", "-f", "orders", "--dead")
+    assert dlq("purge", "--yes", "--older-than", "30d").out == "6 letters purged\n"
+    dlq("purge", "--yes", "--older-than", "1h", "-f", "orders", "--dead")
     assert bodies(fake, "purge")[1:] == [{"all": True, "olderThanMs": 2592000000, "dead": False, "cursor": "c1"}, {"function": "orders", "olderThanMs": 3600000, "dead": True}]
 
 
-@pytest.mark.parametrize("words, question", [
-    (["discard", "-g", GROUP, "--where", "attempt > 3"], f"Discard letters of group {GROUP} where attempt > 3? [y/N]"),
-    (["discard", "--all"], "Discard all letters? [y/N]"), (["discard", ID, LETTER_IDS[1]], "Discard 2 letters? [y/N]"),
-    (["restore", "-f", "orders", "--since", "2h"], "Restore discarded letters of orders since 2h? [y/N]"),
-    (["purge", "--older-than", "30d", "--dead"], "Delete all letters, older than 30d, dead ones too, for ever? [y/N]")])
-def test_it_asks_on_a_terminal(fake, words, question):
-    code, shown = on_terminal(fake, *words, answer=b"n\n")
-    assert code == 1 and question in shown and "nothing was" in shown and fake.requests == []
+def counted(*counts):
+    """Answers to questions how many letters there are."""
+    return [(200, {"letters": [letter(0)], "next": ID, "count": n}) for n in counts]
+
+
+@pytest.mark.parametrize("words, counts, question", [
+    (["discard", "-g", GROUP, "--where", "attempt > 3"], [39600, 40000],
+     f"Discard letters of group {GROUP} where attempt > 3: 39,600 of 40,000 dead letters? [y/N]"),
+    (["discard", "-g", GROUP, "--limit", "7"], [39600, 40000], f"Discard letters of group {GROUP}: 7 of 40,000 dead letters? [y/N]"),
+    (["discard", "--all"], [1], "Discard all letters: 1 dead letter? [y/N]"), (["discard", ID, LETTER_IDS[1]], [], "Discard 2 letters? [y/N]"),
+    (["restore", "-f", "orders", "--since", "2h"], [5, 900], "Restore letters of orders since 2h: 5 of 900 discarded letters? [y/N]"),
+    (["retry", "-f", "orders"], [5, 5], "Retry letters of orders: 5 of 5 due letters? [y/N]"),
+    (["purge", "--older-than", "30d", "--dead"], [], "Delete all letters, older than 30d, dead ones too, for ever? [y/N]")])
+def test_it_asks_on_a_terminal(fake, words, counts, question):
     path = "/v1/letters/" + words[0]
+    fake.expect("GET", "/v1/letters", *counted(*counts))
+    code, shown = on_terminal(fake, *words, answer=b"n\n")
+    assert code == 1 and question in plain(shown) and "nothing was" in shown and fake.sent("POST", path) == []
     fake.expect("POST", path, (200, {"more": False}), (200, {"more": False}))
-    assert on_terminal(fake, *words, answer=b"y\n")[0] == 0 and len(fake.requests) == 1
-    assert question not in on_terminal(fake, *words, "--yes")[1] and len(fake.requests) == 2
+    assert on_terminal(fake, *words, answer=b"y\n")[0] == 0 and len(fake.sent("POST", path)) == 1
+    assert "[y/N]" not in on_terminal(fake, *words, "--yes")[1] and len(fake.sent("POST", path)) == 2
+
+
+@pytest.mark.parametrize("words, done", [
+    (["replay", "-g", GROUP, "--rate", "300/s"], "replayed"), (["discard", "-f", "orders"], "discarded"), (["restore", "--all"], "restored"),
+    (["retry", "--all"], "retried"), (["edit", "-f", "orders", "--set", "payload.c=0"], "edited")])
+def test_without_a_terminal_nothing_is_done_unless_yes_was_said(dlq, fake, words, done):
+    fake.expect("GET", "/v1/letters", *counted(39600, 1))
+    for shown in (f"39,600 letters would be {done}", f"1 letter would be {done}"):
+        said = dlq(*words, rc=2, input=b"y\n")
+        assert said.err == f"weir: nothing is done without an answer: add --yes ({shown})\n" and said.out == ""
+    assert "add --yes\n" in dlq("purge", "--older-than", "30d", rc=2, input=b"y\n").err
+    assert all(r["method"] == "GET" for r in fake.requests)
+    fake.expect("GET", "/v1/letters", (400, error("InvalidArgument", "where: column 1: no field 'x'")))
+    assert "column 1" in dlq(*words, rc=1).err
+
+
+def test_a_path_that_no_letter_has_is_said_before_the_question(fake):
+    def answer(request):
+        asked = request["query"].get("where")
+        return counted({None: 40000, "payload.coupn is not null": 0}.get(asked, 40000))[0]
+    fake.expect("GET", "/v1/letters", *[answer] * 9)
+    shown = plain(on_terminal(fake, "discard", "-w", "attempt > 1 and (payload.coupn is null)", answer=b"n\n")[1])
+    assert "none of the dead letters has payload.coupn: is it spelled right?" in shown and ": 40,000 of 40,000 dead letters?" in shown
+    assert "spelled" not in on_terminal(fake, "discard", "-w", "payload.coupon is null", answer=b"n\n")[1]
 
 
 def test_one_letter_by_its_id_is_not_asked_about(fake):

@@ -110,7 +110,7 @@ class Terminal:
 
 def test_replay_follows_the_job_to_its_end(weir, fake):
     scripted(fake, replay(), replay(pending=5, sent=5, ok=2), replay("done", pending=0, sent=10, ok=9), ALL_OK)
-    done = weir("dlq", "replay", "--function", "orders")
+    done = weir("dlq", "replay", "--yes", "--function", "orders")
     assert done.out == "replay 17 done after 12s: 10 of 10 letters sent\n  ok                   10\n"
     assert len(fake.sent("GET", "/v1/replays/17")) == 3
     assert body_of(fake, "/v1/replays") == {"function": "orders"}
@@ -126,7 +126,7 @@ def test_replay_says_it_all_to_the_server(weir, fake):
     weir("dlq", "replay", *LETTER_IDS[:2], "--to-origin", "--rate", "3000/m")
     assert body_of(fake, "/v1/replays") == {"ids": LETTER_IDS[:2], "toOrigin": True, "rate": 50.0}
     scripted(fake, ALL_OK)
-    weir("dlq", "replay", "--all", "--rate", "50", "--abort-if-failing", "0.05")
+    weir("dlq", "replay", "--yes", "--all", "--rate", "50", "--abort-if-failing", "0.05")
     assert body_of(fake, "/v1/replays") == {"all": True, "rate": 50.0, "abortShare": 0.05}
 
 
@@ -140,7 +140,7 @@ def test_replay_says_it_all_to_the_server(weir, fake):
     (["--to-origin", "--sample", "3"], "--to-origin"),
 ])
 def test_replay_wrong_use_changes_nothing(weir, fake, words, said):
-    assert said in weir("dlq", "replay", "--all", *words, rc=2).err
+    assert said in weir("dlq", "replay", "--yes", "--all", *words, rc=2).err
     assert fake.requests == []
 
 
@@ -153,7 +153,7 @@ def test_replay_reports_what_went_wrong(weir, fake):
             "failing": [{"seq": 4, "id": LETTER_IDS[2], "state": "sent", "eventId": LETTER_IDS[4], "outcome": "failing", "why": ""}]}
     fake.expect("GET", "/v1/replays/17/letters", *[lambda r: (200, {"letters": rows[r["query"]["state"]], "next": None})] * 8)
     fake.expect("GET", "/v1/letters", *[lambda r: (200, {"letters": [{**letter(3), "group": GROUP}] * 2, "next": None})] * 2)
-    done = weir("dlq", "replay", "--all", rc=1)
+    done = weir("dlq", "replay", "--yes", "--all", rc=1)
     for part in ["7 of 10 letters sent", "ok                    4", "failing again         3", "skipped               2", "not sent              1",
                  "replay 16 sent it", "no function 'x'", "KeyError: 'total'", "weir dlq list --group " + GROUP + "\n", "--state due\n"]:
         assert part in done.out, done.out
@@ -164,7 +164,7 @@ def test_replay_reports_what_went_wrong(weir, fake):
 def test_replay_does_not_wait_for_outcomes_that_stand_still(weir, fake):
     scripted(fake, replay(), replay("done", pending=0, sent=10, ok=7))
     began = time.monotonic()
-    done = weir("dlq", "replay", "--all", rc=1)
+    done = weir("dlq", "replay", "--yes", "--all", rc=1)
     assert time.monotonic() - began > 9
     assert "still running         3" in done.out
     assert "3 of its events have not come to an end: weir dlq replays --watch 17" in done.err
@@ -172,25 +172,25 @@ def test_replay_does_not_wait_for_outcomes_that_stand_still(weir, fake):
 
 def test_replay_to_origin_waits_for_no_outcomes(weir, fake):
     scripted(fake, replay(), replay("done", pending=0, sent=10, toOrigin=True))
-    weir("dlq", "replay", "--all", "--to-origin")
+    weir("dlq", "replay", "--yes", "--all", "--to-origin")
     assert len(fake.sent("GET", "/v1/replays/17")) == 1
 
 
 @pytest.mark.parametrize("state, said", [("aborted", "over 5% failed"), ("cancelled", ""), ("paused", "weir dlq resume 17")])
 def test_replay_that_others_ended_is_not_a_success(weir, fake, state, said):
     scripted(fake, replay(), replay(state, pending=4, sent=6, ok=6, reason="over 5% failed"))
-    done = weir("dlq", "replay", "--all", rc=1)
+    done = weir("dlq", "replay", "--yes", "--all", rc=1)
     assert "replay 17 %s after" % state in done.out and "left                  4" in done.out and said in done.out + done.err
 
 
 def test_replay_that_goes_on_after_a_pause_is_followed_on(weir, fake):
     scripted(fake, replay(), replay("paused", pending=4, sent=6, ok=5), replay(pending=2, sent=8, ok=6), ALL_OK)
-    assert "10 of 10 letters sent" in weir("dlq", "replay", "--all").out
+    assert "10 of 10 letters sent" in weir("dlq", "replay", "--yes", "--all").out
 
 
 def test_replay_detached(weir, fake):
     scripted(fake, replay())
-    done = weir("dlq", "replay", "--all", "--detach")
+    done = weir("dlq", "replay", "--yes", "--all", "--detach")
     assert done.out == "replay 17: 10 letters\n" and "--watch 17" in done.err
     assert fake.sent("GET", "/v1/replays/17") == []
 
@@ -198,7 +198,7 @@ def test_replay_detached(weir, fake):
 def test_replay_as_json(weir, fake):
     scripted(fake, replay(), replay("done", pending=0, sent=9, ok=9, skipped=1))
     fake.expect("GET", "/v1/replays/17/letters", (200, {"letters": [{"id": LETTER_IDS[0], "why": "w"}], "next": None}))
-    done = weir("dlq", "replay", "--all", "--json", rc=1)
+    done = weir("dlq", "replay", "--yes", "--all", "--json", rc=1)
     shown = json.loads(done.out)
     assert (shown["replay"], shown["sent"], shown["letters"]) == (17, 9, {"skipped": [{"id": LETTER_IDS[0], "why": "w"}]})
 
@@ -210,23 +210,23 @@ def test_replay_survives_a_server_that_is_away(weir, fake):
     scripted(fake, replay(), replay(pending=5, sent=5))
     fake.expect("GET", "/v1/replays/17", broken, (503, error("Unavailable", "the store is away")), (200, b"<html>"), (200, ALL_OK))
     fake.script["GET", "/v1/replays/17"].pop(2)
-    done = weir("dlq", "replay", "--all")
+    done = weir("dlq", "replay", "--yes", "--all")
     assert "10 of 10 letters sent" in done.out and done.err == ""
 
 
 def test_replay_that_is_gone_is_said(weir, fake):
     fake.expect("POST", "/v1/replays", (201, replay()))
-    assert "there is no such thing" in weir("dlq", "replay", "--all", rc=1).err
+    assert "there is no such thing" in weir("dlq", "replay", "--yes", "--all", rc=1).err
 
 
 def test_replay_refused_by_the_server(weir, fake):
     fake.expect("POST", "/v1/replays", (400, error("InvalidArgument", "where: column 17: a value is missing")))
-    assert "where: column 17: a value is missing" in weir("dlq", "replay", "--where", "payload.a = ", rc=1).err
+    assert "where: column 17: a value is missing" in weir("dlq", "replay", "--yes", "--where", "payload.a = ", rc=1).err
 
 
 def test_replay_ctrl_c_leaves_it_running(fake, tmp_path):
     scripted(fake, replay(), replay(pending=5, sent=5))
-    p = subprocess.Popen([WEIR, "dlq", "replay", "--all"], env=environment(fake), cwd=tmp_path, stdout=subprocess.PIPE,
+    p = subprocess.Popen([WEIR, "dlq", "replay", "--yes", "--all"], env=environment(fake), cwd=tmp_path, stdout=subprocess.PIPE,
                          stderr=subprocess.PIPE, start_new_session=True)
     wait_until(lambda: len(fake.sent("GET", "/v1/replays/17")) > 1)
     p.send_signal(signal.SIGINT)
@@ -238,16 +238,19 @@ def test_replay_ctrl_c_leaves_it_running(fake, tmp_path):
 
 
 def test_replay_on_a_terminal_shows_groups_asks_and_draws_a_bar(fake):
-    fake.expect("GET", "/v1/letters", (200, {"letters": [{**letter(0), "group": GROUP}, {**letter(1), "group": GROUP}], "next": None}))
-    scripted(fake, replay(), replay(pending=5, sent=5, ok=4, dead=1, perSecond=48.4, etaMs=12000), ALL_OK)
+    two = {"letters": [{**letter(0), "group": GROUP}, {**letter(1), "group": GROUP}], "next": None}
+    fake.expect("GET", "/v1/letters", *[(200, {**two, "count": n}) for n in (2, 2, 40000)])
+    scripted(fake, replay(), replay(pending=1, sent=5, ok=4, dead=1, skipped=3, failed=1, perSecond=48.4, etaMs=12000), ALL_OK)
     t = Terminal(fake, "dlq", "replay", "--function", "orders")
+    t.until("looking")
+    os.write(t.ours, b"n\n")  # too early to be the answer
     t.until("[y/N]")
     assert fake.sent("POST", "/v1/replays") == []
     os.write(t.ours, b"y\n")
     code, shown = t.end()
     assert code == 0
-    for part in ["2 letters in 1 group", GROUP, "Replay letters of orders? [y/N]",
-                 "replay 17 [##########----------] 5/10  48/s  12s left  4 ok, 1 failed", "10 of 10 letters sent"]:
+    for part in ["2 letters in 1 group", GROUP, "Replay letters of orders: 2 of 40,000 dead letters? [y/N]",
+                 "replay 17 [##########----------] 5/10 sent, 3 skipped, 1 not sent  48/s  4 ok", "10 of 10 letters sent"]:
         assert part in shown, shown
 
 
