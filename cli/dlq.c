@@ -7,6 +7,7 @@
 #include "cli/out.h"
 #include "cli/watch.h"
 #include "core/base/buf.h"
+#include "core/base/clock.h"
 
 #define LIST_DEFAULT 50
 #define ERROR_WIDTH 60
@@ -61,12 +62,32 @@ enum tone dlq_state_tone(const char *state) {
     return TONE_DIM;
 }
 
+static bool is_due(const json_t *letter) {
+    return strcmp(member_text(letter, "state", ""), "due") == 0;
+}
+
+static void add_due(struct table *t, const json_t *letter) {
+    char span[OUT_SHORT_BYTES];
+    int64_t left_ms = member_int(letter, "dueMs", 0) - clock_unix_ms();
+    if (left_ms > 0) table_add(t, TONE_PLAIN, "in %s", out_span(left_ms, span));
+    else table_add(t, TONE_PLAIN, "now");
+}
+
+// What never ran has no error by which it could be in a group.
+static bool is_in_group(const json_t *letter) {
+    return member_int(letter, "attempts", 0) > 0 || strcmp(member_text(letter, "kind", ""), "delayed") != 0;
+}
+
+// With the column DUE when all letters wait for their time.
 void dlq_print_table(const json_t *letters) {
     static const char *const titles[] = {"ID", "FUNCTION", "STATE", ">ATTEMPTS", "GROUP", "ERROR", ">AGE", NULL};
+    static const char *const due_titles[] = {"ID", "FUNCTION", "STATE", ">DUE", ">ATTEMPTS", "GROUP", "ERROR", ">AGE", NULL};
     struct table t;
-    table_init(&t, titles);
     size_t i;
     const json_t *letter;
+    bool due = true;
+    json_array_foreach(letters, i, letter) due &= is_due(letter);
+    table_init(&t, due ? due_titles : titles);
     json_array_foreach(letters, i, letter) {
         char age[OUT_SHORT_BYTES];
         const char *state = member_text(letter, "state", "?");
@@ -74,8 +95,9 @@ void dlq_print_table(const json_t *letters) {
         table_add(&t, TONE_PLAIN, "%s", member_text(letter, "id", "?"));
         table_add(&t, TONE_BOLD, "%s", member_text(letter, "function", "?"));
         table_add(&t, dlq_state_tone(state), "%s", state);
+        if (due) add_due(&t, letter);
         table_add(&t, TONE_PLAIN, "%lld", (long long)member_int(letter, "attempts", 0));
-        table_add(&t, TONE_DIM, "%s", member_text(letter, "group", "-"));
+        table_add(&t, TONE_DIM, "%s", is_in_group(letter) ? member_text(letter, "group", "-") : "-");
         table_add(&t, TONE_PLAIN, "%s", error);
         table_add(&t, TONE_PLAIN, "%s", out_age(member_int(letter, "changedMs", 0), age));
     }

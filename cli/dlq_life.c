@@ -5,6 +5,7 @@
 #include "cli/pretty.h"
 #include "core/base/buf.h"
 #include "core/base/clock.h"
+#include "core/id.h"
 
 #define ERROR_WIDTH 100
 #define PATCH_WIDTH 120
@@ -62,12 +63,21 @@ static char *source_text(const json_t *letter) {
                       *at ? (*name ? ", " : ": ") : "", at);
 }
 
+// An event that is put off counts from when it is due; its id was made when it was accepted.
+static int64_t accepted_ms(const json_t *letter) {
+    struct id id;
+    int64_t ms = member_int(letter, "acceptedMs", 0), now_ms = clock_unix_ms();
+    bool http = strcmp(member_text(json_object_get(letter, "source"), "kind", ""), "http") == 0;
+    if ((http || ms > now_ms) && id_parse(str_of(member_text(letter, "id", "")), &id) == 0 && id_unix_ms(&id) < ms) ms = id_unix_ms(&id);
+    return ms > now_ms ? 0 : ms;
+}
+
 static void print_accepted(const json_t *letter) {
     const char *origin = member_text(letter, "originId", NULL);
     cleanup_free char *source = source_text(letter), *key = pretty_bytes(json_object_get(letter, "orderingKey"));
     cleanup_free char *text = mem_printf("accepted from %s%s%s%s%s", source, *key ? ", key " : "", key,
                                          origin ? ", as a replay of " : "", origin ? origin : "");
-    print_line(member_int(letter, "acceptedMs", 0), text);
+    print_line(accepted_ms(letter), text);
 }
 
 // --- attempts -------------------------------------------------------------------------------------------------------

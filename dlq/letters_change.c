@@ -33,6 +33,7 @@ struct change_job {
     enum change change;
     struct selection *sel;
     bool by_ids;
+    bool spares_delayed;        // a retry: what was put off on purpose is only meant by its id, or by a filter that asks for that kind
     struct letters_place place;
     size_t limit;
     char *why;
@@ -121,7 +122,7 @@ static int tell_refused(struct change_job *c, struct sql *sql, const struct id *
 
 static int find(struct change_job *c, struct sql *sql, struct err *err) {
     const struct change_text *t = &change_texts[c->change];
-    cleanup_free char *condition = mem_printf("state%s%s", t->states, t->also);
+    cleanup_free char *condition = mem_printf("state%s%s%s", t->states, t->also, c->spares_delayed ? " AND kind <> 'delayed'" : "");
     const struct letters_which which = {.sel = c->sel, .condition = condition, .place = c->place, .now_ms = c->now_ms, .limit = c->limit};
     return letters_sql_find(sql, &which, &c->found, err);
 }
@@ -240,6 +241,7 @@ static void submit(struct letters *l, enum change change, const struct letter_ch
     size_t ids;
     (void)selection_ids(c->sel, &ids);
     c->by_ids = ids > 0;
+    c->spares_delayed = change == CHANGE_retried && !c->by_ids && !selection_names_kind(c->sel, letter_kind_word(LETTER_DELAYED));
     int rc = letters_place_parse(given->after, &c->place, &err);
     if (given->limit < 1 || given->limit > LETTERS_CHANGE_MAX)
         rc = err_set(&err, ERR_INVALID, "limit is a number from 1 to %d", LETTERS_CHANGE_MAX);

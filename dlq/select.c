@@ -175,3 +175,17 @@ const char *selection_text(const struct selection *s) {
 struct str selection_where(const struct selection *s) {
     return s->where_shown;
 }
+
+static bool asks_for_kind(const struct select_node *n, const char *kind) {
+    if (n->type == SELECT_NONE_OF) return false;
+    for (const struct select_node *child = n->first; child; child = child->next)
+        if (asks_for_kind(child, kind)) return true;
+    if (n->type != SELECT_TERM || n->negated || n->op != SELECT_IN || strcmp(n->field.column->name, "kind") != 0) return false;
+    for (size_t i = 0; i < n->value_count; i++)
+        if (n->values[i].word && strcmp(n->values[i].word, kind) == 0) return true;
+    return false;
+}
+
+bool selection_names_kind(const struct selection *s, const char *kind) {
+    return s->where && asks_for_kind(s->where, kind);
+}

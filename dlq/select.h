@@ -75,6 +75,8 @@ void selection_sql(const struct selection *s, struct select_sql *q);
 // The part of it that an index narrows down by, at most three values: the function, the state and the group that were asked for beside the
 // expression. All letters of the selection have them, and others may.
 void selection_keys_sql(const struct selection *s, struct select_sql *q);
+// Its expression asks for this kind of letters: kind = "…", or one of several, and not below a `not`.
+bool selection_names_kind(const struct selection *s, const char *kind);
 bool selection_is_narrow(const struct selection *s); // it asks for ids or a group
 
 #endif

@@ -301,6 +301,26 @@ static void a_retried_letter_is_due_now(void **state) {
     letters_close(&lf);
 }
 
+// Nobody means a job of next December with "retry all".
+static void what_was_put_off_on_purpose_is_retried_only_when_it_is_named(void **state) {
+    static const char *const not_named[] = {"function = 'f'", "not (kind = 'delayed')", "kind != 'delayed'", "kind = 'function'"};
+    static const char *const named[] = {"kind = 'delayed'", "kind in ('function', 'delayed') and function = 'f'", ""};
+    struct letters_fixture lf;
+    letters_open(&lf, *state, NULL);
+    struct id delayed = put_text(&lf, "f", "x", LETTER_DUE), retry = put_text(&lf, "f", "x", LETTER_DUE);
+    sql_of(&lf, "UPDATE letters SET due_ms = 4102444800000 WHERE id = $1", &retry);
+    sql_of(&lf, "UPDATE letters SET due_ms = 4102444800000, kind = 'delayed' WHERE id = $1", &delayed);
+    expect_change(change(&lf, letters_retry, where(""), 100, ""), "retried", 1, false, 0);
+    for (size_t i = 0; i < array_len(not_named); i++)
+        expect_change(change(&lf, letters_retry, where(not_named[i]), 100, ""), "retried", 0, false, 0);
+    for (size_t i = 0; i < array_len(named); i++) {
+        struct selection *sel = *named[i] ? where(named[i]) : these(&delayed, 1);
+        expect_change(change(&lf, letters_retry, sel, 100, ""), "retried", 1, false, 0);
+        sql_of(&lf, "UPDATE letters SET due_ms = 4102444800000 WHERE id = $1", &delayed);
+    }
+    letters_close(&lf);
+}
+
 static void edit_in_place(struct letters_fixture *lf, const struct id *id);
 
 static void purge_takes_what_is_done_with_and_all_of_it(void **state) {
@@ -715,6 +735,7 @@ int main(void) {
         CASE(a_restored_letter_is_dead_again_and_not_replayed_by_anything),
         CASE(a_due_letter_that_was_discarded_comes_back_dead_and_is_not_sent_by_itself),
         CASE(a_retried_letter_is_due_now),
+        CASE(what_was_put_off_on_purpose_is_retried_only_when_it_is_named),
         CASE(purge_takes_what_is_done_with_and_all_of_it),
         CASE(a_limit_is_from_1_to_its_most),
         CASE(every_edit_is_a_revision_and_the_original_stays),
