@@ -2,6 +2,7 @@
 // weir deploy: packs a file or a folder, guesses what was not said, and makes a new version of the function.
 #include "cli/client.h"
 #include "cli/commands.h"
+#include "cli/deploy_settings.h"
 #include "cli/env.h"
 #include "cli/guess.h"
 #include "cli/out.h"
@@ -22,6 +23,7 @@ static const struct arg_spec specs[] = {
     {"max-age", 0, ARG_DURATION, "TIME", "an event is not tried after (default 6h)", NULL},
     {"env", 'e', ARG_TEXT, "K=V", "environment variable; may be repeated", NULL},
     {"description", 0, ARG_TEXT, "TEXT", "what it is for", NULL},
+    {"keep-settings", 0, ARG_FLAG, NULL, "what is not said here is that of the current version, not the default", NULL},
     {"no-switch", 0, ARG_FLAG, NULL, "the current version stays; try the new one as NAME:VERSION", NULL},
     {0},
 };
@@ -82,36 +84,89 @@ static void print_done(const struct args *a, const struct guess *g, int status, 
         printf("%s: version %lld is the current one%s\n", name, version, status == 200 ? " already" : ", as there was none before");
 }
 
-static int send(const struct args *a, const struct guess *g, json_t *settings, struct str package) {
-    json_object_set_new(settings, "runtime", json_string(g->runtime));
-    json_object_set_new(settings, "handler", json_string(g->handler));
+struct deploy {
+    const struct args *args;
+    struct client *client;
+    struct guess guess;
+    json_t *settings; // that are sent
+    json_t *before;   // the function as it was; NULL: it is new
+};
+
+// The settings that the version got, which are in no answer to a deploy, beside those of the one that was current.
+static int add_differences(const struct deploy *d, json_t *answer) {
+    json_auto_t *after = NULL;
+    int64_t from = member_int(d->before, "current", 0);
+    const json_t *old = deploy_settings_of(d->before, from);
+    int rc = old ? deploy_fetch(d->client, d->guess.name, &after) : EXIT_OK;
+    const json_t *new = deploy_settings_of(after, member_int(answer, "version", 0));
+    if (!old || !new) return rc;
+    json_object_set_new(answer, "settingsFrom", json_integer(from));
+    json_object_set_new(answer, "settingsChanged", deploy_differences(old, new));
+    return rc;
+}
+
+static void print_differences(const struct args *a, const json_t *answer) {
+    const json_t *changed = json_object_get(answer, "settingsChanged");
+    deploy_print_differences(member_int(answer, "settingsFrom", 0), changed);
+    if (json_array_size(changed) && !args_has(a, "keep-settings"))
+        out_note("what a deploy leaves out is the default again; --keep-settings keeps it as it was");
+}
+
+static int send(const struct deploy *d, struct str package) {
+    const struct args *a = d->args;
+    const struct guess *g = &d->guess;
+    json_object_set_new(d->settings, "runtime", json_string(g->runtime));
+    json_object_set_new(d->settings, "handler", json_string(g->handler));
     struct buf base64;
     buf_init(&base64, PACK_MAX * 2);
     MUST(base64_encode(package, &base64) == 0);
     cleanup_free char *encoded = buf_take(&base64, NULL);
-    json_t *body = json_pack("{s:O, s:s}", "settings", settings, "package", encoded);
+    json_t *body = json_pack("{s:O, s:s}", "settings", d->settings, "package", encoded);
     if (!body) return out_misuse("a name or a setting is not UTF-8");
-    cleanup_client struct client *c = client_new(a);
     cleanup_free char *path = path_new("/v1/functions");
     path_add(&path, g->name);
     if (args_has(a, "no-switch")) path_query(&path, "switch", "false");
     json_auto_t *answer = NULL;
     int status;
-    int rc = client_json_status(c, "PUT", path, body, &answer, &status);
-    if (rc != EXIT_OK) return rc;
-    if (args_has(a, "json")) out_json(answer);
-    else print_done(a, g, status, answer, package.len);
-    return EXIT_OK;
+    int rc = client_json_status(d->client, "PUT", path, body, &answer, &status);
+    if (rc == EXIT_OK) rc = add_differences(d, answer);
+    if (!answer) return rc;
+    if (args_has(a, "json")) {
+        out_json(answer);
+    } else {
+        print_done(a, g, status, answer, package.len);
+        print_differences(a, answer);
+    }
+    return rc;
 }
 
-static int guess_and_send(const struct args *a, struct guess *g, json_t *settings) {
-    const char *path = a->words[0];
+static void keep(struct deploy *d) {
+    const json_t *kept = deploy_settings_of(d->before, member_int(d->before, "current", 0));
+    if (!kept) return;
+    const char *runtime = member_text(kept, "runtime", NULL), *handler = member_text(kept, "handler", NULL);
+    deploy_keep(d->settings, kept);
+    if (!d->guess.handler && (!d->guess.runtime || (runtime && strcmp(d->guess.runtime, runtime) == 0))) d->guess.handler = mem_strdup(handler);
+    if (!d->guess.runtime) d->guess.runtime = mem_strdup(runtime);
+}
+
+static int fetch_and_send(struct deploy *d, struct str package) {
     struct err err = {0};
-    if (guess_fill(g, path, &err) < 0) return out_fail("%s", err.text);
+    int rc = deploy_fetch(d->client, d->guess.name, &d->before);
+    if (rc != EXIT_OK) return rc;
+    if (args_has(d->args, "keep-settings")) keep(d);
+    if (guess_fill(&d->guess, d->args->words[0], &err) < 0) return out_fail("%s", err.text);
+    return send(d, package);
+}
+
+// With --keep-settings nothing needs to be guessed but the name.
+static int guess_and_send(struct deploy *d) {
+    const char *path = d->args->words[0];
+    struct err err = {0};
     struct buf package;
-    int rc = pack_is_archive(path) ? pack_read(path, &package, &err) : pack_path(path, &package, &err);
+    int rc = args_has(d->args, "keep-settings") ? guess_name(&d->guess, path, &err) : guess_fill(&d->guess, path, &err);
+    if (rc == 0) rc = pack_is_archive(path) ? pack_read(path, &package, &err) : pack_path(path, &package, &err);
     if (rc < 0) return out_fail("%s", err.text);
-    rc = send(a, g, settings, buf_str(&package));
+    rc = fetch_and_send(d, buf_str(&package));
     buf_done(&package);
     return rc;
 }
@@ -120,13 +175,18 @@ static int run_deploy(const struct args *a) {
     json_auto_t *settings = json_object();
     int rc = read_settings(a, settings);
     if (rc != EXIT_OK) return rc;
-    struct guess g = {
-        .name = mem_strdup(args_text(a, "name")),
-        .runtime = mem_strdup(args_text(a, "runtime")),
-        .handler = mem_strdup(args_text(a, "handler")),
+    cleanup_client struct client *c = client_new(a);
+    struct deploy d = {
+        .args = a,
+        .client = c,
+        .settings = settings,
+        .guess = {.name = mem_strdup(args_text(a, "name")),
+                  .runtime = mem_strdup(args_text(a, "runtime")),
+                  .handler = mem_strdup(args_text(a, "handler"))},
     };
-    rc = guess_and_send(a, &g, settings);
-    guess_done(&g);
+    rc = guess_and_send(&d);
+    guess_done(&d.guess);
+    json_decref(d.before);
     return rc;
 }
 
@@ -137,7 +197,8 @@ const struct command deploy_command = {
     .about = "\n  weir deploy hello.py                     def main_handler(event, context)\n"
              "  weir deploy resize.sh                    payload on stdin, result on stdout\n"
              "  weir deploy ./orders --retries 5         a folder with index.py, main.py, handler.py, app.py or bootstrap\n"
-             "  weir deploy orders.py --no-switch        a version to try before it goes live\n",
+             "  weir deploy orders.py --no-switch        a version to try before it goes live\n"
+             "  weir deploy orders.py --keep-settings    a fix: env, timeout and the others stay as they are\n",
     .specs = specs,
     .uses = USES_SERVER | USES_JSON,
     .least = 1,

@@ -277,14 +277,30 @@ static int fill_archive(struct guess *g, const char *path, struct err *err) {
     return 0;
 }
 
-int guess_fill(struct guess *g, const char *path, struct err *err) {
+static int look(const char *path, bool *ret_folder, struct err *err) {
     struct stat st;
     if (stat(path, &st) < 0)
         return err_set_errno(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_INVALID, errno, "%s", path);
-    cleanup_free char *base = base_of(path);
-    cleanup_free char *stem = S_ISDIR(st.st_mode) ? mem_strdup(base) : stem_of(base);
-    int rc = fill_name(g, stem, err);
+    *ret_folder = S_ISDIR(st.st_mode);
+    return 0;
+}
+
+int guess_name(struct guess *g, const char *path, struct err *err) {
+    bool folder;
+    int rc = look(path, &folder, err);
     if (rc < 0) return rc;
-    if (S_ISDIR(st.st_mode)) return fill_folder(g, path, base, err);
+    cleanup_free char *base = base_of(path);
+    cleanup_free char *stem = folder ? mem_strdup(base) : stem_of(base);
+    return fill_name(g, stem, err);
+}
+
+int guess_fill(struct guess *g, const char *path, struct err *err) {
+    bool folder;
+    int rc = guess_name(g, path, err);
+    if (rc == 0) rc = look(path, &folder, err);
+    if (rc < 0) return rc;
+    cleanup_free char *base = base_of(path);
+    cleanup_free char *stem = folder ? mem_strdup(base) : stem_of(base);
+    if (folder) return fill_folder(g, path, base, err);
     return pack_is_archive(base) ? fill_archive(g, path, err) : fill_file(g, path, base, stem, err);
 }

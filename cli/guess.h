@@ -12,6 +12,7 @@ struct guess {      // members that are set before guess_fill stay as they are
     char *runtime;  // "python" or "exec"
     char *handler;  // "orders.main_handler", "resize.sh"
 };
+int guess_name(struct guess *g, const char *path, struct err *err) must_use; // only that
 int guess_fill(struct guess *g, const char *path, struct err *err) must_use;
 void guess_done(struct guess *g);
 

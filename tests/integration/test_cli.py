@@ -9,10 +9,11 @@ import pathlib
 import pty
 import subprocess
 import tarfile
+import time
 
 import pytest
 
-from fake_server import FakeServer, error
+from fake_server import LETTER_IDS, FakeServer, error, letter, whole_letter
 
 WEIR = os.environ.get("WEIR_BIN") or str(pathlib.Path(__file__).resolve().parents[2] / "build/weir")
 HANDLER = "def main_handler(event, context):\n    return event\n"
@@ -201,6 +202,48 @@ def test_deploy_sends_every_setting(weir, fake, tmp_path):
     assert deployed(fake)[:2] == ("/v1/functions/g", {
         "runtime": "python", "handler": "f.main_handler", "timeoutMs": 90000, "memoryMb": 512, "maxInstances": 4, "retries": 0,
         "backoffMs": [1000, 500], "maxAgeMs": 3600000, "env": {"A": "1", "B": "x=y"}, "description": "adds"})
+
+
+OLD = {"runtime": "python", "handler": "orders.main_handler", "timeoutMs": 10000, "memoryMb": 128, "backoffMs": [50],
+       "env": {"SINK": "s3cret", "A": "1"}, "description": "x"}
+NEW = {**OLD, "timeoutMs": 60000, "memoryMb": 256, "backoffMs": [1000, 5000, 30000], "env": {"A": "2", "B": "3"}}
+
+
+def versions(*settings, current=1):
+    return 200, {"name": "orders", "current": current, "versions": [{"number": n, "settings": s} for n, s in enumerate(settings, 1)]}
+
+
+def test_deploy_tells_what_differs_from_the_current_version(weir, fake, tmp_path):
+    (tmp_path / "orders.py").write_text(HANDLER)
+    answer = 201, {"name": "orders", "version": 3, "sha256": "ab" * 32, "current": 3}
+    before = versions(OLD, {**OLD, "timeoutMs": 5})
+    after = versions(OLD, {**OLD, "timeoutMs": 5}, NEW, current=3)
+    fake.expect("PUT", "/v1/functions/orders", answer, answer)
+    fake.expect("GET", "/v1/functions/orders", before, after, before, after)
+    done = weir("deploy", "orders.py")
+    assert done.out.splitlines()[1] == ("settings differ from version 1: env SINK gone, env A changed, env B added, timeout 10s -> 60s, "
+                                        "memory 128MiB -> 256MiB, backoff 50ms -> 1s,5s,30s")
+    assert "--keep-settings" in done.err and "s3cret" not in done.out + done.err
+    shown = json.loads(weir("deploy", "orders.py", "--json").out)
+    assert shown["settingsFrom"] == 1 and {"name": "env.SINK", "what": "gone"} in shown["settingsChanged"]
+    assert {"name": "timeoutMs", "what": "changed", "before": 10000, "after": 60000} in shown["settingsChanged"]
+    fake.expect("GET", "/v1/functions/orders", before, versions(OLD, OLD, OLD))
+    assert "differ" not in weir("deploy", "orders.py").out
+
+
+def test_deploy_keeps_settings_when_it_is_told_to(weir, fake, tmp_path):
+    (tmp_path / "orders.py").write_text("def other(event, context): pass\n")  # nothing to guess: the handler is kept too
+    fake.expect("GET", "/v1/functions/orders", versions({"timeoutMs": 1}, {**OLD, "handler": "orders.other"}, current=2), (404, {}))
+    weir("deploy", "orders.py", "--keep-settings", "--timeout", "60s", "-e", "A=2", "-e", "B=3")
+    assert deployed(fake)[1] == {**OLD, "handler": "orders.other", "timeoutMs": 60000, "env": {"SINK": "s3cret", "A": "2", "B": "3"}}
+    (tmp_path / "orders.py").write_text(HANDLER)
+    fake.expect("GET", "/v1/functions/orders", (404, {}))
+    weir("deploy", "orders.py", "--keep-settings")  # the first one: nothing to keep
+    assert deployed(fake)[1] == {"runtime": "python", "handler": "orders.main_handler"}
+    fake.expect("GET", "/v1/functions/orders", (503, error("Unavailable", "the store is away")))
+    count = len(fake.sent("PUT", "/v1/functions/orders"))
+    assert "the store is away" in weir("deploy", "orders.py", rc=1).err
+    assert len(fake.sent("PUT", "/v1/functions/orders")) == count
 
 
 def test_deploy_says_unchanged_and_prints_syntax_errors(weir, fake, tmp_path):
@@ -440,6 +483,20 @@ def test_status_counts_delayed_letters_apart_from_retries(weir, fake):
     fake.expect("GET", "/v1/status", (200, {"functions": [{"name": "orders", "due": 3, "delayed": 2, "dead": 0}]}))
     lines = weir("status").out.splitlines()
     assert lines[-3].split()[-3:] == ["1", "2", "0"] and lines[-1] == "1 letter due for a retry, 2 delayed, 0 dead"
+
+
+def test_due_letters_show_when_they_are_due_and_no_group_when_they_never_ran(weir, fake):
+    soon, later = int((time.time() + 3700) * 1000), int((time.time() + 33.5 * 86400) * 1000)
+    one = {**letter(0), "state": "due", "kind": "function", "group": "ab" * 8, "dueMs": soon}
+    put_off = {**letter(1), "state": "due", "kind": "delayed", "group": "cd" * 8, "dueMs": later, "attempts": 0, "errorType": "", "errorMessage": ""}
+    fake.expect("GET", "/v1/letters", (200, {"letters": [one, put_off], "next": None}))
+    lines = weir("dlq", "list", "--state", "due").out.splitlines()
+    assert lines[0].split()[3] == "DUE" and "in 33d" in lines[2] and "in 61m" in lines[1] and "cdcd" not in lines[2] and "abab" in lines[1]
+    assert "DUE" not in weir("dlq", "list").out
+    whole = {**whole_letter(1), **put_off, "acceptedMs": later, "history": []}
+    fake.expect("GET", "/v1/letters/" + LETTER_IDS[1], (200, whole))
+    accepted = next(line for line in weir("dlq", "show", LETTER_IDS[1]).out.splitlines() if "accepted from http" in line)
+    assert accepted.split()[0].startswith("2024-11-03")  # what its id says
 
 
 def test_logs_prints_the_newest_lines(weir, fake):
