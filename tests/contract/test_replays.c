@@ -409,6 +409,27 @@ static void a_paused_replay_ends_what_is_under_way_and_goes_on_when_resumed(void
     world_close(&w);
 }
 
+// Its claim ran out and another one holds it: that it was confirmed does not mark it, and its job sends the same event again.
+static void a_letter_whose_claim_was_lost_is_not_marked_and_goes_again(void **state) {
+    struct world w;
+    world_open(&w, *state);
+    enum { COUNT = 3 };
+    static struct id ids[COUNT];
+    put_many(&w, ids, COUNT, "f", "x");
+    w.a.gate.mode = GATE_KEEP;
+    replays_start(w.a.replays);
+    int64_t replay = create(&w, all_of_f());
+    TURN_UNTIL(w.loop, w.a.gate.kept_count == COUNT);
+    sql_of(&w.lf, "UPDATE letters SET lease_ms = lease_ms + 1 WHERE id = $1", &ids[1]);
+    gate_open(&w.a.gate);
+    until_state(&w, replay, "done");
+    TURN_UNTIL(w.loop, w.got_count == COUNT + 1);
+    assert_int_equal(times(&w, &ids[1]), 2);
+    assert_true(letter_is(&w.lf, &ids[1], "replayed"));
+    expect_counts(&w, replay, 0, COUNT, 0, 0);
+    world_close(&w);
+}
+
 static void a_cancelled_replay_keeps_every_letter(void **state) {
     struct world w;
     world_open(&w, *state);
@@ -897,6 +918,7 @@ int main(void) {
         CASE(an_origin_gets_only_so_many_at_a_time),
         CASE(never_more_go_than_the_rate_and_its_ramp_allow),
         CASE(a_paused_replay_ends_what_is_under_way_and_goes_on_when_resumed),
+        CASE(a_letter_whose_claim_was_lost_is_not_marked_and_goes_again),
         CASE(a_cancelled_replay_keeps_every_letter),
         CASE(a_replay_that_is_paused_and_resumed_at_any_moment_loses_nothing),
         CASE(a_stopped_server_leaves_nothing_half_done_and_the_next_goes_on),

@@ -16,17 +16,17 @@ from waiting import stays, wait_until
 
 LETTERS = 50000
 CREDIT = 500
-ON_THEIR_WAY = 4 * 500  # letters that a replay has claimed at a time, see dlq/replays.h
+ON_THEIR_WAY = 4 * 1000  # letters that a replay has claimed at a time, see dlq/replays.h
 
 # The moment of each kill: a fault point of the server, and how often it is passed before.
 POINTS = [
-    ("replay.claimed", 8),
+    ("replay.claimed", 4),
     ("ingest.published", 700),   # between two letters of a batch
-    ("replay.published", 8),
-    ("store.ran", 30),           # claimed, marked or told, and not committed
-    ("store.committed", 30),
-    ("replay.marked", 8),
-    ("replay.outcome", 8),       # written, and the event not acknowledged
+    ("replay.published", 4),
+    ("store.ran", 15),           # claimed, marked or told, and not committed
+    ("store.committed", 15),
+    ("replay.marked", 4),
+    ("replay.outcome", 4),       # written, and the event not acknowledged
     ("delivery.settled", 2000),
     ("replay.ended", 1),
 ]
