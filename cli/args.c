@@ -248,12 +248,29 @@ static int run_command(const struct command *c, const char *path, int argc, char
 
 // --- the tree -----------------------------------------------------------------------------------------------------
 
+// Words that other programs have for the same thing.
+static const char *const same_words[][6] = {
+    {"remove", "delete", "discard", "rm", "del"}, {"list", "ls"},       {"show", "get", "describe", "info"},
+    {"change", "edit", "set", "update"},          {"add", "deploy", "create", "new"}, {"pause", "stop"},
+    {"resume", "start", "continue"},              {"use", "switch", "activate"},      {"invoke", "call"},
+};
+
+// The command that is called otherwise here; NULL: there is none.
+static const char *other_word(const struct command *c, const char *name) {
+    for (size_t i = 0; i < array_len(same_words); i++) {
+        bool listed = false;
+        for (const char *const *word = same_words[i]; *word; word++) listed |= strcmp(*word, name) == 0;
+        for (const char *const *word = same_words[i]; listed && *word; word++)
+            if (args_sub(c, *word)) return *word;
+    }
+    return NULL;
+}
+
 static int unknown_command(const struct command *c, const char *path, const char *name) {
     struct nearest best = nearest_init(name);
     for (const struct command *const *sub = c->subs; *sub; sub++) nearest_offer(&best, (*sub)->name);
-    const char *gap = *path ? " " : "";
-    if (best.word)
-        return out_misuse("unknown command '%s%s%s'; did you mean 'weir %s%s%s'?", path, gap, name, path, gap, best.word);
+    const char *gap = *path ? " " : "", *other = other_word(c, name), *word = other ? other : best.word;
+    if (word) return out_misuse("unknown command '%s%s%s'; did you mean 'weir %s%s%s'?", path, gap, name, path, gap, word);
     return out_misuse("unknown command '%s%s%s'; 'weir%s%s --help' lists what there is", path, gap, name, gap, path);
 }
 

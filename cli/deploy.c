@@ -78,7 +78,7 @@ static void print_done(const struct args *a, const struct guess *g, int status, 
         printf("%s:%lld deployed (%s, %s, %s, sha256 %.12s…)\n", name, version, g->runtime, g->handler,
                out_size((int64_t)bytes, size), member_text(answer, "sha256", "?"));
     if (current != version)
-        printf("%s: version %lld is ready, version %lld stays current (weir fn rollback %s --to %lld makes it current)\n", name, version,
+        printf("%s: version %lld is ready, version %lld stays current (weir fn use %s %lld makes it current)\n", name, version,
                current, name, version);
     else if (args_has(a, "no-switch"))
         printf("%s: version %lld is the current one%s\n", name, version, status == 200 ? " already" : ", as there was none before");

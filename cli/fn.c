@@ -145,26 +145,36 @@ static int run_versions(const struct args *a) {
     return EXIT_OK;
 }
 
-// --- rollback, delete ---------------------------------------------------------------------------------------------
+// --- use, rollback, delete ---------------------------------------------------------------------------------------------
 
 static const struct arg_spec rollback_specs[] = {
     {"to", 0, ARG_COUNT, "N", "the version that becomes the current one", NULL},
     {0},
 };
 
-static int run_rollback(const struct args *a) {
-    if (!args_has(a, "to"))
-        return out_misuse("fn rollback: say which version with --to N; weir fn versions %s lists them", a->words[0]);
+static int set_current(const struct args *a, int64_t number) {
     cleanup_client struct client *c = client_new(a);
     cleanup_free char *path = function_path(a->words[0]);
     path_add(&path, "current");
     json_auto_t *answer = NULL;
-    int64_t number = args_number(a, "to", 0);
     int rc = client_json(c, "POST", path, json_pack("{s:I}", "version", (json_int_t)number), &answer);
     if (rc != EXIT_OK) return rc;
     if (args_has(a, "json")) out_json(answer);
     else printf("%s is now %s:%lld\n", a->words[0], a->words[0], (long long)member_int(answer, "current", number));
     return EXIT_OK;
+}
+
+static int run_rollback(const struct args *a) {
+    if (!args_has(a, "to"))
+        return out_misuse("fn rollback: say which version with --to N; weir fn versions %s lists them", a->words[0]);
+    return set_current(a, args_number(a, "to", 0));
+}
+
+static int run_use(const struct args *a) {
+    const char *text = a->words[1];
+    if (strspn(text, "0123456789") != strlen(text) || !*text || strlen(text) > 9)
+        return out_misuse("fn use: '%s' is not the number of a version; weir fn versions %s lists them", text, a->words[0]);
+    return set_current(a, strtoll(text, NULL, 10));
 }
 
 static const struct arg_spec delete_specs[] = {
@@ -202,11 +212,12 @@ static int run_delete(const struct args *a) {
 FN_COMMAND(list, NULL, "Lists the functions", no_specs, 0);
 FN_COMMAND(show, "NAME", "Shows the current version of a function with its settings", no_specs, 1);
 FN_COMMAND(versions, "NAME", "Lists the versions of a function", no_specs, 1);
-FN_COMMAND(rollback, "NAME --to N", "Makes another version the current one", rollback_specs, 1);
+FN_COMMAND(use, "NAME VERSION", "Makes this version the current one", no_specs, 2);
+FN_COMMAND(rollback, "NAME --to N", "Makes an earlier version the current one again", rollback_specs, 1);
 FN_COMMAND(delete, "NAME", "Deletes a function with all its versions", delete_specs, 1);
 
 const struct command fn_command = {
     .name = "fn",
-    .summary = "Lists, shows, rolls back and deletes functions",
-    .subs = (const struct command *const[]){&fn_list, &fn_show, &fn_versions, &fn_rollback, &fn_delete, NULL},
+    .summary = "Lists, shows and deletes functions, and says which version is the current one",
+    .subs = (const struct command *const[]){&fn_list, &fn_show, &fn_versions, &fn_use, &fn_rollback, &fn_delete, NULL},
 };

@@ -14,6 +14,7 @@
 #include "cli/out.h"
 #include "cli/pack.h"
 #include "cli/runtimes_folder.h"
+#include "core/id.h"
 #include "core/shape.h"
 
 static const struct arg_spec specs[] = {
@@ -22,6 +23,7 @@ static const struct arg_spec specs[] = {
     {"runtime", 0, ARG_TEXT, "R", "python or exec (default: from the file)", NULL},
     {"env", 'e', ARG_TEXT, "K=V", "environment variable on top of the case's; may be repeated", NULL},
     {"timeout", 0, ARG_DURATION, "TIME", "most time for the handler (default: the case's, or 30s)", NULL},
+    {"dry-run", 0, ARG_FLAG, NULL, "tell the handler so, as a try on the server does: context[\"dry_run\"], WEIR_DRY_RUN=1", NULL},
     {"debug", 0, ARG_FLAG, NULL, "under the debugger, stopped at the handler's first line (python)", NULL},
     {0},
 };
@@ -97,7 +99,7 @@ static int make_version(const struct args *a, struct run *r) {
 // --- running ------------------------------------------------------------------------------------------------------------
 
 // The event as the function sees it: in the shape of its trigger, as the workers do.
-static int shaped(const struct ev *ev, struct ev **ret, struct err *err) {
+static int shaped(const struct ev *ev, bool dry_run, struct ev **ret, struct err *err) {
     struct ev_fields f = ev->f;
     enum shape shape;
     int rc = shape_parse(f.shape, &shape, err);
@@ -106,6 +108,7 @@ static int shaped(const struct ev *ev, struct ev **ret, struct err *err) {
     buf_init(&payload, EV_PAYLOAD_MAX);
     rc = shape_append(&payload, shape, &ev, 1, err);
     f.payload = buf_str(&payload);
+    f.dry_run = dry_run;
     if (rc == 0) *ret = ev_new(&f);
     buf_done(&payload);
     return rc;
@@ -132,7 +135,7 @@ static int run_here(const struct args *a, struct run *r) {
     struct ev *ev;
     struct err err;
     cleanup_free char *dir = runtimes_folder(getenv("WEIR_RUNTIMES"));
-    if (shaped(r->c.ev, &ev, &err)) return out_fail("%s", err.text);
+    if (shaped(r->c.ev, args_has(a, "dry-run"), &ev, &err)) return out_fail("%s", err.text);
     int rc = runtimes_load(dir, &runtimes, &err) ? out_fail("%s", err.text) : EXIT_OK;
     if (rc == EXIT_OK) {
         rc = run_with(a, r, ev, &runtimes);
@@ -152,13 +155,23 @@ static int check_debug(const struct args *a, const struct run *r) {
                       "the payload as its input", r->guess.handler);
 }
 
+static int read_event(const char *event, struct case_file *ret) {
+    struct err err;
+    struct id id;
+    if (!event) case_init(ret);
+    else if (case_read(event, ret, &err) == 0) return EXIT_OK;
+    else if (id_parse(str_of(event), &id) == 0)
+        return out_misuse("--event takes a file, and '%s' is the id of a letter; its case is made by\n      weir dlq pull %s > case.json",
+                          event, event);
+    else return out_misuse("%s", err.text);
+    return EXIT_OK;
+}
+
 static int run_run(const struct args *a) {
     const char *event = args_text(a, "event");
     struct run r = {.guess = {.handler = mem_strdup(args_text(a, "handler")), .runtime = mem_strdup(args_text(a, "runtime"))}};
     struct err err;
-    int rc = EXIT_OK;
-    if (!event) case_init(&r.c);
-    else if (case_read(event, &r.c, &err)) rc = out_misuse("%s", err.text);
+    int rc = read_event(event, &r.c);
     if (rc == EXIT_OK && r.c.ev->f.function.len) r.guess.name = mem_strndup(r.c.ev->f.function);
     if (rc == EXIT_OK && find_code(a->words[0], &r, &err)) rc = out_misuse("%s", err.text);
     if (rc == EXIT_OK) rc = check_debug(a, &r);
@@ -175,9 +188,12 @@ const struct command run_here_command = {
     .words = "FILE|FOLDER",
     .summary = "Runs a handler once, here, on an event that failed on a server",
     .about = "\nThe same runtime, event, context, environment and limits as on the server; no server, no sandbox, no retries.\n"
-             "What the handler writes comes on stderr, its result on stdout.\n\n"
+             "What the handler writes comes on stderr, its result on stdout.\n"
+             "The environment is that of the case: where it names a database of production, the handler writes there. Give other\n"
+             "values with --env NAME=VALUE, and --dry-run to handlers that regard it.\n\n"
              "  weir dlq pull ID > case.json\n"
              "  weir run orders.py --event case.json\n"
+             "  weir run orders.py --event case.json --env DB=postgresql://localhost/test --dry-run\n"
              "  weir run orders.py --event case.json --debug\n",
     .specs = specs,
     .uses = USES_JSON,

@@ -74,6 +74,10 @@ def test_version_and_help_end_well(weir):
     (["dlq", "replay", "x", "--to", "y", "--to-origin"], "give one of them"),
     (["dlq", "purge"], "--older-than"),
     (["fn", "rollback", "a"], "--to N"),
+    (["trigger", "rm", "a"], "did you mean 'weir trigger remove'"),
+    (["dlq", "ls"], "did you mean 'weir dlq list'"),
+    (["fn", "remove", "a"], "did you mean 'weir fn delete'"),
+    (["run", "x.py", "--event", "0192f3c4-0000-7000-8000-000000000001"], "weir dlq pull 0192f3c4-0000-7000-8000-000000000001 > case.json"),
     (["deploy", "x.py", "--env", "A"], "NAME=VALUE"),
     (["deploy", "x.py", "--timeout", "soon"], "--timeout"),
     (["invoke", "a", "--each-line"], "--data"),
@@ -453,6 +457,9 @@ def test_fn(weir, fake):
     assert len(json.loads(weir("fn", "versions", "orders", "--json").out)["versions"]) == 2
     assert weir("fn", "rollback", "orders", "--to", "1").out == "orders is now orders:1\n"
     assert json.loads(fake.requests[-1]["body"]) == {"version": 1}
+    assert weir("fn", "use", "orders", "1").out == "orders is now orders:1\n"
+    assert json.loads(fake.requests[-1]["body"]) == {"version": 1}
+    assert "is not the number of a version" in weir("fn", "use", "orders", "1a", rc=2).err
     assert weir("fn", "delete", "orders", "--yes").out == "orders deleted\n"
 
 

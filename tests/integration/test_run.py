@@ -310,6 +310,12 @@ HANGS = """
 """
 
 
+def test_dry_run_is_told_to_the_handler(desk):
+    file = desk.code("def main_handler(event, context): return context['dry_run']")
+    assert desk.result(file, "--dry-run") is True and desk.result(file) is False
+    assert "WEIR_DRY_RUN=1" in desk.run(desk.code("#!/bin/sh\nenv\n", "env.sh"), "--dry-run").out
+
+
 def test_time_limit_ends_all_of_it_and_tells_where_it_was(desk):
     desk.code(HANGS)
     done = desk.run("orders.py", "--timeout", "400ms", rc=1)
@@ -511,7 +517,7 @@ def test_no_switch_leaves_the_current_version(serve, backend, desk):
     assert "orders:1 deployed" in server.cli("deploy", file).stdout
     file.write_text("def main_handler(e, c): return 2\n")
     said = server.cli("deploy", file, "--no-switch").stdout
-    assert "orders: version 2 is ready, version 1 stays current (weir fn rollback orders --to 2 makes it current)" in said
+    assert "orders: version 2 is ready, version 1 stays current (weir fn use orders 2 makes it current)" in said
     assert [server.invoke(name, {})[2] for name in ("orders", "orders:1", "orders:2", "orders")] == [1, 1, 2, 1]
     assert "orders:2 unchanged" in server.cli("deploy", file, "--no-switch").stdout
     server.kill9()
