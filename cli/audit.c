@@ -36,7 +36,7 @@ static const char *shown_outcome(const json_t *entry) {
 }
 
 static enum tone outcome_tone(const char *outcome) {
-    if (strcmp(outcome, "ok") == 0) return TONE_GOOD;
+    if (strcmp(outcome, "ok") == 0 || strncmp(outcome, "ok: ", 4) == 0) return TONE_GOOD;
     return strcmp(outcome, "unknown") == 0 ? TONE_WARN : TONE_BAD;
 }
 
@@ -163,7 +163,8 @@ const struct command audit_command = {
     .name = "audit",
     .words = "[show N]",
     .summary = "Shows who changed what, when, from where, and what came of it; show N: what was asked for",
-    .about = "An outcome is ok, the error, or unknown: the change is under way, or the server stopped meanwhile.\n",
+    .about = "An outcome is ok, for letters with how many, the error, or unknown: the change is under way, or the server stopped\n"
+             "meanwhile. A command may take several calls, of 1000 letters each, and each call is an entry; a dry run is none.\n",
     .specs = specs,
     .uses = USES_SERVER | USES_JSON,
     .most = 2,

@@ -20,7 +20,7 @@ struct edits {
     const struct args *a;
     struct client *client;
     struct buf members;     // of the request: what to change
-    int64_t edited, unchanged;
+    int64_t edited, unchanged, refusals;
     json_t *refused, *letters; // the first LISTED_MAX
     size_t shown;           // diffs
 };
@@ -116,8 +116,8 @@ static void take_letters(struct edits *e, const json_t *letters) {
     keep(e->letters, letters);
 }
 
-static int64_t taken(const struct edits *e) {
-    return e->edited + e->unchanged;
+static int64_t looked_at(const struct edits *e) {
+    return e->edited + e->unchanged + e->refusals;
 }
 
 static int edit_all(struct edits *e, bool dry_run) {
@@ -125,23 +125,24 @@ static int edit_all(struct edits *e, bool dry_run) {
     cleanup_free char *cursor = NULL;
     do {
         json_auto_t *answer = NULL;
-        int64_t left = limit ? limit - taken(e) : 0;
+        int64_t left = limit ? limit - looked_at(e) : 0;
         int rc = ask(e, dry_run, cursor, left < PAGE ? left : PAGE, &answer);
         if (rc != EXIT_OK) return rc;
         e->edited += member_int(answer, "edited", 0);
         e->unchanged += member_int(answer, "unchanged", 0);
+        e->refusals += (int64_t)json_array_size(json_object_get(answer, "refused"));
         keep(e->refused, json_object_get(answer, "refused"));
         take_letters(e, json_object_get(answer, "letters"));
         free(cursor);
         cursor = member_true(answer, "more") ? mem_strdup(member_text(answer, "next", NULL)) : NULL;
         out_progress("%" PRId64 " letter%s %s", e->edited, plural(e->edited), dry_run ? "looked at" : "edited");
-    } while (cursor && (!limit || taken(e) < limit));
+    } while (cursor && (!limit || looked_at(e) < limit));
     out_progress(NULL);
     return EXIT_OK;
 }
 
 static void start_over(struct edits *e) {
-    e->edited = e->unchanged = 0;
+    e->edited = e->unchanged = e->refusals = 0;
     json_array_clear(e->refused);
     json_array_clear(e->letters);
 }
@@ -185,7 +186,7 @@ static int look_and_edit(struct edits *e) {
     }
     int rc = edit_all(e, dry_run);
     if (rc == EXIT_OK) return print_end(e, dry_run);
-    if (taken(e)) (void)print_end(e, dry_run); // what was done before the failure
+    if (looked_at(e)) (void)print_end(e, dry_run); // what was done before the failure
     return rc;
 }
 

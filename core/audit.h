@@ -49,7 +49,7 @@ struct audit_entry {                  // texts are borrowed and cleaned
 };
 typedef void audit_begun_fn(void *arg, int code, const struct err *err, int64_t id); // id: from 1
 void audit_begin(struct audit *a, const struct audit_entry *entry, audit_begun_fn *done, void *arg);
-void audit_end(struct audit *a, int64_t id, struct str outcome); // "ok", or the error's code and text; not empty
+void audit_end(struct audit *a, int64_t id, struct str outcome); // "ok", "ok: " and counts, or the error's code and text; not empty
 // By AUDIT_SELF; detail is taken over (NULL: {}). a may be NULL: nothing is noted.
 void audit_note(struct audit *a, const char *action, struct str target, json_t *detail, struct str outcome);
 

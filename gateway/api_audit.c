@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The audit: an entry around each call that changes something, and /v1/audit.
 //
+// A dry run, which changes nothing, has no entry.
 // Invariant: the handler of an audited call runs only when its entry is durable. The reply ends the entry; a call whose client went away and
 // that was taken back has none, and its entry stays without an outcome.
 #include "core/base/clock.h"
@@ -79,6 +80,10 @@ static void on_begun(void *arg, int code, const struct err *err, int64_t id) {
 void call_audit_begin(struct call *call, const char *action, call_fn *fn) {
     char remote[HTTP_PEER_BYTES];
     json_auto_t *body = read_body(call->req->body);
+    if (json_is_true(json_object_get(body, "dryRun"))) {
+        fn(call);
+        return;
+    }
     http_request_peer(call->req, remote);
     const struct audit_entry entry = {.who = call_who(call),
                                       .remote = str_of(remote),
@@ -96,6 +101,27 @@ void call_audit_end(struct call *call, const char *code, struct str message) {
     cleanup_free char *outcome = message.len ? mem_printf("%s: %.*s", code, STR_ARG(message)) : mem_strdup(code);
     audit_end(call->audit, call->audit_id, str_of(outcome));
     call->audit_id = 0;
+}
+
+// Caller frees.
+static char *counts_text(const json_t *result) {
+    static const char *const names[] = {"discarded", "restored", "retried", "purged", "edited", "unchanged", "imported", "there", "refused"};
+    char *text = mem_strdup("");
+    for (size_t i = 0; i < array_len(names); i++) {
+        const json_t *value = json_object_get(result, names[i]);
+        json_int_t n = json_is_array(value) ? (json_int_t)json_array_size(value) : json_integer_value(value);
+        if (!value || (n == 0 && *text)) continue;
+        cleanup_free char *before = text;
+        text = mem_printf("%s%s%lld %s", before, *before ? ", " : "", (long long)n, names[i]);
+    }
+    return text;
+}
+
+void call_changed(void *arg, int code, const struct err *err, json_t *result) {
+    struct call *call = arg;
+    cleanup_free char *counts = code ? NULL : counts_text(result);
+    if (code == 0) call_audit_end(call, "ok", str_of(counts));
+    reply_json_or_err(call, code, err, result);
 }
 
 // --- looking ------------------------------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ static void change(struct call *call, const char *state, change_fn *fn) {
     json_t *body = call_body(call, members);
     if (!body) return;
     if (read_change(call, body, state, &c, &err)) reply_err(call, &err);
-    else fn(call->gw->c.letters, &c, reply_json_or_err, call);
+    else fn(call->gw->c.letters, &c, call_changed, call);
     json_decref(body);
 }
 
@@ -134,7 +134,7 @@ void api_purge(struct call *call) {
         rc = read_change(call, body, "", &c, &err);
     }
     if (rc) reply_err(call, &err);
-    else letters_purge(call->gw->c.letters, &c, dead, reply_json_or_err, call);
+    else letters_purge(call->gw->c.letters, &c, dead, call_changed, call);
     json_decref(body);
 }
 
@@ -175,7 +175,7 @@ void api_edit(struct call *call) {
     if (rc == 0) rc = edit_parse(call->req->body, &edit, &err); // out of the text: numbers stay as they are written
     if (rc == 0) rc = read_change(call, body, "dead", &c, &err);
     if (rc == 0) {
-        letters_edit(call->gw->c.letters, &c, edit, dry_run, reply_json_or_err, call);
+        letters_edit(call->gw->c.letters, &c, edit, dry_run, call_changed, call);
     } else {
         edit_free(edit);
         reply_err(call, &err);
@@ -187,7 +187,7 @@ void api_import(struct call *call) {
     static const char *const members[] = {"letters", "next", NULL}; // a page of a listing, as it is
     json_t *body = call_body_of(call, call->req->body, JSON_ALLOW_NUL, members); // as payloads and errors are exported
     if (!body) return;
-    letters_import(call->gw->c.letters, json_incref(json_object_get(body, "letters")), reply_json_or_err, call);
+    letters_import(call->gw->c.letters, json_incref(json_object_get(body, "letters")), call_changed, call);
     json_decref(body);
 }
 

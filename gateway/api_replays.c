@@ -11,8 +11,13 @@
 
 static void on_made(void *arg, int code, const struct err *err, json_t *result) {
     struct call *call = arg;
-    if (code) reply_err(call, err);
-    else reply_json(call, 201, result);
+    if (code) {
+        reply_err(call, err);
+        return;
+    }
+    cleanup_free char *made = mem_printf("replay %lld", (long long)json_integer_value(json_object_get(result, "replay")));
+    call_audit_end(call, "ok", str_of(made));
+    reply_json(call, 201, result);
 }
 
 static int read_spec(struct call *call, const json_t *body, struct replay_spec *spec, struct err *err) {

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from dlq_api import bring, ident, whole
 from waiting import wait_until
 
 ECHO = "def main_handler(event, context): return event"
@@ -94,6 +95,20 @@ def test_nothing_is_changed_while_the_store_is_away(serve, real_backend):
     assert server.http("GET", "/v1/functions/orders")[0] == 200
 
 
+def test_letters_are_counted_and_a_dry_run_leaves_no_trace(serve, backend):
+    server = serve(backend=backend)
+    bring(server, [whole(n) for n in range(5)])
+    body = {"all": True, "set": {"payload.edited": True}}
+    assert server.http("POST", "/v1/letters/edit", {**body, "dryRun": True})[2]["edited"] == 5
+    server.http("POST", "/v1/letters/edit", {**body, "limit": 2})
+    server.http("POST", "/v1/letters/discard", {"ids": [ident(n) for n in (0, 1, 7)]})
+    made = server.http("POST", "/v1/replays", {"all": True})[2]["replay"]
+    wait_outcome(server, "replays.start", f"ok: replay {made}")
+    assert [(e["action"], e["outcome"]) for e in reversed(entries(server))] == [
+        ("letters.import", "ok: 5 imported"), ("letters.edit", "ok: 2 edited"), ("letters.discard", "ok: 2 discarded, 1 refused"),
+        ("replays.start", f"ok: replay {made}")]
+
+
 def test_the_command(serve):
     server = serve()
     server.env["USER"] = "carol"
@@ -102,8 +117,8 @@ def test_the_command(serve):
     listed = server.cli("audit", "--action", "letters.")
     lines = listed.stdout.splitlines()
     assert lines[0].split() == ["N", "TIME", "WHO", "FROM", "ACTION", "TARGET", "OUTCOME"]
-    assert [line.split()[-2] for line in lines[1:]] == ["f2", "f1", "f0"]
-    assert all("(unverified)" in line and line.endswith(" ok") for line in lines[1:])
+    assert [line.split()[-4] for line in lines[1:]] == ["f2", "f1", "f0"]
+    assert all("(unverified)" in line and line.endswith(" ok: 0 discarded") for line in lines[1:])
     shown = json.loads(server.cli("audit", "--limit", "2", "--json").stdout)
     assert [e["target"] for e in shown["entries"]] == ["f2", "f1"] and shown["more"] is True
     one = json.loads(server.cli("audit", "show", shown["entries"][0]["id"], "--json").stdout)

@@ -381,6 +381,10 @@ def test_edit_keeps_to_its_limit(dlq, fake):
     fake.expect("POST", "/v1/letters/edit", edit_answer(edited(0), edited(1), more=True, next="c"), edit_answer(edited(2), more=True, next="d"))
     dlq("edit", "--yes", "--all", "--set", "payload.c=0", "--limit", "3")
     assert [b["limit"] for b in bodies(fake, "edit")] == [3, 1] and all(b["all"] for b in bodies(fake, "edit"))
+    unfit = [{"id": LETTER_IDS[n], "state": "dead", "why": "there is no payload.x"} for n in (0, 1)]
+    fake.expect("POST", "/v1/letters/edit", edit_answer(refused=unfit, more=True, next="c"))
+    dlq("edit", "--all", "--set", "payload.x.y=0", "--limit", "2", "--dry-run", rc=1)
+    assert len(bodies(fake, "edit")) == 3  # those were the two
 
 
 def test_dry_run_only_shows(dlq, fake):
