@@ -194,7 +194,7 @@ static int look_and_edit(struct edits *e) {
 
 static const struct arg_spec specs[] = {
     {"set", 0, ARG_TEXT, "PATH=JSON", "put this value there: payload.currency='\"EUR\"', headers.x-tenant='\"a\"'; may be repeated", NULL},
-    {"unset", 0, ARG_TEXT, "PATH", "take this away: payload.items[0].sku, headers.x; may be repeated", NULL},
+    {"unset", 0, ARG_TEXT, "PATH", "take this away where it is: payload.items[0].sku, headers.x; may be repeated", NULL},
     {"patch", 0, ARG_TEXT, "FILE", "a JSON Patch (RFC 6902); - reads stdin", NULL},
     DLQ_SELECT_SPECS,
     {"state", 's', ARG_WORD, "STATE", "only in this state (default dead)", "due|dead"},

@@ -8,7 +8,7 @@
 // Paths as people write them: payload.customer.name, payload.items[0].sku, payload."a.b", headers.x-tenant. Names of headers do not
 //   regard case. JSON Pointers (/payload/customer/name) are taken too.
 // Exact: all bytes of the payload that the edit does not name stay as they are (core/json_text). Headers keep their order; new ones come last.
-// Threads: any; pure. Errors: ERR_INVALID (which operation, and why), ERR_NOT_FOUND (nothing to remove at a path; a `test` that fails is
+// Threads: any; pure. Errors: ERR_INVALID (which operation, and why), ERR_NOT_FOUND (nothing at a path, or in a payload of another kind; a `test` that fails is
 //   ERR_CONFLICT), ERR_TOO_LARGE (over EV_PAYLOAD_MAX, EV_HEADERS_MAX).
 #ifndef DLQ_EDIT_H
 #define DLQ_EDIT_H
@@ -20,7 +20,7 @@
 
 struct edit;
 // From {"set":{path: value,…},"unset":[path…],"patch":[RFC 6902 operations]}, at least one of them; other members are the caller's. They are
-// done in the order patch, set, unset. Values of set are JSON values, kept as they are written; a header's value is a string, or several.
+// done in the order patch, set, unset. To unset what is not there changes nothing; a patch's remove of it fails. Values of set are JSON values, kept as they are written; a header's value is a string, or several.
 int edit_parse(struct str json, struct edit **ret, struct err *err) must_use;
 void edit_free(struct edit *e);
 

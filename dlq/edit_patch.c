@@ -49,6 +49,18 @@ static int remove_at(struct draft *d, struct str path, struct buf *patch, struct
     return rc;
 }
 
+// A payload of another form than the path's may well have what it names.
+static bool can_lack(const struct draft *d, struct str path) {
+    bool in_json = str_is(path, "/payload") || str_starts(path, "/payload/");
+    return !str_starts(path, "/payload") || d->form == FORM_NONE || (in_json && d->form == FORM_JSON);
+}
+
+// What is not there stays away.
+static int unset_at(struct draft *d, struct str path, struct buf *patch, struct err *err) {
+    int rc = remove_at(d, path, patch, err);
+    return rc == ERR_NOT_FOUND && can_lack(d, path) ? 0 : rc;
+}
+
 // A payload of another form takes the place of the one that is there: said as the removal of that and an "add".
 static int change_form(const struct step *s, struct draft *d, struct buf *patch, struct err *err) {
     struct str old = str_of(draft_form_path(d->form));
@@ -97,7 +109,8 @@ static int do_step(struct step *s, struct draft *d, struct buf *patch, struct er
     struct buf value;
     int rc = 0;
     if (s->op == EDIT_TEST) return test_step(s, d, err);
-    if (s->op == EDIT_UNSET || s->op == EDIT_REMOVE) return remove_at(d, s->path, patch, err);
+    if (s->op == EDIT_UNSET) return unset_at(d, s->path, patch, err);
+    if (s->op == EDIT_REMOVE) return remove_at(d, s->path, patch, err);
     buf_init(&value, SIZE_MAX / 2);
     if (s->op == EDIT_REPLACE) rc = draft_read(d, s->path, &value, err); // it must be there
     if (s->op == EDIT_MOVE && is_inside(s->path, s->from)) rc = err_set(err, ERR_INVALID, "a value cannot be moved into itself");

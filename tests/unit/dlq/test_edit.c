@@ -173,6 +173,10 @@ static void test_unset(void **state) {
           "[{\"op\":\"replace\",\"path\":\"/payload/o\",\"value\":{\"a\":1,\"\\u0061\":2}}]");
     edits("{\"a\":1}", "{\"unset\":[\"payload\"]}", "", "[{\"op\":\"remove\",\"path\":\"/payload\"}]",
           "[{\"op\":\"remove\",\"path\":\"/payloadText\"},{\"op\":\"add\",\"path\":\"/payload\",\"value\":{\"a\":1}}]");
+    edits("{\"a\":1}", "{\"unset\":[\"payload\",\"payload\",\"payload.a\",\"contentType\",\"contentType\"]}", "",
+          "[{\"op\":\"remove\",\"path\":\"/payload\"},{\"op\":\"remove\",\"path\":\"/contentType\"}]", NULL);
+    edits("{\"a\":1,\"b\":2}", "{\"unset\":[\"payload.c\",\"payload.a\",\"payload.a\",\"headers.none\"]}", "{\"b\":2}",
+          "[{\"op\":\"remove\",\"path\":\"/payload/a\"}]", NULL);
 }
 
 static void test_order_of_the_kinds(void **state) {
@@ -186,7 +190,8 @@ static void test_a_change_that_changes_nothing(void **state) {
     const char *const nothing[] = {
         "{\"set\":{\"payload.a\":1.0}}", "{\"set\":{\"headers.X-TENANT\":[\"acme\",\"second\"],\"orderingKey\":\"k1\"}}", "{\"set\":{},\"unset\":[],\"patch\":[]}",
         "{\"patch\":[{\"op\":\"test\",\"path\":\"/payload/a\",\"value\":1}]}", "{\"patch\":[{\"op\":\"move\",\"from\":\"/payload/a\",\"path\":\"/payload/a\"}]}",
-        "{\"set\":{\"payload.b\":1},\"unset\":[\"payload.b\"]}",
+        "{\"set\":{\"payload.b\":1},\"unset\":[\"payload.b\"]}", "{\"unset\":[\"headers.none\",\"headers.x-tenant[7]\"]}",
+        "{\"unset\":[\"payload.b\",\"payload.b.c[1]\",\"payload.a.b\"]}",
     };
     struct ev *ev = event("{\"a\":1.0}");
     for (size_t i = 0; i < array_len(nothing); i++) {
@@ -241,7 +246,7 @@ static void test_headers_are_texts(void **state) {
     refuses("1", "{\"set\":{\"headers\":[[\"a\"]]}}", ERR_INVALID, "a list of headers is");
     refuses("1", "{\"set\":{\"headers\":[[\"a\",\"b\",\"c\"]]}}", ERR_INVALID, "a list of headers is");
     refuses("1", "{\"set\":{\"headers\":\"x\"}}", ERR_INVALID, "headers are an object");
-    refuses("1", "{\"unset\":[\"headers.none\"]}", ERR_NOT_FOUND, "unset headers.none: the object has no member \"none\"");
+    refuses("1", "{\"patch\":[{\"op\":\"remove\",\"path\":\"/headers/none\"}]}", ERR_NOT_FOUND, "the object has no member \"none\"");
     refuses("1", "{\"set\":{\"contentType\":null}}", ERR_INVALID, "set contentType: a text is wanted");
 }
 
