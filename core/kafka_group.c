@@ -148,7 +148,8 @@ static struct kafka_part *add_part(struct kafka_source *s, const rd_kafka_topic_
     p->committed = e->offset >= 0 ? e->offset : -1;
     p->dirty = e->offset < 0; // where a group begins is committed, so that "latest" is the same place the next time
     kafka_part_describe(p, s->conf.topic);
-    if (!kafka_kept_begin(s, p) && !offsets_begin(&p->offsets, start, e->offset >= 0 ? metadata_of(e) : STR_LIT("")))
+    struct str metadata = e->offset >= 0 ? metadata_of(e) : STR_LIT("");
+    if (!kafka_kept_begin(s, p, metadata) && !offsets_begin(&p->offsets, start, metadata))
         log_info("kafka", "the metadata of a commit is not weir's and is ignored", LOG_STR("trigger", s->conf.trigger),
                  LOG_INT("partition", p->number));
     forward_for_a_while(s, p);

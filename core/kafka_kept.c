@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is finished of partitions that are gone, and that could not be committed: the session ended while the broker was away, a commit
 // was not answered in time, the client was made anew. It is the commit that was not made: an offset and its metadata.
-// When the partition comes back, and the group's commit is still the one that was known, or lies between it and this one, then
-//   nobody else went on meanwhile: it begins where this one says, and what is finished does not run again. Else it is forgotten, as it is
-//   when the source ends.
+// When the partition comes back, and the group's offset is still the one that was known, or lies between it and this one, then both say
+//   what is finished: it begins where this one says, and does not run what either of them tells beyond. When others went on past it, it is
+//   forgotten, as it is when the source ends.
 #include "core/kafka_source.h"
 
 struct kafka_kept {
@@ -28,11 +28,12 @@ void kafka_keep(struct kafka_source *s, const struct kafka_part *p) {
     memcpy(k->text, text, len);
 }
 
-bool kafka_kept_begin(struct kafka_source *s, struct kafka_part *p) {
+bool kafka_kept_begin(struct kafka_source *s, struct kafka_part *p, struct str metadata) {
     const struct kafka_kept *k = s->kept[p->number];
     bool is_ours = k && p->committed >= k->committed && p->committed <= k->offset;
     if (is_ours) {
         MUST(offsets_begin(&p->offsets, k->offset, (struct str){k->text, k->len}));
+        (void)offsets_know(&p->offsets, p->committed, metadata);
         p->dirty = true;
         log_info("kafka", "goes on where it was, which is further than what is committed", LOG_STR("trigger", s->conf.trigger),
                  LOG_INT("partition", p->number), LOG_INT("committed", p->committed), LOG_INT("goes_on_at", k->offset));

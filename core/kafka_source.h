@@ -129,7 +129,7 @@ void kafka_group_drop(struct kafka_source *s); // all partitions and what is pen
 // kafka_kept.c
 void kafka_keep(struct kafka_source *s, const struct kafka_part *p); // it goes: keeps what of it is finished and not committed
 // False: nothing was kept that fits to p->committed. Else p->offsets begins there, and there is something to commit.
-bool kafka_kept_begin(struct kafka_source *s, struct kafka_part *p);
+bool kafka_kept_begin(struct kafka_source *s, struct kafka_part *p, struct str metadata); // of the group's commit
 void kafka_kept_forget(struct kafka_source *s, int32_t number);
 
 // kafka_lag.c

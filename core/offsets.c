@@ -177,6 +177,31 @@ bool offsets_begin(struct offsets *o, int64_t committed, struct str metadata) {
     return metadata.len == 0 || decode(o, committed, metadata);
 }
 
+// Adds a run that begins no earlier than those before it.
+static void know_run(struct offsets *o, struct offsets_run run) {
+    struct offsets_run *last = o->known_count ? &o->known[o->known_count - 1] : NULL;
+    if (run.start < o->position) run.start = o->position;
+    if (run.start >= run.end) return;
+    if (last && run.start <= last->end) last->end = run.end > last->end ? run.end : last->end;
+    else if (o->known_count < OFFSETS_RUNS_MAX) o->known[o->known_count++] = run;
+}
+
+bool offsets_know(struct offsets *o, int64_t committed, struct str metadata) {
+    struct offsets mine = *o, other = {0};
+    bool good = offsets_begin(&other, committed, metadata);
+    if (other.known_count) {
+        o->known = mem_array(OFFSETS_RUNS_MAX, sizeof *o->known);
+        o->known_count = 0;
+        for (size_t m = 0, n = 0; m < mine.known_count || n < other.known_count;) {
+            bool is_mine = n == other.known_count || (m < mine.known_count && mine.known[m].start <= other.known[n].start);
+            know_run(o, is_mine ? mine.known[m++] : other.known[n++]);
+        }
+        free(mine.known);
+    }
+    offsets_done(&other);
+    return good;
+}
+
 void offsets_done(struct offsets *o) {
     free(o->slots);
     free(o->known);

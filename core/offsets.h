@@ -45,6 +45,8 @@ struct offsets {         // a zeroed one is empty
 
 // Begins anew at `committed`. False when there is metadata, but not ours or not for this offset: it is ignored.
 bool offsets_begin(struct offsets *o, int64_t committed, struct str metadata);
+// Right after offsets_begin: what another commit, at `committed`, says is finished counts as finished as well. False as offsets_begin.
+bool offsets_know(struct offsets *o, int64_t committed, struct str metadata);
 void offsets_done(struct offsets *o); // empty again
 // False: finished, or out, already; skip it. Otherwise *ret_slot names it until it is finished.
 bool offsets_take(struct offsets *o, int64_t offset, uint32_t *ret_slot) must_use;

@@ -232,7 +232,7 @@ static int take_newest(void *arg, const struct sql_row *row) {
     json_object_set_new(group, "letter", letters_json_id(&id));
     json_object_set_new(group, "functions", json_pack("[o]", text_at(row, 2)));
     json_object_set_new(group, "errorType", text_at(row, 3));
-    json_object_set_new(group, "title", title_of(sql_row_bytes(row, 4)));
+    json_object_set_new(group, "title", fingerprint_in(group) ? title_of(sql_row_bytes(row, 4)) : json_string("not grouped yet"));
     json_object_set_new(group, "place", place_of(sql_row_bytes(row, 5)));
     json_object_set_new(group, "firstMs", json_integer(sql_row_int(row, 6)));
     json_object_set_new(group, "lastMs", json_integer(sql_row_int(row, 7)));

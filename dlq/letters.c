@@ -175,7 +175,8 @@ static void fill_row(struct sql_value *v, struct sql_value *body, const struct l
     " payload, lease_ms)"
 #define OVER_LETTERS                                                                                                      \
     " ON CONFLICT (id) DO UPDATE SET state = excluded.state, kind = excluded.kind, due_ms = excluded.due_ms,"            \
-    " lease_ms = excluded.lease_ms, died_ms = excluded.died_ms, changed_ms = excluded.changed_ms,"                       \
+    " lease_ms = excluded.lease_ms, accepted_ms = excluded.accepted_ms, died_ms = excluded.died_ms,"                     \
+    " changed_ms = excluded.changed_ms,"                                                                                 \
     " attempts = excluded.attempts, version = excluded.version, fingerprint = excluded.fingerprint,"                     \
     " error_type = excluded.error_type, error_message = excluded.error_message, ordering_key = excluded.ordering_key,"   \
     " content_type = excluded.content_type, headers = excluded.headers, json = excluded.json,"                           \

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a migration cannot tell about letters from before it: the fingerprint, the headers, and whether the payload can be asked about.
 //
-// Invariant: a portion is read and written in one transaction, its rows locked (PostgreSQL), so that no edit is undone. What was read has a
-// fingerprint afterwards, readable or not: each portion is another one, on several nodes too.
+// Invariant: a portion is locked (PostgreSQL) before it is read, and written in the same transaction, so that no edit is undone. What was read
+// has a fingerprint afterwards, readable or not: each portion is another one, on several nodes too.
 #include "core/base/log.h"
 #include "core/json_text.h"
 #include "dlq/fingerprint.h"
@@ -46,34 +46,46 @@ static char *headers_of(struct str envelope) {
     return buf_take(&text, NULL);
 }
 
-static int take_before(void *arg, const struct sql_row *row) {
+static int take_id(void *arg, const struct sql_row *row) {
     struct upgrade *u = arg;
-    json_auto_t *history = history_parse(sql_row_bytes(row, 6));
-    u->known[u->count++] = (struct known){
-        .id = letters_row_id(row, 0),
-        .fingerprint = fingerprint_of(sql_row_bytes(row, 1), sql_row_bytes(row, 2), sql_row_bytes(row, 3), history_last_stack(history)),
-        .queryable = json_text_is_queryable(sql_row_bytes(row, 4)),
-        .headers = headers_of(sql_row_bytes(row, 5))};
+    u->known[u->count++] = (struct known){.id = letters_row_id(row, 0)};
+    return 0;
+}
+
+static int take_before(void *arg, const struct sql_row *row) {
+    struct known *k = arg;
+    json_auto_t *history = history_parse(sql_row_bytes(row, 5));
+    k->fingerprint = fingerprint_of(sql_row_bytes(row, 0), sql_row_bytes(row, 1), sql_row_bytes(row, 2), history_last_stack(history));
+    k->queryable = json_text_is_queryable(sql_row_bytes(row, 3));
+    k->headers = headers_of(sql_row_bytes(row, 4));
     return 0;
 }
 
 // A payload of more than can be asked about is not read.
-#define BEFORE                                                                                                                   \
-    "SELECT l.id, l.function, l.error_type, l.error_message, CASE WHEN length(l.payload) <= $1 THEN l.payload END, b.event, b.history" \
-    " FROM letters l LEFT JOIN letter_bodies b ON b.id = l.id WHERE l.fingerprint = 0 ORDER BY l.id LIMIT $2"
+static int read_before(struct known *k, struct sql *sql, struct err *err) {
+    const struct sql_value values[] = {SQL_I(JSON_TEXT_QUERYABLE_MAX), letters_sql_id(&k->id)};
+    return sql_exec(sql,
+                    "SELECT l.function, l.error_type, l.error_message, CASE WHEN length(l.payload) <= $1 THEN l.payload END, b.event, b.history"
+                    " FROM letters l LEFT JOIN letter_bodies b ON b.id = l.id WHERE l.id = $2",
+                    values, array_len(values), take_before, k, NULL, err);
+}
+
+#define BEFORE "SELECT id FROM letters WHERE fingerprint = 0 ORDER BY id LIMIT $1"
 
 static int upgrade_run(struct store_job *job, struct sql *sql, struct err *err) {
     struct upgrade *u = container_of(job, struct upgrade, job);
-    const struct sql_value limits[] = {SQL_I(JSON_TEXT_QUERYABLE_MAX), SQL_I(PORTION)};
+    const struct sql_value most = SQL_I(PORTION);
     struct sql_value values[PORTION * COLUMNS];
     forget(u);
-    int rc = sql_exec(sql, sql_is_postgres(sql) ? BEFORE " FOR UPDATE OF l" : BEFORE, limits, array_len(limits), take_before, u, NULL, err);
-    if (rc || u->count == 0) return rc;
-    for (size_t i = 0; i < u->count; i++) {
-        const struct known *k = &u->known[i];
+    int rc = sql_exec(sql, sql_is_postgres(sql) ? BEFORE " FOR UPDATE" : BEFORE, &most, 1, take_id, u, NULL, err);
+    for (size_t i = 0; i < u->count && rc == 0; i++) {
+        struct known *k = &u->known[i];
+        rc = read_before(k, sql, err);
+        if (rc) break;
         const struct sql_value row[COLUMNS] = {SQL_I(k->fingerprint), SQL_Z(k->headers), SQL_I(k->queryable), letters_sql_id(&k->id)};
         memcpy(values + i * COLUMNS, row, sizeof row);
     }
+    if (rc || u->count == 0) return rc;
     return sql_exec_many(sql, "UPDATE letters SET fingerprint = $1, headers = $2, json = $3 WHERE id = $4", values, COLUMNS, u->count, err);
 }
 

@@ -88,7 +88,7 @@ CREATE TABLE letter_policies (
 
 CREATE TABLE replays (
     id            INTEGER PRIMARY KEY AUTOINCREMENT,
-    state         TEXT NOT NULL,             -- running, paused, done, cancelled, aborted
+    state         TEXT NOT NULL,             -- selecting, running, paused, done, cancelled, aborted
     cause         TEXT UNIQUE,               -- of one that nobody asked for: deploy:FUNCTION:VERSION
     created_ms    BIGINT NOT NULL,
     changed_ms    BIGINT NOT NULL,

@@ -98,6 +98,50 @@ static void test_metadata_is_carried_on(void **state) {
     offsets_done(&c);
 }
 
+// Finishes of [1000, 1100) what is so by `is`, and tells it as a commit.
+static struct str finished_where(bool (*is)(int), char text[OFFSETS_TEXT_MAX + 1]) {
+    struct offsets o = {0};
+    uint32_t slots[100];
+    (void)offsets_begin(&o, 1000, STR_LIT(""));
+    for (int i = 0; i < 100; i++) assert_true(offsets_take(&o, 1000 + i, &slots[i]));
+    for (int i = 0; i < 100; i++)
+        if (is(i)) offsets_finish(&o, slots[i]);
+    struct str told = encoded(&o, text);
+    assert_int_equal(offsets_commit_point(&o), 1000);
+    offsets_done(&o);
+    return told;
+}
+
+static bool is_third(int i) {
+    return i % 3 == 1;
+}
+
+static bool is_late(int i) {
+    return i >= 50 && i % 7;
+}
+
+static void test_two_commits_are_known(void **state) {
+    (void)state;
+    char thirds[OFFSETS_TEXT_MAX + 1], late[OFFSETS_TEXT_MAX + 1], text[OFFSETS_TEXT_MAX + 1];
+    struct str a = finished_where(is_third, thirds), b = finished_where(is_late, late);
+    struct offsets o = {0};
+    uint32_t slot;
+    for (int turn = 0; turn < 2; turn++) {
+        assert_true(offsets_begin(&o, 1000, turn ? b : a));
+        assert_true(offsets_know(&o, 1000, turn ? a : b));
+        for (int i = 0; i < 100; i++) assert_int_equal(offsets_take(&o, 1000 + i, &slot), !is_third(i) && !is_late(i));
+        assert_true(offsets_begin(&o, 1060, STR_LIT(""))); // further on, what lies before it is no news
+        assert_true(offsets_know(&o, 1000, turn ? a : b));
+        (void)encoded(&o, text);
+        for (int i = 60; i < 100; i++) assert_int_equal(offsets_take(&o, 1000 + i, &slot), !(turn ? is_third(i) : is_late(i)));
+    }
+    assert_true(offsets_begin(&o, 1000, a));
+    assert_false(offsets_know(&o, 1001, b));
+    assert_true(offsets_know(&o, 1000, STR_LIT("")));
+    for (int i = 0; i < 100; i++) assert_int_equal(offsets_take(&o, 1000 + i, &slot), !is_third(i));
+    offsets_done(&o);
+}
+
 static void test_what_is_not_ours_is_ignored(void **state) {
     (void)state;
     static const char *const others[] = {"x", "w", "wAAAA", "w!!!!!!!!", "some consumer on host 7", "wAAAAAAEB"};
@@ -210,6 +254,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_any_order),
         cmocka_unit_test(test_metadata_is_carried_on),
+        cmocka_unit_test(test_two_commits_are_known),
         cmocka_unit_test(test_what_is_not_ours_is_ignored),
         cmocka_unit_test(test_released_comes_again),
         cmocka_unit_test(test_room),
