@@ -28,7 +28,8 @@ static int apply(struct sql *sql, const struct migration *m, migrate_script_fn *
     struct sql_value values[] = {SQL_I(m->number), SQL_Z(m->name), SQL_I(clock_unix_ms())};
     rc = sql_exec(sql, "INSERT INTO schema_migrations (number, name, applied_ms) VALUES ($1, $2, $3)", values, 3, NULL,
                   NULL, NULL, err);
-    if (rc == 0) log_info("store", "migration applied", LOG_INT("number", m->number), LOG_STR("name", m->name));
+    if (rc == 0) log_info("store", "migration applied", LOG_INT("number", m->number), LOG_STR("name", m->name),
+                          LOG_STR("store", sql_is_postgres(sql) ? "postgresql" : "sqlite"));
     return rc;
 }
 
