@@ -135,12 +135,13 @@ static int run_list(const struct args *a) {
     if (args_has(a, "json")) {
         json_auto_t *shown = json_pack("{s:O, s:b}", "letters", letters, "more", (int)more);
         out_json(shown);
-        return EXIT_OK;
+    } else if (json_array_size(letters)) {
+        dlq_print_table(letters);
+        if (more) out_more(limit);
+    } else {
+        out_note("no %s letters", state ? state : "dead");
     }
-    if (json_array_size(letters) == 0) out_note("no %s letters", state ? state : "dead");
-    else dlq_print_table(letters);
-    if (more) out_more(limit);
-    return EXIT_OK;
+    return json_array_size(letters) ? EXIT_OK : dlq_explain_empty(c, a);
 }
 
 static const struct command dlq_list = {

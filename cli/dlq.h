@@ -73,6 +73,8 @@ enum tone dlq_state_tone(const char *state);
 // What happened to a whole letter, a line each; with all_attempts every stack and log (cli/dlq_life.c).
 void dlq_print_life(const json_t *letter, bool all_attempts);
 void dlq_print_patch(const json_t *patch, const char *indent); // a line an operation
+// For an answer without letters: says which function or group there is not (EXIT_FAILED), and which error types there are (cli/dlq_empty.c).
+int dlq_explain_empty(struct client *c, const struct args *a) must_use;
 // Each of "refused":[{"id","state","why"}…] on stderr. Returns how many.
 size_t dlq_print_refused(const json_t *refused);
 

@@ -127,7 +127,7 @@ static int run_export(const struct args *a) {
     if (e.masked)
         out_note("%" PRId64 " of the letters are masked (the server's option redact); they cannot be imported", e.masked);
     if (!out_is_terminal(stdout) || e.count == 0) out_note("%" PRId64 " letter%s exported", e.count, plural(e.count));
-    return EXIT_OK;
+    return e.count ? EXIT_OK : dlq_explain_empty(c, a);
 }
 
 const struct command dlq_export = {

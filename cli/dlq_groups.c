@@ -109,13 +109,11 @@ static int run_groups(const struct args *a) {
     json_auto_t *answer = NULL;
     int rc = client_json(c, "GET", path, NULL, &answer);
     if (rc != EXIT_OK) return rc;
-    if (args_has(a, "json")) {
-        out_json(answer);
-        return EXIT_OK;
-    }
-    if (json_array_size(json_object_get(answer, "groups"))) print_groups(json_object_get(answer, "groups"));
-    print_groups_end(a, answer);
-    return EXIT_OK;
+    size_t n = json_array_size(json_object_get(answer, "groups"));
+    if (args_has(a, "json")) out_json(answer);
+    else if (n) print_groups(json_object_get(answer, "groups"));
+    if (!args_has(a, "json")) print_groups_end(a, answer);
+    return n ? EXIT_OK : dlq_explain_empty(c, a);
 }
 
 const struct command dlq_groups = {

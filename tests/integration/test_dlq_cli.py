@@ -552,6 +552,39 @@ def test_one_letter_by_its_id_is_not_asked_about(fake):
     assert "[y/N]" not in on_terminal(fake, "discard", ID)[1]
 
 
+# ---- nothing found ----------------------------------------------------------------------------------------------------------
+
+
+NOTHING = (200, {"letters": [], "next": None})
+
+
+@pytest.mark.parametrize("command", ["list", "export", "groups"])
+def test_a_function_that_is_not_there_is_no_all_clear(dlq, fake, command):
+    fake.letters = []
+    fake.expect("GET", "/v1/groups", *[(200, {"groups": [], "letters": 0, "more": False})] * 2)
+    assert "weir: there is no function nosuch, nor a letter of it" in dlq(command, "-f", "nosuch", rc=1).err
+    assert "there is no" not in dlq(command, "-f", "orders").err
+    assert {r["query"].get("state") for r in fake.sent("GET", "/v1/letters")} >= {"dead", "due", "replaying", "replayed", "discarded"}
+
+
+def test_letters_outlive_their_function(dlq, fake):
+    fake.expect("GET", "/v1/letters", NOTHING, NOTHING, (200, {"letters": [letter(0)], "next": None}))
+    assert dlq("list", "-f", "gone").err == "no dead letters\n"
+
+
+def test_a_group_that_is_not_there_and_error_types_that_are(dlq, fake):
+    fake.letters = []
+    group = {"group": GROUP, "count": 300, "errorType": "KeyError"}
+    assert "there is no group nosuch; weir dlq groups lists them" in dlq("list", "-g", "nosuch", rc=1).err
+    assert json.loads(dlq("list", "-g", "nosuch", "--json", rc=1).out)["letters"] == []
+    fake.expect("GET", "/v1/groups/no-total", (200, group))
+    assert dlq("list", "-g", "no-total").err == "no dead letters\n"
+    groups = (200, {"groups": [group, {**group, "count": 100}, {**group, "errorType": "ValueError", "count": 3}], "letters": 403, "more": False})
+    fake.expect("GET", "/v1/groups", groups, groups)
+    assert "no dead letter has the error type keyerror; KeyError has 400, ValueError has 3\n" in dlq("list", "-E", "keyerror").err
+    assert dlq("list", "-E", "KeyError", "--since", "1h").err == "no dead letters\n"
+
+
 # ---- policy -----------------------------------------------------------------------------------------------------------------
 
 
