@@ -79,7 +79,7 @@ int cmd_serve(int argc, char **argv) {
         rc = server_run(&o, &err);
         exit_code = rc ? EXIT_FAILED : EXIT_OK;
     }
-    if (rc) fprintf(stderr, "weir: %s\n", err.text);
+    if (rc) fprintf(stderr, "weir: %s%s\n", err.text, exit_code == EXIT_FAILED ? "\n      the server has ended" : "");
     options_done(&o);
     return exit_code;
 }

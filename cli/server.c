@@ -15,6 +15,7 @@
 #include "core/base/clock.h"
 #include "core/base/fault.h"
 #include "core/base/log.h"
+#include "core/masked_url.h"
 #include "core/offload.h"
 
 #define DRAIN_LOOK_MS 10
@@ -45,6 +46,11 @@ static int open_stores(struct server *s, struct err *err) {
     int rc = store_open(s->loop, own ? own : url, &s->store, err);
     if (rc == 0) rc = store_open_reader(s->loop, own ? own : url, STORE_READ_MS, &s->reader, err);
     if (rc == 0) rc = store_open_reader(s->loop, own ? own : url, STORE_READ_MS, &s->watcher, err);
+    if (rc) {
+        const struct err why = *err;
+        cleanup_free char *shown = masked_url(str_of(own ? own : url));
+        (void)err_set(err, rc, "the store %s: %s", shown, why.text);
+    }
     bool embedded = strncmp(s->options->queue.text, "embedded:", 9) == 0;
     if (rc || !embedded || !store_is_shared(s->store)) return rc;
     cleanup_free char *queue_url = mem_printf("sqlite:%s/queue.db", s->data_dir);

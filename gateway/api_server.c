@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The server itself: status, settings, metrics, health.
+#include "core/masked_url.h"
 #include "gateway/reply.h"
 
 #define STATUS_WAIT_MS 2000
@@ -42,14 +43,7 @@ void api_status(struct call *call) {
 // The value as it may be shown: tokens and the passwords of URLs are hidden.
 static json_t *shown_value(const struct option_spec *spec, struct str text) {
     if (text.len > 0 && (strcmp(spec->name, "token") == 0 || strcmp(spec->name, "tokens") == 0)) return json_string("***");
-    const char *scheme = text.len ? memmem(text.data, text.len, "://", 3) : NULL;
-    if (!scheme) return reply_text(text);
-    const char *from = scheme + 3, *end = text.data + text.len;
-    const char *slash = memchr(from, '/', (size_t)(end - from));
-    const char *at = memrchr(from, '@', (size_t)((slash ? slash : end) - from));
-    const char *colon = at ? memchr(from, ':', (size_t)(at - from)) : NULL;
-    if (!colon) return reply_text(text);
-    cleanup_free char *shown = mem_printf("%.*s:***%.*s", (int)(colon - text.data), text.data, (int)(end - at), at);
+    cleanup_free char *shown = masked_url(text);
     return reply_text(str_of(shown));
 }
 
