@@ -51,6 +51,8 @@ char *dlq_selection_text(const struct args *a) must_use;
 // Goes on at once with --yes or one id, asks "verb letters of …: 5 of 900 dead letters?" on a terminal, and refuses a selection where there is
 // none. state: NULL is dead. done: "discarded". EXIT_OK: go on; else that was said.
 int dlq_confirm(struct client *c, const struct args *a, const char *verb, const char *state, const char *done) must_use;
+// How many letters the selection has, at most --limit; *ret is -1 when the server does not tell.
+int dlq_count(struct client *c, const struct args *a, const char *state, int64_t *ret) must_use;
 // Refuses a selection for want of an answer, telling how many letters it has. Never EXIT_OK.
 int dlq_refuse_unasked(struct client *c, const struct args *a, const char *state, const char *done) must_use;
 bool dlq_can_ask(void);      // stdin, stdout and stderr are a terminal

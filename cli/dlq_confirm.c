@@ -31,8 +31,7 @@ int64_t dlq_count_quietly(struct client *c, const char *state, const char *where
     return member_int(answer, "count", -1);
 }
 
-// How many the selection has, at most --limit. *ret is -1 when the server does not tell.
-static int count_selection(struct client *c, const struct args *a, const char *state, int64_t *ret) {
+int dlq_count(struct client *c, const struct args *a, const char *state, int64_t *ret) {
     cleanup_free char *path = path_new("/v1/letters");
     json_auto_t *answer = NULL;
     dlq_selection_query(a, state, &path);
@@ -93,7 +92,7 @@ int dlq_confirm(struct client *c, const struct args *a, const char *verb, const 
     if (a->word_count == 0) {
         int64_t count = -1;
         out_progress("looking …");
-        int rc = count_selection(c, a, state, &count);
+        int rc = dlq_count(c, a, state, &count);
         if (rc != EXIT_OK) return rc;
         if (!dlq_can_ask()) return refuse(count, done);
         share = share_text(c, a, state, count);
@@ -106,6 +105,6 @@ int dlq_confirm(struct client *c, const struct args *a, const char *verb, const 
 
 int dlq_refuse_unasked(struct client *c, const struct args *a, const char *state, const char *done) {
     int64_t count = -1;
-    int rc = count_selection(c, a, state, &count);
+    int rc = dlq_count(c, a, state, &count);
     return rc == EXIT_OK ? refuse(count, done) : rc;
 }

@@ -10,6 +10,7 @@
 
 #define TALLIED_MAX DLQ_PAGE // letters that are counted by their groups before it asks
 #define GROUPS_SHOWN 10
+#define LISTED 50 // letters of a dry run, unless --limit says how many
 #define ERROR_WIDTH 60
 
 static const struct arg_spec replay_specs[] = {
@@ -44,18 +45,22 @@ static int fetch_ids(struct client *c, const struct args *a, json_t **ret) {
 
 static int show_dry_run(struct client *c, const struct args *a) {
     json_auto_t *letters = NULL;
-    bool more;
-    int rc = a->word_count ? fetch_ids(c, a, &letters) : dlq_fetch(c, a, "dead", args_number(a, "limit", 0), &letters, &more);
+    bool more = false;
+    int64_t count = -1;
+    int rc = a->word_count ? fetch_ids(c, a, &letters) : dlq_fetch(c, a, "dead", args_number(a, "limit", LISTED), &letters, &more);
+    int64_t shown = (int64_t)json_array_size(letters);
+    if (rc == EXIT_OK && more) rc = dlq_count(c, a, NULL, &count);
     if (rc != EXIT_OK) return rc;
-    size_t n = json_array_size(letters);
+    if (count < shown) count = shown;
     if (args_has(a, "json")) {
-        json_auto_t *shown = json_pack("{s:O}", "letters", letters);
-        out_json(shown);
+        json_auto_t *answer = json_pack("{s:O, s:I}", "letters", letters, "count", (json_int_t)count);
+        out_json(answer);
         return EXIT_OK;
     }
-    if (n) dlq_print_table(letters);
-    printf("%zu letter%s would be replayed\n", n, plural((int64_t)n));
-    return EXIT_OK;
+    if (shown) dlq_print_table(letters);
+    if (count > shown) printf("… and %" PRId64 " more\n", count - shown);
+    printf("%" PRId64 " letter%s would be replayed\n", count, plural(count));
+    return shown || a->word_count ? EXIT_OK : dlq_explain_empty(c, a);
 }
 
 // --- asking -------------------------------------------------------------------------------------------------------

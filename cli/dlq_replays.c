@@ -59,33 +59,71 @@ static const struct problem {
     {"dead", "Failed again for good", true},
 };
 
+// The letters of the events, in one query; they are in the state `state`.
+static int fetch_failed(struct client *c, const json_t *sent, const char *state, json_t **ret) {
+    cleanup_free char *where = mem_strdup("id in ("), *path = path_new("/v1/letters");
+    size_t i;
+    const json_t *one;
+    json_array_foreach(sent, i, one) {
+        char *longer = mem_printf("%s%s\"%.36s\"", where, i ? ", " : "", member_text(one, "eventId", ""));
+        free(where);
+        where = longer;
+    }
+    char *closed = mem_printf("%s)", where);
+    free(where);
+    where = closed;
+    path_query(&path, "where", where);
+    path_query(&path, "state", state);
+    path_query_number(&path, "limit", GROUPED_MAX);
+    return client_json(c, "GET", path, NULL, ret);
+}
+
+// Of the letters that its events left.
+static const char *letters_state(const struct problem *p) {
+    return strcmp(p->state, "dead") == 0 ? "dead" : "due";
+}
+
 static void print_title(const char *title, int64_t n) {
     printf("\n%s%s (%" PRId64 ")%s\n", out_tone(stdout, TONE_BOLD), title, n, out_tone(stdout, TONE_PLAIN));
 }
 
-static void print_letters(const struct problem *p, const json_t *letters) {
+// What its event failed with, by the letter that it left; else what the replay says. Caller frees.
+static char *why_text(const json_t *letter, const json_t *failed) {
+    const char *event = member_text(letter, "eventId", ""), *why = member_text(letter, "why", "");
+    size_t i;
+    const json_t *one;
+    json_array_foreach(failed, i, one) {
+        if (strcmp(member_text(one, "id", "?"), event) != 0) continue;
+        cleanup_free char *error = dlq_error_text(one);
+        return out_cut(error, ERROR_WIDTH);
+    }
+    return mem_strdup(*why ? why : "-");
+}
+
+static void print_letters(const struct problem *p, const json_t *letters, const json_t *failed) {
     static const char *const titles[] = {"ID", "WHY", NULL}, *const ran_titles[] = {"ID", "SENT AS", "WHY", NULL};
     struct table t;
     size_t i;
     const json_t *letter;
     table_init(&t, p->ran ? ran_titles : titles);
     json_array_foreach(letters, i, letter) {
+        cleanup_free char *why = why_text(letter, failed);
         table_add(&t, TONE_PLAIN, "%s", member_text(letter, "id", "?"));
         if (p->ran) table_add(&t, TONE_PLAIN, "%s", member_text(letter, "eventId", "?"));
-        const char *why = member_text(letter, "why", "");
-        table_add(&t, TONE_PLAIN, "%s", *why ? why : "-");
+        table_add(&t, TONE_PLAIN, "%s", why);
     }
     table_print(&t);
 }
 
 static int print_problem(struct client *c, const json_t *replay, const struct problem *p) {
-    json_auto_t *letters = NULL;
+    json_auto_t *letters = NULL, *failed = NULL;
     int64_t n = count(replay, p->state);
     if (n == 0) return EXIT_OK;
     int rc = fetch_letters(c, count(replay, "replay"), p->state, PROBLEMS_SHOWN, &letters);
+    if (rc == EXIT_OK && p->ran && json_array_size(letters)) rc = fetch_failed(c, letters, letters_state(p), &failed);
     if (rc != EXIT_OK) return rc;
     print_title(p->title, n);
-    print_letters(p, letters);
+    print_letters(p, letters, json_object_get(failed, "letters"));
     if (n > PROBLEMS_SHOWN) printf("and %" PRId64 " more\n", n - PROBLEMS_SHOWN);
     return EXIT_OK;
 }
@@ -113,25 +151,6 @@ static int show_json(struct client *c, const json_t *replay) {
 }
 
 // --- the groups of what failed again ------------------------------------------------------------------------------
-
-// The letters of the events, in one query; they are in the state `state`.
-static int fetch_failed(struct client *c, const json_t *sent, const char *state, json_t **ret) {
-    cleanup_free char *where = mem_strdup("id in ("), *path = path_new("/v1/letters");
-    size_t i;
-    const json_t *one;
-    json_array_foreach(sent, i, one) {
-        char *longer = mem_printf("%s%s\"%.36s\"", where, i ? ", " : "", member_text(one, "eventId", ""));
-        free(where);
-        where = longer;
-    }
-    char *closed = mem_printf("%s)", where);
-    free(where);
-    where = closed;
-    path_query(&path, "where", where);
-    path_query(&path, "state", state);
-    path_query_number(&path, "limit", GROUPED_MAX);
-    return client_json(c, "GET", path, NULL, ret);
-}
 
 static void print_groups(const json_t *letters, const char *state) {
     static const char *const titles[] = {"GROUP", ">LETTERS", "ERROR", "SEE THEM", NULL};
@@ -161,7 +180,7 @@ static void print_groups(const json_t *letters, const char *state) {
 // Of the events that failed again: their groups, and how to see them.
 static int print_failed_groups(struct client *c, const json_t *replay, const struct problem *p) {
     json_auto_t *sent = NULL, *found = NULL;
-    const char *state = strcmp(p->state, "dead") == 0 ? "dead" : "due";
+    const char *state = letters_state(p);
     int64_t n = count(replay, p->state);
     if (n == 0) return EXIT_OK;
     int rc = fetch_letters(c, count(replay, "replay"), p->state, GROUPED_MAX, &sent);

@@ -266,6 +266,9 @@ def test_replay_on_a_terminal_takes_no_for_an_answer(fake):
 def test_replay_dry_run_only_lists(weir, fake):
     done = weir("dlq", "replay", "--function", "orders", "--dry-run")
     assert done.out.endswith("2 letters would be replayed\n") and LETTER_IDS[1] in done.out
+    fake.expect("GET", "/v1/letters", *[(200, {"letters": [letter(0)] * 50, "next": "c", "count": 39600})] * 2)
+    assert weir("dlq", "replay", "--all", "--dry-run").out.endswith("\n… and 39550 more\n39600 letters would be replayed\n")
+    assert [r["query"]["limit"] for r in fake.sent("GET", "/v1/letters")[-2:]] == ["50", "1"]
     assert weir("dlq", "replay", LETTER_IDS[3], "--dry-run").out.endswith("1 letter would be replayed\n")
     assert {r["method"] for r in fake.requests} == {"GET"}
 
@@ -286,6 +289,12 @@ def test_replays_lists_shows_and_watches(weir, fake):
     for part in ["too many fail", "orders:8", "50/s, reached after 30s, a sample of 20 first, aborts when over 5% fail, in order\n",
                  "letters of orders", "9 of 10", "Skipped: not dead any more (1)", "replay 16 sent it"]:
         assert part in out, out
+    fake.expect("GET", "/v1/replays/17", (200, replay("done", pending=0, sent=10, ok=8, dead=2)))
+    sent = [{"id": LETTER_IDS[n], "eventId": LETTER_IDS[n + 2], "why": ""} for n in (0, 1)]
+    fake.expect("GET", "/v1/replays/17/letters", (200, {"letters": sent, "next": None}))
+    fake.expect("GET", "/v1/letters", (200, {"letters": [{**letter(2), "errorMessage": "'tax'"}], "next": None})) # the other one is gone
+    first, second = weir("dlq", "replays", "17").out.splitlines()[-2:]
+    assert first.split() == [LETTER_IDS[0], LETTER_IDS[2], "KeyError:", "'tax'"] and second.split() == [LETTER_IDS[1], LETTER_IDS[3], "-"]
     scripted(fake, None, replay(sent=3), ALL_OK)
     assert "10 of 10" in weir("dlq", "replays", "--watch", "17").out
     assert "not the number of a replay" in weir("dlq", "replays", "x", rc=2).err
