@@ -110,7 +110,8 @@ struct letter_change {
 };
 void letters_discard(struct letters *l, const struct letter_change *c, letters_json_fn *fn, void *arg);  // dead, due -> discarded: "discarded"
 void letters_restore(struct letters *l, const struct letter_change *c, letters_json_fn *fn, void *arg);  // discarded, replayed -> dead: "restored"
-void letters_retry(struct letters *l, const struct letter_change *c, letters_json_fn *fn, void *arg);    // due -> due now: "retried"
+void letters_retry(struct letters *l, const struct letter_change *c, letters_json_fn *fn, void *arg);    // due -> due now: "retried"; by a filter, those of
+    // kind delayed (put off on purpose) only when its expression asks for that kind
 // Deletes replayed and discarded ones of the selection for ever; with dead also dead ones: "purged". Whole: bodies, edits, originals.
 void letters_purge(struct letters *l, const struct letter_change *c, bool dead, letters_json_fn *fn, void *arg);
 // Applies it to each dead or due letter (at most 100 of them and 64 MiB a call), a revision each: {"edited","unchanged","more","next",
