@@ -55,7 +55,7 @@ static json_t *to_of(const struct sql_row *row) {
     return origin ? json_string("origin") : json_null();
 }
 
-static json_t *summary_of(const struct sql_row *row, const struct redact *redact) {
+static json_t *summary_of(const struct sql_row *row, const struct redact *redact, bool *ret_masked) {
     json_t *o = json_object(), *source = json_object();
     char group[FINGERPRINT_TEXT_BYTES];
     fingerprint_format((uint64_t)sql_row_int(row, 20), group);
@@ -84,7 +84,7 @@ static json_t *summary_of(const struct sql_row *row, const struct redact *redact
     set_number(o, "payloadBytes", row, 19);
     set_text(o, "why", row, 21);
     json_object_set_new(o, "edited", json_boolean(sql_row_int(row, 22) != 0));
-    redact_json(redact, o);
+    *ret_masked = redact_json(redact, o);
     return o;
 }
 
@@ -97,10 +97,11 @@ struct whole {
 static int take_whole(void *arg, const struct sql_row *row) {
     struct whole *w = arg;
     json_decref(w->result);
-    json_t *o = w->result = summary_of(row, w->redact);
+    bool masked;
+    json_t *o = w->result = summary_of(row, w->redact, &masked);
     struct str history = sql_row_bytes(row, SUMMARY_COLUMNS);
     json_t *attempts = json_loadb(history.data ? history.data : "", history.len, 0, NULL);
-    bool masked = redact_json(w->redact, attempts);
+    masked |= redact_json(w->redact, attempts);
     json_object_set_new(o, "history", attempts ? attempts : json_array());
     masked |= letters_set_payload(o, sql_row_bytes(row, SUMMARY_COLUMNS + 1), w->redact);
     struct ev *ev = NULL;
@@ -191,7 +192,8 @@ struct page_rows {
 
 static int add_summary(void *arg, const struct sql_row *row) {
     struct page_rows *p = arg;
-    json_array_append_new(p->letters, summary_of(row, p->redact));
+    bool masked;
+    json_array_append_new(p->letters, summary_of(row, p->redact, &masked));
     p->last = letters_row_id(row, 0);
     return 0;
 }

@@ -428,6 +428,11 @@ static void a_secret_is_masked_in_what_is_shown_and_not_in_what_runs(void **stat
     o = show_letter(&lf, &plain);
     assert_false(bool_in(o, "redacted"));
     json_decref(o);
+    sql(&lf, "UPDATE letters SET error_message = 'no password=sesame' WHERE length(payload) = 7");
+    o = show_letter(&lf, &plain);
+    assert_string_equal(text_in(o, "errorMessage"), "no password=***");
+    assert_true(bool_in(o, "redacted"));
+    json_decref(o);
     struct answer a = {0};
     letters_sample(lf.letters, these(&id, 1), 1, answer_claim, &a);
     await(&lf, &a);
