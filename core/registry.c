@@ -225,6 +225,10 @@ static void poll_done(struct store_job *job, int code, const struct err *err) {
     else op_finish(op, code, err, NULL); // the store says itself that it is away
 }
 
+void registry_refresh(struct registry *r, registry_done_fn *done, void *arg) {
+    op_to_store(op_new(r, STR_NONE, done, arg), poll_run, poll_done);
+}
+
 static void on_polled(void *arg, int code, const struct err *err) {
     (void)code, (void)err;
     poll_again(arg);
@@ -246,7 +250,7 @@ static void reap(struct registry *r) {
 static void on_poll(void *arg) {
     struct registry *r = arg;
     reap(r);
-    if (store_is_shared(r->config.store)) op_to_store(op_new(r, STR_NONE, on_polled, r), poll_run, poll_done);
+    if (store_is_shared(r->config.store)) registry_refresh(r, on_polled, r);
     else poll_again(r);
 }
 

@@ -90,6 +90,10 @@ void registry_free(struct registry *r);
 // Reads everything from the store, then begins to poll when the store is shared. done runs once.
 void registry_load(struct registry *r, registry_done_fn *done, void *arg);
 
+// Looks now whether other nodes changed anything, for who was told of a version that is not here: what was committed before the call is here
+// after it. done runs once, with the store's error if there was one.
+void registry_refresh(struct registry *r, registry_done_fn *done, void *arg);
+
 struct function *registry_find(struct registry *r, struct str name);
 struct function *registry_first(struct registry *r); // then fn->hh.next
 // qualifier "" is the current version, else a number. Borrowed; use version_ref to keep it.

@@ -44,8 +44,10 @@ static void make_replay(struct deploy_job *d) {
     struct policies *p = d->policies;
     const json_t *rate = json_object_get(d->auto_replay, "rate"), *share = json_object_get(d->auto_replay, "abortShare");
     cleanup_free char *cause = mem_printf("deploy:%s:%u:%lld", d->function, (unsigned)d->number, (long long)d->created_ms);
+    cleanup_free char *to = mem_printf("%s:%u", d->function, (unsigned)d->number); // other nodes may not know yet that it is the current one
     const struct select_spec which = {.function = str_of(d->function), .state = STR_LIT("dead"), .now_ms = clock_unix_ms()};
-    struct replay_spec spec = {.rate = json_number_value(rate),
+    struct replay_spec spec = {.to = str_of(to),
+                               .rate = json_number_value(rate),
                                .sample = (size_t)json_integer_value(json_object_get(d->auto_replay, "sample")),
                                .abort_share = json_is_number(share) ? json_number_value(share) : -1,
                                .who = STR_LIT(WHO),

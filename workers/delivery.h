@@ -52,6 +52,7 @@ struct delivery {
     struct version *version;           // that it goes to; NULL when none exists
     struct batch *batch;               // it is the call that stands for these; NULL: for itself
     bool cancelled;                    // a fire that was stopped: it needs no end
+    bool looked_for;                   // its version was not known here, and the store was asked
     // Of the records of a binding:
     struct intake *intake;             // that took it in; NULL: the function's own queues did
     void (*on_end)(struct delivery *d); // it was settled or released, and is freed after; NULL: nobody asks

@@ -153,15 +153,19 @@ static bool must_wait(const struct lane *lane, const struct delivery *d) {
     return lane->c->replays && !delivery_is_sync(d) && replays_holds(lane->c->replays, d->ev);
 }
 
-// Of the function's own queue; the records of a binding are held by their intake.
-static bool hold(struct lane *lane, struct delivery *d) {
+static void come_back_later(struct lane *lane, struct delivery *d) {
     struct batch *b = d->batch;
-    if (d->intake || !must_wait(lane, b ? b->members : d)) return false;
     if (b) {
         d = call_take_all(b);
         call_free(b);
     }
     settle_hold(lane->settle, d);
+}
+
+// Of the function's own queue; the records of a binding are held by their intake.
+static bool hold(struct lane *lane, struct delivery *d) {
+    if (d->intake || !must_wait(lane, d->batch ? d->batch->members : d)) return false;
+    come_back_later(lane, d);
     return true;
 }
 
@@ -203,11 +207,23 @@ static struct pool *pool_for(struct lane *lane, struct version *v) {
 
 // --- routing --------------------------------------------------------------------------------------------------------
 
+static void look_for_unknown(struct lane *lane);
+
+// Another node may have made the version a moment ago: asks the store before it is refused. Whether it waits for that.
+static bool wait_for_version(struct lane *lane, struct delivery *d, int code) {
+    bool may_come = code == ERR_NOT_FOUND && d->ev->f.qualifier.len && !d->looked_for && !d->intake;
+    if (!may_come) return false;
+    DL_APPEND(lane->unknown, d);
+    look_for_unknown(lane);
+    return true;
+}
+
 void lane_route(struct lane *lane, struct delivery *d) {
     if (drop_cancelled(lane, d)) return;
     struct err err = {0};
     struct version *v;
     int rc = registry_resolve(lane->c->registry, str_of(lane->name), d->ev->f.qualifier, &v, &err);
+    if (rc && wait_for_version(lane, d, rc)) return;
     if (rc) {
         settle_refuse(lane->settle, d, LETTER_UNROUTABLE, rc, "Unroutable", str_of(err.text));
         return;
@@ -217,6 +233,28 @@ void lane_route(struct lane *lane, struct delivery *d) {
     d->version = version_ref(v);
     version_unref(before);
     pool_submit(pool_for(lane, v), d);
+}
+
+static void on_looked(void *arg, int code, const struct err *err) {
+    struct lane *lane = arg;
+    struct delivery *list = lane->looked_for, *d, *next;
+    lane->looked_for = NULL;
+    look_for_unknown(lane); // before the last of the list may end the lane
+    DL_FOREACH_SAFE(list, d, next) {
+        DL_DELETE(list, d);
+        d->looked_for = code == 0;
+        if (lane->killed) call_release(d);
+        else if (code == 0) lane_route(lane, d);
+        else if (delivery_is_sync(d)) settle_refuse(lane->settle, d, LETTER_UNROUTABLE, code, err_word(code), str_of(err->text));
+        else come_back_later(lane, d);
+    }
+}
+
+static void look_for_unknown(struct lane *lane) {
+    if (lane->looked_for || !lane->unknown) return;
+    lane->looked_for = lane->unknown;
+    lane->unknown = NULL;
+    registry_refresh(lane->c->registry, on_looked, lane);
 }
 
 static struct delivery *call_of_one(struct delivery *d) {

@@ -32,6 +32,8 @@ struct lane {
     struct queue_consumer *durable, *sync; // NULL: closed
     struct lane_pool *pools;
     struct lane_intake *intakes;
+    struct delivery *unknown;     // of a version that is not known here: they wait for a look at the store that begins later
+    struct delivery *looked_for;  // and these for the one that is under way
     size_t open;                  // deliveries that have not ended
     bool closing;                 // the function is gone: no deliveries, what runs is finished
     bool killed;                  // the end of a drain: what still comes goes back at once

@@ -588,7 +588,7 @@ static void test_a_deploy_replays_the_dead_letters(void **state) {
     assert_int_equal(replays_after(n, "orders", 6), 1);
     assert_int_equal(replays_after(n, "orders", 8), 1);
     assert_int_equal(sql_number(&lf, "SELECT count(*) FROM replays WHERE cause = 'deploy:orders:9:1000' AND who = 'weir (policy)' AND total = 3"
-                                     " AND sample = 2 AND rate = 2500 AND abort_share = 20000 AND target = '' AND to_origin = 0"),
+                                     " AND sample = 2 AND rate = 2500 AND abort_share = 20000 AND target = 'orders:9' AND to_origin = 0"),
                      1);
     assert_int_equal(sql_number(&lf, "SELECT count(*) FROM replay_letters r JOIN letters l ON l.id = r.letter_id WHERE l.function = 'orders'"), 3);
     TURN_UNTIL(lf.fx->loop, count_of(n, "audit") == 1);

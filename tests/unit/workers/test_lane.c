@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// workers/lane where it meets the end of a drain, and replays in order, all parts real.
+// workers/lane where it meets the end of a drain, versions of other nodes, and replays in order, all parts real.
 #include "tests/unit/workers/dispatch_world.h"
 #include "workers/fleet.h"
 #include "workers/lane.h"
@@ -61,6 +61,34 @@ static void what_comes_after_the_end_of_a_drain_goes_back(void **state) {
     settle_free(settle);
     TURN_UNTIL(w->loop, fleet_stop(fleet));
     fleet_free(fleet);
+}
+
+// --- versions of other nodes -------------------------------------------------------------------------------------------------
+
+// An event for a version of its own, as a node that knows the version sends it.
+static void publish_for(struct world *w, const char *version, const char *message) {
+    struct ev *plain = event_of_key("", message);
+    struct ev_fields f = plain->f;
+    int published = 0;
+    f.qualifier = str_of(version);
+    queue_publish(w->queue, ev_new(&f), on_sent, &published);
+    ev_free(plain);
+    TURN_UNTIL(w->loop, published);
+}
+
+static void a_version_that_another_node_just_made_is_looked_for(void **state) {
+    struct world *w = *state;
+    execute(w, "INSERT INTO versions (function, number, sha256, settings, created_ms)"
+               " SELECT function, 2, sha256, settings, created_ms FROM versions WHERE number = 1");
+    execute(w, "UPDATE revision SET number = number + 1");
+    publish_for(w, "2", "second");
+    publish_for(w, "2", "second again");
+    publish_for(w, "9", "ninth"); // there is none
+    TURN_UNTIL(w->loop, runs(w, "second") == 1 && runs(w, "second again") == 1);
+    TURN_UNTIL(w->loop, letters(w, "dead") == 1);
+    assert_int_equal(execute(w, "SELECT count(*) FROM letters WHERE state = 'dead' AND kind = 'unroutable'"), 1);
+    assert_int_equal(runs(w, "ninth"), 0);
+    TURN_UNTIL(w->loop, on_queue(w) == 0);
 }
 
 // --- replays in order --------------------------------------------------------------------------------------------------------
@@ -136,6 +164,7 @@ static void a_live_event_of_a_held_key_waits(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(what_comes_after_the_end_of_a_drain_goes_back),
+        TEST(a_version_that_another_node_just_made_is_looked_for),
         TEST(a_live_event_that_waits_for_its_turn_waits_for_letters_of_its_key_too),
         TEST(a_live_event_of_a_held_key_waits),
     };
