@@ -78,16 +78,28 @@ static bool is_in_group(const json_t *letter) {
     return member_int(letter, "attempts", 0) > 0 || strcmp(member_text(letter, "kind", ""), "delayed") != 0;
 }
 
-// With the column DUE when all letters wait for their time.
+static bool is_discarded(const json_t *letter) {
+    return strcmp(member_text(letter, "state", ""), "discarded") == 0;
+}
+
+static void add_why(struct table *t, const json_t *letter) {
+    const char *whole = member_text(letter, "why", "");
+    cleanup_free char *why = out_cut(*whole ? whole : "-", ERROR_WIDTH);
+    table_add(t, TONE_PLAIN, "%s", why);
+}
+
+// With the column DUE when all letters wait for their time, and WHY when all are discarded.
 void dlq_print_table(const json_t *letters) {
     static const char *const titles[] = {"ID", "FUNCTION", "STATE", ">ATTEMPTS", "GROUP", "ERROR", ">AGE", NULL};
     static const char *const due_titles[] = {"ID", "FUNCTION", "STATE", ">DUE", ">ATTEMPTS", "GROUP", "ERROR", ">AGE", NULL};
+    static const char *const discarded_titles[] = {"ID", "FUNCTION", "STATE", ">ATTEMPTS", "GROUP", "ERROR", "WHY", ">AGE", NULL};
     struct table t;
     size_t i;
     const json_t *letter;
-    bool due = true;
-    json_array_foreach(letters, i, letter) due &= is_due(letter);
-    table_init(&t, due ? due_titles : titles);
+    bool due = true, discarded = true;
+    json_array_foreach(letters, i, letter) due &= is_due(letter), discarded &= is_discarded(letter);
+    table_init(&t, due ? due_titles : discarded ? discarded_titles : titles);
+    t.cut = "ERROR";
     json_array_foreach(letters, i, letter) {
         char age[OUT_SHORT_BYTES];
         const char *state = member_text(letter, "state", "?");
@@ -99,6 +111,7 @@ void dlq_print_table(const json_t *letters) {
         table_add(&t, TONE_PLAIN, "%lld", (long long)member_int(letter, "attempts", 0));
         table_add(&t, TONE_DIM, "%s", is_in_group(letter) ? member_text(letter, "group", "-") : "-");
         table_add(&t, TONE_PLAIN, "%s", error);
+        if (discarded) add_why(&t, letter);
         table_add(&t, TONE_PLAIN, "%s", out_age(member_int(letter, "changedMs", 0), age));
     }
     table_print(&t);
@@ -118,6 +131,7 @@ size_t dlq_print_refused(const json_t *refused) {
 
 static const struct arg_spec list_specs[] = {
     DLQ_SELECT_SPECS,
+    DLQ_ALL_SPEC,
     DLQ_STATE_SPEC("only in this state (default dead)"),
     {"order", 0, ARG_WORD, "ORDER", "newest first (the default), or oldest", "newest|oldest"},
     {0},
@@ -130,6 +144,8 @@ static int run_list(const struct args *a) {
     int64_t limit = args_number(a, "limit", LIST_DEFAULT);
     bool more;
     int rc = dlq_check_options(a, "list");
+    if (rc == EXIT_OK && args_has(a, "all") && dlq_has_selection(a))
+        rc = out_misuse("dlq list: --all means all; leave the selection out, or --all");
     if (rc == EXIT_OK) rc = dlq_fetch(c, a, state, limit, &letters, &more);
     if (rc != EXIT_OK) return rc;
     if (args_has(a, "json")) {

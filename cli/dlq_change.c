@@ -122,7 +122,11 @@ static int run_restore(const struct args *a) {
 const struct command dlq_restore = {
     .name = "restore",
     .words = "[ID]...",
-    .summary = "Makes discarded letters dead again, so that they can be replayed",
+    .summary = "Makes discarded or replayed letters dead again, so that they can be replayed",
+    .about = "\n  weir dlq restore 0192f3c4-… 0192f3c5-…             # discarded, or replayed\n"
+             "  weir dlq restore --where 'why = \"test orders\"'    # a selection is of discarded ones\n"
+             "\n"
+             "weir dlq list --state discarded tells why each was discarded.\n",
     .specs = restore_specs,
     .uses = USES_SERVER | USES_JSON,
     .most = IDS_MAX,

@@ -62,7 +62,7 @@ static void print_groups(const json_t *groups) {
     static const char *const titles[] = {"GROUP", ">COUNT", "FUNCTION", "VERSIONS", ">FIRST", ">LAST", "24H", "ERROR", NULL};
     struct table t;
     table_init(&t, titles);
-    t.cut_last = true;
+    t.cut = "ERROR";
     size_t i;
     const json_t *group;
     json_array_foreach(groups, i, group) {

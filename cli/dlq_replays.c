@@ -347,6 +347,7 @@ static int list_replays(const struct args *a, struct client *c) {
     size_t i;
     struct table t;
     table_init(&t, titles);
+    t.cut = "LETTERS";
     json_array_foreach(replays, i, replay) add_row(&t, replay);
     if (json_array_size(replays)) table_print(&t);
     else out_note("no %sreplays", args_has(a, "open") ? "open " : "");

@@ -51,6 +51,7 @@ static void print_results(struct client *c, const json_t *results) {
     size_t i;
     const json_t *result;
     table_init(&t, titles);
+    t.cut = "WHAT CHANGED";
     json_array_foreach(results, i, result) {
         char span[OUT_SHORT_BYTES];
         cleanup_free char *change = change_of(c, result);

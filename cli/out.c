@@ -273,15 +273,17 @@ static void print_cell(const struct table *t, size_t column, size_t width, const
     fputs(last ? "\n" : "  ", stdout);
 }
 
-#define LAST_COLUMN_LEAST 20
+#define CUT_COLUMN_LEAST 12 // no shorter than such a column's title
 
-// What the terminal leaves to the last column; its widest cell when that is less, or there is no terminal.
-static size_t last_width(const struct table *t, const size_t *width) {
-    size_t room = out_columns(stdout), last = t->columns - 1;
-    if (!t->cut_last || room == 0) return width[last];
-    for (size_t c = 0; c < last; c++) room = room > width[c] + 2 ? room - width[c] - 2 : 0;
-    if (room < LAST_COLUMN_LEAST) room = LAST_COLUMN_LEAST;
-    return room < width[last] ? room : width[last];
+// Leaves to the column that may be cut what the terminal has left.
+static void cut_column(const struct table *t, size_t *width) {
+    size_t room = out_columns(stdout), cut = 0;
+    if (!t->cut || room == 0) return;
+    while (strcmp(t->titles[cut], t->cut) != 0) MUST(++cut < t->columns);
+    for (size_t c = 0; c < t->columns; c++)
+        if (c != cut) room = room > width[c] + 2 ? room - width[c] - 2 : 0;
+    if (room < CUT_COLUMN_LEAST) room = CUT_COLUMN_LEAST;
+    if (room < width[cut]) width[cut] = room;
 }
 
 void table_print(struct table *t) {
@@ -291,7 +293,7 @@ void table_print(struct table *t) {
         size_t n = width_of(t->cell[i].text);
         if (n > width[i % t->columns]) width[i % t->columns] = n;
     }
-    width[t->columns - 1] = last_width(t, width);
+    cut_column(t, width);
     for (size_t c = 0; c < t->columns; c++) print_cell(t, c, width[c], t->titles[c], TONE_BOLD);
     for (size_t i = 0; i < t->cells; i++) {
         cleanup_free char *text = out_cut(t->cell[i].text, width[i % t->columns]);

@@ -56,7 +56,7 @@ struct table {
     const char *titles[TABLE_COLUMNS_MAX];
     bool right[TABLE_COLUMNS_MAX];
     size_t columns, cells, room;
-    bool cut_last;  // the last column is cut so that rows fit the terminal
+    const char *cut; // title of the column that is cut so that rows fit the terminal; NULL: none
     struct table_cell *cell;
 };
 // titles: ended by NULL; '>' before one aligns its column to the right. At most TABLE_COLUMNS_MAX.

@@ -40,6 +40,7 @@ enum select_class {
     X("attempt", SELECT_NUMBER, "letters.attempts", false)          \
     X("error", SELECT_TEXT, "letters.error_type", false)            \
     X("message", SELECT_TEXT, "letters.error_message", false)       \
+    X("why", SELECT_TEXT, "letters.why", false)                     \
     X("group", SELECT_GROUP, "letters.fingerprint", false)          \
     X("source", SELECT_SOURCE, "letters.source_kind", false)        \
     X("key", SELECT_TEXT, "letters.ordering_key", false)            \

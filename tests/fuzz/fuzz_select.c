@@ -10,7 +10,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char *const words[] = {
-    "letters", "letter_groups", "id", "function", "version", "state", "kind", "attempts", "error_type", "error_message", "fingerprint",
+    "letters", "letter_groups", "id", "function", "version", "state", "kind", "attempts", "error_type", "error_message", "why", "fingerprint",
     "source_kind", "source_name", "source_at", "ordering_key", "content_type", "payload", "accepted_ms", "died_ms", "changed_ms", "due_ms",
     "origin_id", "replay_id", "headers", "body", "json", "name", "g", "m", "type", "atom", "value", "key", "true", "AND", "OR", "NOT", "IN",
     "IS", "NULL", "CASE", "WHEN", "THEN", "ELSE", "END", "SELECT", "FROM", "WHERE", "AS", "LIMIT", "FOR", "BETWEEN", "LIKE", "ESCAPE",

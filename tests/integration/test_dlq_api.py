@@ -109,6 +109,8 @@ def test_discard_restore_retry_purge(server):
     answer = ask(server, "POST", "/v1/letters/discard", {"ids": [ident(0), MISSING, ident(6)]})
     assert answer["discarded"] == 1
     assert {(one["id"], one["state"]) for one in answer["refused"]} == {(ident(0), "discarded"), (MISSING, "missing")}
+    found = ask(server, "GET", "/v1/letters", state="discarded", where='why = "cancelled"', limit=100)["letters"]
+    assert len(found) == 5 and {one["why"] for one in found} == {"cancelled"}
     assert ask(server, "POST", "/v1/letters/restore", {"ids": [ident(0)]})["restored"] == 1
     assert ask(server, "POST", "/v1/letters/restore", {"all": True})["restored"] == 6
     assert ask(server, "POST", "/v1/letters/edit", {"state": "due", "set": {"payload.customer": "acme"}})["edited"] == 1

@@ -552,6 +552,22 @@ def test_one_letter_by_its_id_is_not_asked_about(fake):
     assert "[y/N]" not in on_terminal(fake, "discard", ID)[1]
 
 
+def test_discarded_letters_are_listed_with_their_why(dlq, fake):
+    gone = [{**letter(0), "state": "discarded", "why": "WEB-311"}, {**letter(1), "state": "discarded", "why": ""}]
+    fake.expect("GET", "/v1/letters", (200, {"letters": gone, "next": None}), (200, {"letters": [gone[0], letter(1)], "next": None}))
+    head, first, second = dlq("list", "--all", "--state", "discarded").out.splitlines()
+    assert head.split()[-2:] == ["WHY", "AGE"] and first.split()[-2] == "WEB-311" and second.split()[-2] == "-"
+    assert "WHY" not in dlq("list", "--state", "discarded").out
+    assert "--all means all" in dlq("list", "--all", "-f", "orders", rc=2).err
+
+
+def test_a_table_fits_the_terminal_by_its_error(fake):
+    fake.expect("GET", "/v1/letters", *[(200, {"letters": [{**letter(0), "group": GROUP, "errorMessage": "x" * 200}], "next": None})] * 2)
+    for columns in (110, 60):
+        row = plain(on_terminal(fake, "list", size=(24, columns))[1]).splitlines()[1]
+        assert len(row) <= max(columns, 105) and row.startswith(ID) and GROUP in row and "KeyError: x" in row and "…" in row
+
+
 # ---- nothing found ----------------------------------------------------------------------------------------------------------
 
 
