@@ -35,9 +35,9 @@ static int claim_due_run(struct store_job *job, struct sql *sql, struct err *err
     const struct sql_value values[] = {SQL_I(c->list.lease_ms), SQL_I(c->now_ms), SQL_I(store_ms), SQL_I(c->limit)};
     const char *text = sql_is_postgres(sql)
                            ? "UPDATE letters SET lease_ms = $1 WHERE id IN (SELECT id FROM letters WHERE state = 'due'"
-                             " AND due_ms <= $2 AND lease_ms <= $3 ORDER BY due_ms LIMIT $4 FOR UPDATE SKIP LOCKED) RETURNING " LETTERS_TAKE
+                             " AND due_ms <= $2 AND lease_ms <= $3 ORDER BY due_ms, id LIMIT $4 FOR UPDATE SKIP LOCKED) RETURNING " LETTERS_TAKE
                            : "UPDATE letters SET lease_ms = $1 WHERE id IN (SELECT id FROM letters WHERE state = 'due'"
-                             " AND due_ms <= $2 AND lease_ms <= $3 ORDER BY due_ms LIMIT $4) RETURNING " LETTERS_TAKE;
+                             " AND due_ms <= $2 AND lease_ms <= $3 ORDER BY due_ms, id LIMIT $4) RETURNING " LETTERS_TAKE;
     rc = sql_exec(sql, text, values, array_len(values), letters_take, &c->list, NULL, err);
     letter_list_sort(&c->list);
     return rc;

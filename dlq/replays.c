@@ -61,7 +61,7 @@ static int take_row(void *arg, const struct sql_row *row) {
 static int cancel_unmade(const struct look_job *l, struct sql *sql, int64_t now_ms, struct err *err) {
     const struct sql_value values[] = {SQL_I(clock_unix_ms()), SQL_I(now_ms), SQL_I(l->everyone ? INT64_MAX : now_ms), SQL_Z(l->replays->c.node)};
     return sql_exec(sql,
-                    "UPDATE replays SET state = 'cancelled', reason = 'the server stopped while it selected; nothing was sent', changed_ms = $1,"
+                    "UPDATE replays SET state = 'cancelled', reason = 'the server stopped while it selected; nothing was sent',"
                     " ended_ms = $1 WHERE ended_ms IS NULL AND state = 'selecting' AND (lease_ms <= $2 OR (lease_ms <= $3 AND owner <> $4))",
                     values, array_len(values), NULL, NULL, NULL, err);
 }
@@ -75,11 +75,12 @@ static int keep_leaving(const struct look_job *l, struct sql *sql, int64_t now_m
     return rc;
 }
 
+// A letter's own lease only names its claim: however long a queue takes to confirm it, it is being sent while its job is held.
 static int recover(const struct look_job *l, struct sql *sql, int64_t now_ms, struct err *err) {
     const struct sql_value values[] = {SQL_I(now_ms), SQL_I(l->everyone ? INT64_MAX : now_ms), SQL_Z(l->replays->c.node)};
     return sql_exec(sql,
-                    "UPDATE letters SET state = 'dead', lease_ms = 0 WHERE state = 'replaying' AND (lease_ms < $1 OR replay IN"
-                    " (SELECT id FROM replays WHERE lease_ms <= $1 OR (lease_ms <= $2 AND owner <> $3)))",
+                    "UPDATE letters SET state = 'dead', lease_ms = 0 WHERE state = 'replaying' AND NOT EXISTS"
+                    " (SELECT 1 FROM replays r WHERE r.id = letters.replay AND r.lease_ms > $1 AND (r.lease_ms > $2 OR r.owner = $3))",
                     values, array_len(values), NULL, NULL, NULL, err);
 }
 

@@ -164,12 +164,34 @@ static int claim_candidates(struct claim_job *c, struct sql *sql, struct candida
     return rc;
 }
 
+static int take_ours(void *arg, const struct sql_row *row) {
+    (void)row;
+    *(bool *)arg = true;
+    return 0;
+}
+
+// Another node may have taken the job since the last look, or an operator paused it. Shared until the claim is written: else a node that takes the
+// job meanwhile could claim first, and lose its letters to this claim.
+static int is_ours(const struct claim_job *c, struct sql *sql, bool *ret_ours, struct err *err) {
+    const struct sql_value values[] = {SQL_I(c->replay), SQL_Z(c->run->replays->c.node)};
+    *ret_ours = false;
+    return sql_exec(sql,
+                    sql_is_postgres(sql) ? "SELECT 1 FROM replays WHERE id = $1 AND owner = $2 AND state = 'running' FOR SHARE"
+                                         : "SELECT 1 FROM replays WHERE id = $1 AND owner = $2 AND state = 'running'",
+                    values, array_len(values), take_ours, ret_ours, NULL, err);
+}
+
 int replays_claim_run(struct store_job *job, struct sql *sql, struct err *err) {
     struct claim_job *c = container_of(job, struct claim_job, job);
     struct candidates candidates = {0};
+    bool ours;
     replays_drop_claimed(c);
     c->last_seq = c->after;
-    int rc = find_candidates(c, sql, &candidates, err);
+    c->found = false;
+    int rc = is_ours(c, sql, &ours, err);
+    c->lost = rc == 0 && !ours;
+    if (rc || c->lost) return rc;
+    rc = find_candidates(c, sql, &candidates, err);
     c->first_left = cut_candidates(&candidates, c->bytes);
     c->found = candidates.count > 0;
     if (c->found) c->last_seq = candidates.at[candidates.count - 1].seq;

@@ -55,9 +55,8 @@ void replay_row_done(struct replay_row *row);
 #define REPLAY_COLUMNS                                                                                              \
     "id, created_ms, rate, ramp_ms, abort_share, sample, total, to_origin, in_order, cause IS NOT NULL, target"
 
-// replays.changed_ms keeps the time that a job runs, its pauses left out: of one that is not paused it is when it would have begun, had it run ever
-// since; of a paused one how long it ran. $1: its new state, $2: now.
-#define REPLAY_TELL_TIME "changed_ms = CASE WHEN (state = 'paused') <> ($1 = 'paused') THEN $2 - changed_ms ELSE changed_ms END"
+// The time that a job runs, its pauses left out. $1: its new state, $2: now.
+#define REPLAY_TELL_TIME "ran_ms = CASE WHEN (state = 'paused') <> ($1 = 'paused') THEN $2 - ran_ms ELSE ran_ms END"
 
 // Counts of a job's letters.
 struct replay_counts {
@@ -105,6 +104,7 @@ struct claim_job {
     struct claimed *claimed;
     size_t count;
     int64_t last_seq;           // of those that were looked at; `after` when there were none
+    bool lost;                  // the job is another node's, or not to run any more: nothing was claimed
     bool found;                 // there were any
     int64_t first_left;         // from here on they were left for later, as they would take too much memory; INT64_MAX: none
 };
@@ -141,7 +141,7 @@ struct run {
     bool leaving;               // takes no more letters; ends when nothing is under way
     bool ready;                 // its letters of a former owner were released
     bool claiming, exhausted;   // a claim is under way; there are no more pending letters behind `after`
-    bool left;                  // some letters could not be sent for now, and are pending before `after`
+    bool left;                  // some letters could not be sent for now, and are pending before `after`; not in order
     bool ending;                // its last word is on the way to the store
     bool counting;              // a look at the outcomes is under way
     int64_t after;

@@ -50,7 +50,7 @@ static int insert_job(struct make_job *m, int64_t store_ms, struct sql *sql, str
                                        SQL_Z(m->replays->c.node),
                                        SQL_I(store_ms + REPLAY_LEASE_MS)};
     int rc = sql_exec(sql,
-                      "INSERT INTO replays (state, cause, created_ms, changed_ms, who, selection, target, to_origin, rate, ramp_ms,"
+                      "INSERT INTO replays (state, cause, created_ms, ran_ms, who, selection, target, to_origin, rate, ramp_ms,"
                       " abort_share, sample, in_order, total, reason, owner, lease_ms)"
                       " VALUES ($1, $2, $3, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, '', $14, $15) RETURNING id",
                       values, array_len(values), letters_take_int, &m->replay, NULL, err);

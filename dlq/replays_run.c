@@ -17,9 +17,10 @@
 
 // --- pace -----------------------------------------------------------------------------------------------------------------
 
-// All of the sample went, by this run or before it.
+// All of the sample went, by this run or before it; or all that there is, when that is less.
 static bool sample_is_out(const struct run *run) {
-    return run->row.sample && run->before + run->sent >= run->row.sample;
+    int64_t sent = run->before + run->sent;
+    return run->row.sample && (sent >= run->row.sample || (run->exhausted && !run->left && sent > 0));
 }
 
 static size_t may_send(struct run *run, int64_t now_ns) {
@@ -189,9 +190,11 @@ static void on_claimed(struct store_job *job, int code, const struct err *err) {
     run->replays->jobs--;
     run->jobs--;
     run->claiming = false;
-    if (run->order) run_order_claimed(run, c, code != ERR_OK);
+    if (run->order) run_order_claimed(run, c, code || c->lost);
     if (code) {
         run_pause(run, err->text);
+    } else if (c->lost) {
+        run->leaving = true;
     } else {
         run->after = c->last_seq;
         run->exhausted = !run->order && !c->found;
@@ -248,7 +251,7 @@ static void on_marked(struct store_job *job, int code, const struct err *err) {
         run_pause(run, err->text);
         run->leaving = true;
     }
-    if (run->order) run_order_marked(run, m);
+    if (run->order && code == ERR_OK) run_order_marked(run, m);
     batch_done(m->batch);
     replays_marks_free(m);
     run_go(run);
@@ -283,7 +286,7 @@ void run_batch_sent(struct batch_out *b) {
         run->sent--;
     }
     if (trouble) {
-        run->left = true;
+        run->left = !run->order;
         run_pause(run, trouble);
     } else {
         run->again_looks = 0;
@@ -345,14 +348,13 @@ static bool can_claim(const struct run *run, int64_t now) {
 
 // Everything behind `after` was looked at and nothing is under way: the end, or once more from the start.
 static void come_to_an_end(struct run *run, int64_t now) {
-    if (run->order) run->exhausted = order_is_over(run->order);
     if (!run->exhausted || run->claiming || run->batch_count || run->ending || run->leaving || run->aborting || now < run->again_at_ns) return;
-    if (run->left && !run->order) {
+    if (run->left) {
         run->left = run->exhausted = false;
         run->after = 0;
         return;
     }
-    if (run->row.sample && run->before + run->sent > 0 && !outcomes_are_known(run)) return; // the sample was all there is
+    if (sample_is_out(run)) return; // its outcomes come first
     end_with(run, "done", mem_strdup(""));
 }
 
@@ -364,6 +366,7 @@ void run_go(void *arg) {
         if (run_is_over(run)) run_ended(run->replays, run);
         return;
     }
+    if (run->order) run->exhausted = order_is_over(run->order);
     if (run->counted && !run->ending && !run->aborting && fails_too_much(run, &reason)) run->aborting = reason;
     if (run->aborting && !run->ending && !run->claiming && run->batch_count == 0) end_with(run, "aborted", mem_strdup(run->aborting));
     if (run->counted) judge_sample(run);

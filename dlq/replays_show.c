@@ -62,13 +62,12 @@ static void look_at(struct show_job *s) {
 
 #define COLUMNS                                                                                                          \
     "SELECT id, state, who, selection, target, to_origin, rate, ramp_ms, abort_share, sample, in_order, created_ms, ended_ms, reason," \
-    " owner, total, cause IS NOT NULL, changed_ms FROM replays "
+    " owner, total, cause IS NOT NULL, ran_ms FROM replays "
 
 static json_t *text_at(const struct sql_row *row, int column) {
     return letters_json_text(sql_row_bytes(row, column));
 }
 
-// See REPLAY_TELL_TIME.
 static int64_t ran_ms(const struct sql_row *row) {
     int64_t told_ms = sql_row_int(row, 17);
     if (str_is(sql_row_bytes(row, 1), "paused")) return told_ms;

@@ -46,7 +46,7 @@ INSERT INTO letters (id, function, state, kind, due_ms, lease_ms, accepted_ms, d
     SELECT id, function, state, kind, due_ms, lease_ms, accepted_ms, changed_ms, changed_ms, attempts, version, 0, error_type, error_message,
            source_kind, source_name, source_at, ordering_key, content_type, origin_id, replay_id, '{}', payload FROM letters_before;
 DROP TABLE letters_before;
-CREATE INDEX letters_by_due ON letters (due_ms) WHERE state = 'due';
+CREATE INDEX letters_by_due ON letters (due_ms, id) WHERE state = 'due';
 CREATE INDEX letters_dead ON letters (id) WHERE state = 'dead';
 CREATE INDEX letters_dead_by_function ON letters (function, id) WHERE state = 'dead';
 CREATE INDEX letters_dead_by_group ON letters (fingerprint, died_ms, version) WHERE state = 'dead';
@@ -91,7 +91,7 @@ CREATE TABLE replays (
     state         TEXT NOT NULL,             -- selecting, running, paused, done, cancelled, aborted
     cause         TEXT UNIQUE,               -- of one that nobody asked for: deploy:FUNCTION:VERSION
     created_ms    BIGINT NOT NULL,
-    changed_ms    BIGINT NOT NULL,
+    ran_ms        BIGINT NOT NULL,           -- paused: how long it ran, pauses left out; else when it would have begun, had there been none
     ended_ms      BIGINT,
     who           TEXT NOT NULL,
     selection     TEXT NOT NULL,             -- as its user wrote it

@@ -17,11 +17,14 @@
 
 static struct version version_3 = {.refs = 1, .function = (char[]){"f"}, .number = 3, .settings = {.timeout_ms = 30000}};
 static bool functions_are_gone;
+static size_t functions_missed; // how often
 
 int registry_resolve(struct registry *r, struct str name, struct str qualifier, struct version **ret, struct err *err) {
     (void)r;
-    if (functions_are_gone || !name.len || name.data[0] != 'f')
+    if (functions_are_gone || !name.len || name.data[0] != 'f') {
+        functions_missed++;
         return err_set(err, ERR_NOT_FOUND, "there is no function %.*s", STR_ARG(name));
+    }
     if (qualifier.len && !str_is(qualifier, "3") && !str_is(qualifier, "1"))
         return err_set(err, ERR_NOT_FOUND, "function f has no version %.*s", STR_ARG(qualifier));
     *ret = &version_3;
@@ -145,7 +148,7 @@ struct world {
     bool dies_as_before;      // a dead event has a letter with the error of its origin
 };
 
-static int64_t world_silence_ms; // of nodes that are opened from now on; 0: as a server has it
+static int64_t world_silence_ms, world_look_ms; // of nodes that are opened from now on; 0: as a server has it; WORLD_LOOK_MS
 
 // For what must not happen meanwhile.
 static inline void turn_looks(struct world *w, int looks) {
@@ -206,7 +209,7 @@ static inline void node_open(struct world *w, struct node *n, const char *name) 
     n->ingest = ingest_new(&(struct ingest_config){.loop = w->loop, .queue = &n->gate.base, .sync_lane = w->queue, .metrics = n->metrics});
     n->replays = replays_new(&(struct replays_config){.loop = w->loop, .store = w->lf.fx->store, .reader = w->lf.reader, .letters = w->lf.letters,
                                                       .ingest = n->ingest, .metrics = n->metrics, .node = name,
-                                                      .look_ms = WORLD_LOOK_MS, .silence_ms = world_silence_ms});
+                                                      .look_ms = world_look_ms ? world_look_ms : WORLD_LOOK_MS, .silence_ms = world_silence_ms});
 }
 
 static inline void node_close(struct world *w, struct node *n) {
@@ -225,7 +228,7 @@ static inline void world_open(struct world *w, struct store_fixture *fx) {
     static const char *const names[] = {"f", "f2"};
     *w = (struct world){.loop = fx->loop, .telling = TELL_OK};
     functions_are_gone = false;
-    world_silence_ms = 0;
+    world_silence_ms = world_look_ms = 0;
     letters_open(&w->lf, fx, NULL);
     struct err err = {0};
     if (queue_open(&(struct queue_config){.loop = w->loop, .url = "memory:"}, &w->queue, &err)) fail_msg("%s", err.text);

@@ -84,6 +84,28 @@ static void a_sample_of_which_nothing_is_heard_pauses_its_job(void **state) {
     world_close(&w);
 }
 
+// One of it is not dead any more, and one is never heard of.
+static void a_sample_of_more_than_there_is_pauses_its_job_too(void **state) {
+    struct world w;
+    world_open(&w, *state);
+    node_close(&w, &w.a);
+    world_silence_ms = SILENCE_MS;
+    node_open(&w, &w.a, "a");
+    struct id ids[4];
+    put_many(&w, ids, 4, "f", "x");
+    w.telling = TELL_NOTHING;
+    struct replay_spec spec = all_of_f();
+    spec.sample = 4;
+    int64_t replay = create(&w, spec), since_ns = clock_mono_ns();
+    sql_of(&w.lf, "UPDATE letters SET state = 'discarded' WHERE id = $1", &ids[1]);
+    replays_start(w.a.replays);
+    TURN_UNTIL(w.loop, w.got_count == 3);
+    for (size_t i = 0; i < 2; i++) tell_and_wait(&w, w.got[i], REPLAY_OUTCOME_OK);
+    until_silence(&w, replay, since_ns, "1 events came to no end for");
+    expect_counts(&w, replay, 0, 3, 1, 0);
+    world_close(&w);
+}
+
 static bool has_reason(struct world *w, int64_t replay) {
     json_t *o = show_replay(w, replay);
     bool has = strcmp(text_in(o, "reason"), "") != 0;
@@ -139,7 +161,7 @@ static void a_pause_does_not_slow_a_job_down(void **state) {
     int64_t began_ns = clock_mono_ns();
     int64_t replay = create(&w, all_of_f()); // which nobody runs, so that it is just as fast as this says:
     sql(&w.lf, "UPDATE replay_letters SET state = 'sent' WHERE seq <= 50");
-    sql(&w.lf, "UPDATE replays SET created_ms = created_ms - 10000, changed_ms = changed_ms - 10000");
+    sql(&w.lf, "UPDATE replays SET created_ms = created_ms - 10000, ran_ms = ran_ms - 10000");
     act(&w, replays_pause, replay);
     int64_t paused_ns = clock_mono_ns();
     double before = per_second(&w, replay);
@@ -283,6 +305,56 @@ static void a_claim_whose_answer_was_lost_is_made_again(void **state) {
     world_close(&w);
 }
 
+// A node that was stopped for long claims before it looks: its letters are another's by now, or it was paused.
+static void a_node_claims_nothing_of_a_job_that_is_not_its_any_more(void **state) {
+    enum { SENT = REPLAY_BATCHES * REPLAY_BATCH, LEFT = 50 };
+    static const char *const changes[] = {"owner = 'b', lease_ms = 4102444800000", "state = 'paused'"};
+    for (size_t i = 0; i < array_len(changes); i++) {
+        struct world w;
+        world_open(&w, *state);
+        put_many(&w, NULL, SENT + LEFT, "f", "x");
+        node_close(&w, &w.a);
+        world_look_ms = 600000; // but for the first one
+        node_open(&w, &w.a, "a");
+        w.a.gate.mode = GATE_KEEP;
+        int64_t replay = create(&w, all_of_f());
+        replays_start(w.a.replays);
+        TURN_UNTIL(w.loop, w.a.gate.kept_count == SENT);
+        cleanup_free char *change = mem_printf("UPDATE replays SET %s", changes[i]);
+        sql(&w.lf, change);
+        if (i == 0)
+            sql(&w.lf, "UPDATE letters SET state = 'replaying', lease_ms = 4102444800000, replay = (SELECT max(id) FROM replays) WHERE state = 'dead'");
+        gate_open(&w.a.gate);
+        TURN_UNTIL(w.loop, letters_that_are(&w, "replayed") >= SENT);
+        turn_looks(&w, 5);
+        assert_int_equal(w.got_count, SENT);
+        assert_int_equal(letters_that_are(&w, i == 0 ? "replaying" : "dead"), LEFT);
+        expect_counts(&w, replay, LEFT, SENT, 0, 0);
+        world_close(&w);
+        sql(&w.lf, "DELETE FROM letters");
+    }
+}
+
+// The queue confirms nothing for longer than a claim's lease; the job is held all the while.
+static void what_is_being_sent_stays_so_while_its_job_is_held(void **state) {
+    struct world w;
+    world_open(&w, *state);
+    put_many(&w, NULL, 3, "f", "x");
+    w.a.gate.mode = GATE_KEEP;
+    replays_start(w.a.replays);
+    int64_t replay = create(&w, all_of_f());
+    TURN_UNTIL(w.loop, w.a.gate.kept_count == 3);
+    sql(&w.lf, "UPDATE letters SET lease_ms = lease_ms - 100000");
+    turn_looks(&w, 30); // letters are looked for that nobody sends
+    assert_int_equal(letters_that_are(&w, "replaying"), 3);
+    sql(&w.lf, "UPDATE letters SET lease_ms = lease_ms + 100000");
+    gate_open(&w.a.gate);
+    until_state(&w, replay, "done");
+    expect_counts(&w, replay, 0, 3, 0, 0);
+    assert_int_equal(w.got_count, 3);
+    world_close(&w);
+}
+
 // --- what a cancel frees ----------------------------------------------------------------------------------------------------
 
 // Letters of a job whose node died: it has the lease for so many ms.
@@ -416,6 +488,7 @@ int main(void) {
     const struct store_case cases[] = {
         CASE(a_job_that_hears_of_no_end_is_paused_and_says_why),
         CASE(a_sample_of_which_nothing_is_heard_pauses_its_job),
+        CASE(a_sample_of_more_than_there_is_pauses_its_job_too),
         CASE(a_job_that_waits_for_its_turn_says_so),
         CASE(a_pause_does_not_slow_a_job_down),
         CASE(another_node_waits_for_the_sample_that_went),
@@ -423,6 +496,8 @@ int main(void) {
         CASE(a_sample_that_was_through_is_not_waited_for_again),
         CASE(a_sample_is_heard_of_though_others_took_letters),
         CASE(a_claim_whose_answer_was_lost_is_made_again),
+        CASE(a_node_claims_nothing_of_a_job_that_is_not_its_any_more),
+        CASE(what_is_being_sent_stays_so_while_its_job_is_held),
         CASE(what_nobody_sends_is_free_when_its_job_is_cancelled_or_paused),
         CASE(what_a_dead_node_sent_is_free_when_its_lease_is_over),
         CASE(a_node_that_still_sends_letters_of_a_cancelled_job_keeps_them),

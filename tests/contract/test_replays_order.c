@@ -166,6 +166,25 @@ static void a_sample_that_is_all_there_is_ends_well(void **state) {
     world_close(&w);
 }
 
+static void a_sample_that_is_all_there_is_is_judged(void **state) {
+    struct world w;
+    for (int in_order = 0; in_order < 2; in_order++) {
+        world_open(&w, *state);
+        for (int i = 0; i < 4; i++) put_letter(&w.lf, &(struct ev_fields){.function = STR_LIT("f"), .payload = i == 2 ? STR_LIT("bad") : STR_LIT("x"),
+                                                                          .ordering_key = STR_LIT("k")}, LETTER_DEAD);
+        w.telling = TELL_BY_PAYLOAD;
+        struct replay_spec spec = all_of_f();
+        spec.sample = SAMPLE;
+        spec.in_order = in_order;
+        int64_t replay = create(&w, spec);
+        replays_start(w.a.replays);
+        until_state(&w, replay, "aborted");
+        expect_reason(&w, replay, "failed");
+        world_close(&w);
+        sql(&w.lf, "DELETE FROM letters");
+    }
+}
+
 static void too_many_failures_end_the_replay_and_keep_the_rest(void **state) {
     struct world w;
     world_open(&w, *state);
@@ -406,6 +425,29 @@ static void a_key_whose_letter_cannot_be_sent_stops(void **state) {
     world_close(&w);
 }
 
+// The store could not write that it failed: it goes again, and those behind it are not given up.
+static void a_key_whose_letter_was_not_marked_goes_on(void **state) {
+    struct world w;
+    world_open(&w, *state);
+    put_record(&w, "t", 0, 0, "other", "x");
+    functions_are_gone = true;
+    replays_start(w.a.replays);
+    until_state(&w, create(&w, in_order()), "done");
+    sql(&w.lf, "CREATE UNIQUE INDEX only_one_failed ON replay_letters (state) WHERE state = 'failed'");
+    for (int i = 0; i < 2; i++) put_record(&w, "t", 0, 1 + i, "k", "x");
+    struct replay_spec spec = spec_of(where("key = 'k'"));
+    spec.in_order = true;
+    int64_t replay = create(&w, spec);
+    size_t before = functions_missed;
+    TURN_UNTIL(w.loop, functions_missed >= before + 2); // it was taken up anew
+    expect_counts(&w, replay, 2, 0, 0, 0);
+    functions_are_gone = false;
+    until_state(&w, replay, "done");
+    expect_counts(&w, replay, 0, 2, 0, 0);
+    sql(&w.lf, "DROP INDEX only_one_failed");
+    world_close(&w);
+}
+
 static void a_letter_that_is_not_dead_any_more_lets_the_next_of_its_key_go(void **state) {
     struct world w;
     world_open(&w, *state);
@@ -635,6 +677,7 @@ int main(void) {
         CASE(a_sample_that_fails_ends_the_replay),
         CASE(a_sample_may_fail_up_to_the_share),
         CASE(a_sample_that_is_all_there_is_ends_well),
+        CASE(a_sample_that_is_all_there_is_is_judged),
         CASE(too_many_failures_end_the_replay_and_keep_the_rest),
         CASE(a_few_failures_do_not_end_it),
         CASE(a_replay_of_its_own_accord_ends_when_the_same_failure_comes_back),
@@ -646,6 +689,7 @@ int main(void) {
         CASE(letters_of_two_functions_that_go_to_one_are_in_one_order),
         CASE(a_key_whose_letter_failed_again_stops_and_others_go_on),
         CASE(a_key_whose_letter_cannot_be_sent_stops),
+        CASE(a_key_whose_letter_was_not_marked_goes_on),
         CASE(a_letter_that_is_not_dead_any_more_lets_the_next_of_its_key_go),
         CASE(the_order_holds_when_another_node_goes_on),
         CASE(an_end_that_another_node_told_lets_the_next_go),
