@@ -227,7 +227,7 @@ def test_a_full_disk_harms_no_letter(folder, collector):
         assert status in (201, 507), (status, answer)
         assert server.http("GET", "/healthz")[0] == 200
         states = ("dead", "replaying", "replayed")
-        wait_until(lambda: sum(len(server.letters(state=state)) for state in states) == len(ids), 30, "all letters are there")
+        wait_until(lambda: sum(len(server.letters(state=state)) for state in states) == len(ids), 90, "all letters are there")
         server.make_room()
         mend(server)
         if job is None:
