@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/args_text.h"
 
+#include "cli/complete.h"
 #include "cli/out.h"
 #include "core/base/text.h"
 #include "core/options.h"
@@ -109,5 +110,7 @@ void args_complete(const struct command *root, size_t count, char **words) {
     }
     const struct arg_spec *open = at + 1 < count && !c->run_raw ? awaits_value(c, words[count - 2]) : NULL;
     if (open && open->kind == ARG_WORD) complete_words(open->words);
-    else if (!open && count > 0 && words[count - 1][0] == '-') complete_options(c);
+    else if (open) complete_names(c, open);
+    else if (count > 0 && words[count - 1][0] == '-') complete_options(c);
+    else if (at + 1 == count) complete_names(c, NULL);
 }

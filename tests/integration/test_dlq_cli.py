@@ -601,6 +601,25 @@ def test_a_group_that_is_not_there_and_error_types_that_are(dlq, fake):
     assert dlq("list", "-E", "KeyError", "--since", "1h").err == "no dead letters\n"
 
 
+# ---- completion -------------------------------------------------------------------------------------------------------------
+
+
+def completed(fake, *words, url=None):
+    done = subprocess.run([WEIR, "completion", "words", "--", *words], env={**os.environ, "WEIR_SERVER": url or fake.url}, timeout=SECONDS,
+                          capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == ""
+    return done.stdout.split()
+
+
+def test_names_of_functions_and_groups_are_completed(fake):
+    assert completed(fake, "dlq", "list", "-f", "") == completed(fake, "dlq", "replay", "--to", "o") == completed(fake, "invoke", "o") == ["orders"]
+    groups = {"groups": [{"group": GROUP, "name": "no-total"}, {"group": GROUP, "name": ""}, {"group": "x", "name": "$(touch here)"}]}
+    fake.expect("GET", "/v1/groups", (200, groups), (200, groups), (401, error("Unauthorized", "no")))
+    assert completed(fake, "dlq", "list", "--group", "") == completed(fake, "dlq", "group", "n") == ["no-total", GROUP]
+    assert completed(fake, "dlq", "group", "n") == completed(fake, "dlq", "group", "n", url="http://127.0.0.1:1") == []
+    assert completed(fake, "dlq", "discard", "0") == completed(fake, "dlq", "list", "--error", "") == []
+
+
 # ---- policy -----------------------------------------------------------------------------------------------------------------
 
 
