@@ -184,19 +184,20 @@ static char *left_text(const json_t *replay) {
     return running && eta_ms >= 0 ? mem_strdup(out_span(eta_ms, span)) : mem_strdup("");
 }
 
-// "5 skipped  2 not sent  " of those that there are; caller frees.
-static char *unsent_text(const json_t *replay) {
+// "5 skipped, 2 not sent, orders:8" of those that there are; caller frees.
+static char *notes_text(const json_t *replay) {
+    const char *reason = member_text(replay, "reason", ""), *note = *reason ? reason : member_text(replay, "to", "");
     int64_t skipped = member_int(replay, "skipped", 0), failed = member_int(replay, "failed", 0);
-    cleanup_free char *first = skipped ? mem_printf("%" PRId64 " skipped  ", skipped) : mem_strdup("");
-    return failed ? mem_printf("%s%" PRId64 " not sent  ", first, failed) : mem_strdup(first);
+    cleanup_free char *first = skipped ? mem_printf("%" PRId64 " skipped", skipped) : mem_strdup("");
+    cleanup_free char *then = failed ? mem_printf("%s%" PRId64 " not sent", *first ? ", " : "", failed) : mem_strdup("");
+    return mem_printf("%s%s%s%s", first, then, (skipped || failed) && *note ? ", " : "", note);
 }
 
 static void replay_cells(const json_t *replay, const struct column *columns, struct cell *cells) {
     (void)columns;
-    const char *state = member_text(replay, "state", "?"), *reason = member_text(replay, "reason", ""), *to = member_text(replay, "to", "");
+    const char *state = member_text(replay, "state", "?");
     int64_t total = member_int(replay, "total", 0), sent = member_int(replay, "sent", 0);
     int64_t failed = member_int(replay, "failing", 0) + member_int(replay, "dead", 0);
-    cleanup_free char *unsent = unsent_text(replay);
     bool running = strcmp(state, "running") == 0;
     cells[0] = (struct cell){TONE_BOLD, number_text(member_int(replay, "replay", 0))};
     cells[1] = (struct cell){replay_tone(state), mem_strdup(state)};
@@ -206,7 +207,7 @@ static void replay_cells(const json_t *replay, const struct column *columns, str
     cells[5] = (struct cell){TONE_GOOD, number_text(member_int(replay, "ok", 0))};
     cells[6] = (struct cell){failed ? TONE_BAD : TONE_PLAIN, number_text(failed)};
     cells[7] = (struct cell){TONE_PLAIN, left_text(replay)};
-    cells[8] = (struct cell){TONE_DIM, mem_printf("%s%s", unsent, *reason ? reason : to)};
+    cells[8] = (struct cell){TONE_DIM, notes_text(replay)};
 }
 
 // Scrolls so that the chosen row is among the `rows` that are shown.
@@ -245,8 +246,8 @@ static void draw_letters(struct view *v, struct frame *f, size_t first, size_t r
 }
 
 static void draw_replays(struct view *v, struct frame *f, size_t first, size_t rows) {
-    static const struct column columns[] = {{"NO", 5, true}, {"STATE", 9, false}, {"PROGRESS", BAR_COLS, false}, {"SENT", 11, true},
-                                            {"RATE", 7, true}, {"OK", 6, true}, {"FAILED", 6, true}, {"LEFT", 5, true}, {"TO", 0, false}, {0}};
+    static const struct column columns[] = {{"NO", 4, true}, {"STATE", 9, false}, {"PROGRESS", BAR_COLS, false}, {"SENT", 11, true},
+                                            {"RATE", 6, true}, {"OK", 6, true}, {"FAILED", 6, true}, {"LEFT", 5, true}, {"TO", 0, false}, {0}};
     draw_list(v, f, first, rows, columns, replay_cells);
 }
 

@@ -428,6 +428,33 @@ class Hostile(FakeServer):
         }.get(request["path"], lambda: (404, error("NotFound", "there is no such thing")))()
 
 
+class WithReplays(FakeServer):
+    replays = [{"replay": 2, "state": "cancelled", "total": 38423, "pending": 26704, "sent": 2316, "skipped": 9403, "ok": 305, "dead": 1, "reason": "", "to": ""},
+               {"replay": 1, "state": "done", "total": 800, "pending": 0, "sent": 0, "failed": 800, "reason": "", "to": "orders:8"}]
+
+    def usual(self, request):
+        letters = {"letters": [LETTER], "next": None}
+        return 200, {"/v1/groups": {"groups": [GROUP], "letters": 7}, "/v1/letters": letters, "/v1/replays": {"replays": self.replays}}[request["path"]]
+
+
+def test_what_a_replay_did_not_send_is_not_counted_as_sent(watch):
+    fake = WithReplays()
+    try:
+        terminal = watch(fake.url)
+        terminal.see("1 group, 7 letters")
+        terminal.type("\t")
+        terminal.until(lambda lines: "[----------]  2316/38423" in lines[3] and lines[3].endswith("9403 skipped")
+                       and "[----------]       0/800" in lines[4] and lines[4].endswith("800 not sent…"))
+        terminal.type("q")
+        terminal.see("1 group, 7 letters")
+        terminal.type("r" + ENTER + "40" + ENTER)
+        terminal.answer(" at 40/s? [y/N]", "n")
+        terminal.type(ENTER)
+        terminal.until(lambda lines: lines[23].endswith("q back"))
+    finally:
+        fake.close()
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_texts_do_not_break_the_screen(watch, name):
     fake = Hostile(HOSTILE[name])
