@@ -162,8 +162,11 @@ def test_numbers_and_texts_stay_as_they_are_written(server):
 
 def test_edits_that_do_not_fit_are_refused(server):
     bring(server, [whole(0), whole(1, payload='{"total":5}')])
-    answer = ask(server, "POST", "/v1/letters/edit", {"all": True, "unset": ["payload.total"]})
+    removal = {"patch": [{"op": "remove", "path": "/payload/total"}]}
+    answer = ask(server, "POST", "/v1/letters/edit", {"all": True, **removal, "dryRun": True})
     assert answer["edited"] == 1 and [one["id"] for one in answer["refused"]] == [ident(0)]
+    answer = ask(server, "POST", "/v1/letters/edit", {"all": True, "unset": ["payload.total", "headers.none"]})
+    assert (answer["edited"], answer["unchanged"], answer["refused"]) == (1, 1, [])
     test = {"patch": [{"op": "test", "path": "/payload/n", "value": 7}]}
     for edit, why in ((test, "test"), ({"set": {"headers.x": 5}}, "headers.x")):
         answer = ask(server, "POST", "/v1/letters/edit", {"ids": [ident(0)], **edit})
