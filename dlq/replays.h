@@ -73,7 +73,7 @@ struct replay_spec {
 };
 #define REPLAY_ABORT_LEAST 20
 // {"replay","state","who","selection","to","toOrigin","rate","rampMs","abortShare","sample","inOrder","createdMs","endedMs"|null,"reason","node",
-//  "total","pending","sent","skipped","failed","ok","failing","dead","perSecond","etaMs"|null}; perSecond: of the time that it was not paused
+//  "total","pending","sent","skipped","failed","ok","failing","dead","perSecond","etaMs"|null}; perSecond: sent in the time that it was not paused
 void replays_create(struct replays *r, const struct replay_spec *spec, letters_json_fn *fn, void *arg);
 void replays_show(struct replays *r, int64_t replay, letters_json_fn *fn, void *arg);
 // {"replays":[…],"next":cursor|null}, newest first, those before `before` (0: all).
