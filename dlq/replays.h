@@ -6,10 +6,13 @@
 //   replays_outcome -> ack.
 // Delivery: confirmed first, marked second, so each letter goes at least once; a second sending after a crash is the same event (its id follows
 //   from job and letter). Nothing is marked that was not confirmed. A job whose node died goes on, on any node, when its lease has run out;
-//   letters that were under way are taken again, or, of a job that was paused or cancelled, dead again. Two jobs never send one letter: the second finds it not dead, and says so (skipped).
+//   letters that were under way are taken again, or, of a job that was paused or cancelled, dead again. A claim asks in the store whether the job is
+//   still this node's and runs, and letters stay claimed for as long as their job is held. Two jobs never send one letter: the second finds it not
+//   dead, and says so (skipped).
 // Order: in_order sends the letters of one ordering key (else partition) by topic, partition and offset, one at a time: the next when the one
 //   before has ended; when that failed again, the others of its key stay dead. Live events of such a key wait meanwhile (replays_holds).
-// Pace: rate, reached after ramp_ms; sample: so many first, whose outcomes are waited for; abort_share ends a job that fails too much.
+// Pace: rate, reached after ramp_ms; sample: so many first (or all, when there are fewer), whose outcomes are waited for; abort_share ends a job that
+//   fails too much.
 // Threads: the loop's. Blocking: never. Memory: REPLAY_BATCHES of REPLAY_BATCH letters, REPLAY_BYTES together and one
 //   letter, for each job that runs here; REPLAY_JOBS_MAX jobs run at a time.
 // Errors: the store's; ERR_INVALID; ERR_NOT_FOUND (no such job); ERR_CONFLICT (it has ended).

@@ -349,10 +349,13 @@ void settle_refuse(struct settle *s, struct delivery *d, enum letter_kind kind, 
 void settle_hold(struct settle *s, struct delivery *d) {
     struct pending *p = pending_new(s, d);
     struct ev_fields f = d->ev->f;
-    f.accepted_ms = loop_unix_ms(s->c.loop); // its maximum age is for the time after it waited
+    int64_t now_ms = loop_unix_ms(s->c.loop);
+    f.accepted_ms = now_ms; // its maximum age is for the time after it waited
     p->ev = ev_new(&f);
-    p->draft = (struct letter_draft){
-        .ev = p->ev, .state = LETTER_DUE, .kind = LETTER_DELAYED, .due_ms = loop_unix_ms(s->c.loop) + SETTLE_HOLD_MS};
+    p->draft = (struct letter_draft){.ev = p->ev,
+                                     .state = LETTER_DUE,
+                                     .kind = LETTER_DELAYED,
+                                     .due_ms = (now_ms / SETTLE_HOLD_MS + 1) * SETTLE_HOLD_MS}; // of all at once, so that they go in their order
     keep_error(p, STR_LIT("Held"), STR_LIT("a replay in order has letters of its ordering key"), STR_NONE);
     delivery_move(d, DELIVERY_STORING);
     take_step(p, put_letter);

@@ -46,7 +46,8 @@ void settle_done(struct settle *s, struct delivery *list, size_t count, const st
 // d (or each record of a call) has not begun and cannot be run at all; taken. Sync: the caller gets `code`; else it becomes a dead letter of `kind`.
 void settle_refuse(struct settle *s, struct delivery *d, enum letter_kind kind, int code, const char *type, struct str why);
 // d has not begun, and waits for a replay in order with letters of its key: it becomes a due letter, uncharged,
-// whose age counts anew; taken. Of the function's own queue.
+// whose age counts anew; taken. Of the function's own queue. All that wait come due together, at each multiple of SETTLE_HOLD_MS, and due letters
+// go by their ids: in the order in which they were accepted.
 #define SETTLE_HOLD_MS 3000
 void settle_hold(struct settle *s, struct delivery *d);
 size_t settle_pending(const struct settle *s);         // deliveries that are not settled yet

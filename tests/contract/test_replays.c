@@ -634,14 +634,22 @@ static void a_job_whose_node_died_after_it_marked_goes_on(void **state) {
 static void letters_that_nobody_sends_any_more_are_dead_again(void **state) {
     struct world w;
     world_open(&w, *state);
-    struct id ids[2];
-    put_many(&w, ids, 2, "f", "x");
-    sql_of(&w.lf, "UPDATE letters SET state = 'replaying', lease_ms = 1000 WHERE id = $1", &ids[0]);
-    sql_of(&w.lf, "UPDATE letters SET state = 'replaying', lease_ms = 4102444800000 WHERE id = $1", &ids[1]);
+    struct id ids[3];
+    put_many(&w, ids, 3, "f", "x");
+    for (int i = 0; i < 2; i++) {
+        int64_t replay = create(&w, (struct replay_spec){.sel = these(&ids[i], 1)});
+        cleanup_free char *job = mem_printf("UPDATE replays SET state = 'paused', lease_ms = %s WHERE id = %lld", i ? "4102444800000" : "1000",
+                                            (long long)replay);
+        sql(&w.lf, job);
+        cleanup_free char *letter = mem_printf("UPDATE letters SET state = 'replaying', lease_ms = %s, replay = %lld WHERE id = $1",
+                                               i ? "1000" : "4102444800000", (long long)replay);
+        sql_of(&w.lf, letter, &ids[i]);
+    }
+    sql_of(&w.lf, "UPDATE letters SET state = 'replaying', lease_ms = 1000 WHERE id = $1", &ids[2]); // of no job
     replays_start(w.a.replays);
-    TURN_UNTIL(w.loop, sql_number(&w.lf, "SELECT count(*) FROM letters WHERE state = 'dead'") == 1);
-    assert_true(letter_is(&w.lf, &ids[0], "dead"));
-    assert_true(letter_is(&w.lf, &ids[1], "replaying")); // its lease runs
+    TURN_UNTIL(w.loop, sql_number(&w.lf, "SELECT count(*) FROM letters WHERE state = 'dead'") == 2);
+    assert_true(letter_is(&w.lf, &ids[0], "dead") && letter_is(&w.lf, &ids[2], "dead"));
+    assert_true(letter_is(&w.lf, &ids[1], "replaying")); // its job's lease runs
     world_close(&w);
 }
 
