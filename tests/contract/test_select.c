@@ -429,6 +429,7 @@ static void search_looks_everywhere(void **state) {
         {"search('NEEDLE')", "f"},
         {"search('acme')", "aben"},
         {"search('40123')", "a"},
+        {"search('40123KeyError')", ""}, // the end of one column and the next
         {"search('100%')", "bej"},
         {"search('c:\\\\Temp')", "be"},
         {"search('Nightly')", "d"},
