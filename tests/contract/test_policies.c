@@ -522,7 +522,7 @@ static void test_warning_and_gauges(void **state) {
 // --- what belongs to nothing --------------------------------------------------------------------------------------------------
 
 static void add_replay(struct letters_fixture *lf, int64_t replay, const char *ended_ms, int letters) {
-    cleanup_free char *row = mem_printf("INSERT INTO replays (id, state, created_ms, changed_ms, ended_ms, who, selection, target, to_origin, rate,"
+    cleanup_free char *row = mem_printf("INSERT INTO replays (id, state, created_ms, ran_ms, ended_ms, who, selection, target, to_origin, rate,"
                                         " ramp_ms, abort_share, sample, in_order, total, reason, owner, lease_ms)"
                                         " VALUES (%lld, 'done', 1, 1, %s, '', '', '', 0, 0, 0, -1, 0, 0, %d, '', '', 0)",
                                         (long long)replay, ended_ms, letters);

@@ -152,7 +152,7 @@ def test_cancel_keeps_every_letter(serve, backend, collector):
     server = serve({}, backend=backend)
     ids = bury(server, backend, 3000)
     mend(server)
-    job = server.start_replay(function=FUNCTION, rate=2000)["replay"]
+    job = server.start_replay(function=FUNCTION, rate=300)["replay"]
     wait_until(lambda: server.replay_job(job)["sent"] >= 200, 30, "it is under way")
     assert server.http("POST", f"/v1/replays/{job}/cancel")[2]["state"] == "cancelled"
     wait_until(lambda: "replaying" not in counts(server, backend), 30, "none is on its way")
