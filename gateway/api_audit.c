@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The audit: an entry around each call that changes something, and /v1/audit.
 //
-// A dry run, which changes nothing, has no entry.
+// A dry run, which changes nothing, has no entry; but one whose body cannot be read here has one, with the outcome "ok" and no counts.
 // Invariant: the handler of an audited call runs only when its entry is durable. The reply ends the entry; a call whose client went away and
 // that was taken back has none, and its entry stays without an outcome.
 #include "core/base/clock.h"
@@ -77,10 +77,10 @@ static void on_begun(void *arg, int code, const struct err *err, int64_t id) {
     else reply_fail(call, ERR_UNAVAILABLE, "the server is stopping"); // nothing was changed
 }
 
-void call_audit_begin(struct call *call, const char *action, call_fn *fn) {
+void call_audit_begin(struct call *call, const char *action, bool dry_run, call_fn *fn) {
     char remote[HTTP_PEER_BYTES];
     json_auto_t *body = read_body(call->req->body);
-    if (json_is_true(json_object_get(body, "dryRun"))) {
+    if (dry_run && json_is_true(json_object_get(body, "dryRun"))) {
         fn(call);
         return;
     }

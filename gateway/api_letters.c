@@ -175,7 +175,7 @@ void api_edit(struct call *call) {
     if (rc == 0) rc = edit_parse(call->req->body, &edit, &err); // out of the text: numbers stay as they are written
     if (rc == 0) rc = read_change(call, body, "dead", &c, &err);
     if (rc == 0) {
-        letters_edit(call->gw->c.letters, &c, edit, dry_run, call_changed, call);
+        letters_edit(call->gw->c.letters, &c, edit, dry_run, dry_run ? reply_json_or_err : call_changed, call);
     } else {
         edit_free(edit);
         reply_err(call, &err);

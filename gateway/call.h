@@ -63,8 +63,8 @@ json_t *call_body_of(struct call *call, struct str text, size_t flags, const cha
 int call_check_target(struct call *call, struct str to, struct err *err) must_use; // api_letters.c
 
 struct str call_who(const struct call *call); // who asks, for the audit: the token's name
-// Writes the entry, then runs the handler; a store that does not take it is the answer.
-void call_audit_begin(struct call *call, const char *action, call_fn *fn); // api_audit.c
+// Writes the entry, then runs the handler; a store that does not take it is the answer. dry_run: the body may ask for one, which has no entry.
+void call_audit_begin(struct call *call, const char *action, bool dry_run, call_fn *fn); // api_audit.c
 // reply_json_or_err of a change: the counts of the answer are the entry's outcome too, such as "ok: 595 discarded, 2 refused".
 void call_changed(void *call, int code, const struct err *err, json_t *result);
 // For reply.c. code: "ok", or the error's. Only the first counts.

@@ -9,64 +9,69 @@
 #include "core/base/text.h"
 #include "gateway/reply.h"
 
+enum {
+    OPEN = 1,    // no token needed
+    DRY_RUN = 2, // "dryRun": true in the body asks for nothing to be changed
+};
+
 static const struct route {
     const char *method;
     const char *pattern; // {} stands for one segment, which becomes call->param
     call_fn *fn;
     const char *action;  // its word in the audit; NULL: it changes nothing, or is an invocation
-    bool open;           // no token needed
+    unsigned flags;
     const char *params;  // the names that its query may have, one space between; NULL: none. Same in schema/openapi.yaml
 } routes[] = {
-    {"POST", "/v1/functions/{}/invocations", api_invoke, NULL, false, "invokeType qualifier deadlineMs logType each runAt"},
-    {"GET", "/v1/functions", api_functions, NULL, false, NULL},
-    {"GET", "/v1/functions/{}", api_function, NULL, false, NULL},
-    {"PUT", "/v1/functions/{}", api_deploy, "functions.deploy", false, "switch"},
-    {"DELETE", "/v1/functions/{}", api_delete, "functions.delete", false, NULL},
-    {"POST", "/v1/functions/{}/current", api_set_current, "functions.current", false, NULL},
-    {"GET", "/v1/functions/{}/logs", api_logs, NULL, false, "after limit waitMs"},
-    {"GET", "/v1/letters", api_letters, NULL, false,
+    {"POST", "/v1/functions/{}/invocations", api_invoke, NULL, 0, "invokeType qualifier deadlineMs logType each runAt"},
+    {"GET", "/v1/functions", api_functions, NULL, 0, NULL},
+    {"GET", "/v1/functions/{}", api_function, NULL, 0, NULL},
+    {"PUT", "/v1/functions/{}", api_deploy, "functions.deploy", 0, "switch"},
+    {"DELETE", "/v1/functions/{}", api_delete, "functions.delete", 0, NULL},
+    {"POST", "/v1/functions/{}/current", api_set_current, "functions.current", 0, NULL},
+    {"GET", "/v1/functions/{}/logs", api_logs, NULL, 0, "after limit waitMs"},
+    {"GET", "/v1/letters", api_letters, NULL, 0,
      "function error group state source where search sinceMs untilMs limit cursor order full count as"},
-    {"POST", "/v1/letters/discard", api_discard, "letters.discard", false, NULL},
-    {"POST", "/v1/letters/restore", api_restore, "letters.restore", false, NULL},
-    {"POST", "/v1/letters/retry", api_retry, "letters.retry", false, NULL},
-    {"POST", "/v1/letters/purge", api_purge, "letters.purge", false, NULL},
-    {"POST", "/v1/letters/edit", api_edit, "letters.edit", false, NULL},
-    {"POST", "/v1/letters/try", api_try, "letters.try", false, NULL},
-    {"POST", "/v1/letters/import", api_import, "letters.import", false, NULL},
-    {"GET", "/v1/letters/{}", api_letter, NULL, false, NULL},
-    {"GET", "/v1/groups", api_groups, NULL, false, "function sinceMs muted limit sparkMs"},
-    {"GET", "/v1/groups/{}", api_group, NULL, false, NULL},
-    {"PATCH", "/v1/groups/{}", api_group_describe, "groups.describe", false, NULL},
-    {"GET", "/v1/replays", api_replays, NULL, false, "open limit cursor"},
-    {"POST", "/v1/replays", api_replay_make, "replays.start", false, NULL},
-    {"GET", "/v1/replays/{}", api_replay, NULL, false, NULL},
-    {"GET", "/v1/replays/{}/letters", api_replay_letters, NULL, false, "state limit cursor"},
-    {"POST", "/v1/replays/{}/pause", api_replay_pause, "replays.pause", false, NULL},
-    {"POST", "/v1/replays/{}/resume", api_replay_resume, "replays.resume", false, NULL},
-    {"POST", "/v1/replays/{}/cancel", api_replay_cancel, "replays.cancel", false, NULL},
-    {"GET", "/v1/policies", api_policies, NULL, false, NULL},
-    {"GET", "/v1/policies/{}", api_policy, NULL, false, NULL},
-    {"PUT", "/v1/policies/{}", api_policy_change, "policies.change", false, NULL},
-    {"DELETE", "/v1/policies/{}", api_policy_remove, "policies.remove", false, NULL},
-    {"GET", "/v1/triggers", api_triggers, NULL, false, "function"},
-    {"POST", "/v1/triggers", api_trigger_add, "triggers.add", false, NULL},
-    {"GET", "/v1/triggers/{}", api_trigger, NULL, false, NULL},
-    {"PATCH", "/v1/triggers/{}", api_trigger_change, "triggers.change", false, NULL},
-    {"DELETE", "/v1/triggers/{}", api_trigger_remove, "triggers.remove", false, NULL},
-    {"POST", "/v1/triggers/{}/pause", api_trigger_pause, "triggers.pause", false, NULL},
-    {"POST", "/v1/triggers/{}/resume", api_trigger_resume, "triggers.resume", false, NULL},
-    {"POST", "/v1/triggers/{}/seek", api_trigger_seek, "triggers.seek", false, NULL},
-    {"GET", "/v1/triggers/{}/lag", api_trigger_lag, NULL, false, NULL},
-    {"GET", "/v1/triggers/{}/next", api_timer_next, NULL, false, "count after until"},
-    {"GET", "/v1/triggers/{}/fires", api_timer_fires, NULL, false, "limit before"},
-    {"POST", "/v1/triggers/{}/fires", api_timer_fire, "triggers.fire", false, NULL},
-    {"GET", "/v1/audit", api_audit, NULL, false, "who action target sinceMs untilMs cursor limit"},
-    {"GET", "/v1/audit/{}", api_audit_entry, NULL, false, NULL},
-    {"GET", "/v1/status", api_status, NULL, false, NULL},
-    {"GET", "/v1/config", api_config, NULL, false, NULL},
-    {"GET", "/metrics", api_metrics, NULL, false, NULL},
-    {"GET", "/healthz", api_health, NULL, true, NULL},
-    {"GET", "/readyz", api_ready, NULL, true, NULL},
+    {"POST", "/v1/letters/discard", api_discard, "letters.discard", 0, NULL},
+    {"POST", "/v1/letters/restore", api_restore, "letters.restore", 0, NULL},
+    {"POST", "/v1/letters/retry", api_retry, "letters.retry", 0, NULL},
+    {"POST", "/v1/letters/purge", api_purge, "letters.purge", 0, NULL},
+    {"POST", "/v1/letters/edit", api_edit, "letters.edit", DRY_RUN, NULL},
+    {"POST", "/v1/letters/try", api_try, "letters.try", 0, NULL},
+    {"POST", "/v1/letters/import", api_import, "letters.import", 0, NULL},
+    {"GET", "/v1/letters/{}", api_letter, NULL, 0, NULL},
+    {"GET", "/v1/groups", api_groups, NULL, 0, "function sinceMs muted limit sparkMs"},
+    {"GET", "/v1/groups/{}", api_group, NULL, 0, NULL},
+    {"PATCH", "/v1/groups/{}", api_group_describe, "groups.describe", 0, NULL},
+    {"GET", "/v1/replays", api_replays, NULL, 0, "open limit cursor"},
+    {"POST", "/v1/replays", api_replay_make, "replays.start", 0, NULL},
+    {"GET", "/v1/replays/{}", api_replay, NULL, 0, NULL},
+    {"GET", "/v1/replays/{}/letters", api_replay_letters, NULL, 0, "state limit cursor"},
+    {"POST", "/v1/replays/{}/pause", api_replay_pause, "replays.pause", 0, NULL},
+    {"POST", "/v1/replays/{}/resume", api_replay_resume, "replays.resume", 0, NULL},
+    {"POST", "/v1/replays/{}/cancel", api_replay_cancel, "replays.cancel", 0, NULL},
+    {"GET", "/v1/policies", api_policies, NULL, 0, NULL},
+    {"GET", "/v1/policies/{}", api_policy, NULL, 0, NULL},
+    {"PUT", "/v1/policies/{}", api_policy_change, "policies.change", 0, NULL},
+    {"DELETE", "/v1/policies/{}", api_policy_remove, "policies.remove", 0, NULL},
+    {"GET", "/v1/triggers", api_triggers, NULL, 0, "function"},
+    {"POST", "/v1/triggers", api_trigger_add, "triggers.add", 0, NULL},
+    {"GET", "/v1/triggers/{}", api_trigger, NULL, 0, NULL},
+    {"PATCH", "/v1/triggers/{}", api_trigger_change, "triggers.change", 0, NULL},
+    {"DELETE", "/v1/triggers/{}", api_trigger_remove, "triggers.remove", 0, NULL},
+    {"POST", "/v1/triggers/{}/pause", api_trigger_pause, "triggers.pause", 0, NULL},
+    {"POST", "/v1/triggers/{}/resume", api_trigger_resume, "triggers.resume", 0, NULL},
+    {"POST", "/v1/triggers/{}/seek", api_trigger_seek, "triggers.seek", 0, NULL},
+    {"GET", "/v1/triggers/{}/lag", api_trigger_lag, NULL, 0, NULL},
+    {"GET", "/v1/triggers/{}/next", api_timer_next, NULL, 0, "count after until"},
+    {"GET", "/v1/triggers/{}/fires", api_timer_fires, NULL, 0, "limit before"},
+    {"POST", "/v1/triggers/{}/fires", api_timer_fire, "triggers.fire", 0, NULL},
+    {"GET", "/v1/audit", api_audit, NULL, 0, "who action target sinceMs untilMs cursor limit"},
+    {"GET", "/v1/audit/{}", api_audit_entry, NULL, 0, NULL},
+    {"GET", "/v1/status", api_status, NULL, 0, NULL},
+    {"GET", "/v1/config", api_config, NULL, 0, NULL},
+    {"GET", "/metrics", api_metrics, NULL, 0, NULL},
+    {"GET", "/healthz", api_health, NULL, OPEN, NULL},
+    {"GET", "/readyz", api_ready, NULL, OPEN, NULL},
 };
 
 // --- calls --------------------------------------------------------------------------------------------------------
@@ -261,7 +266,7 @@ static void on_request(void *arg, struct http_request *req) {
     struct err err;
     const struct route *route = find_route(req->method, req->path, &param, allow);
     bool allowed = access_check(gw->access, req, call->who);
-    if (!allowed && !(route && route->open)) {
+    if (!allowed && !(route && route->flags & OPEN)) {
         reply_fail(call, ERR_DENIED, "send the server's token: Authorization: Bearer TOKEN (weir: --token or WEIR_TOKEN)");
     } else if (!route) {
         reply_no_route(call, allow);
@@ -270,7 +275,7 @@ static void on_request(void *arg, struct http_request *req) {
     } else if (check_query(route, req, &err)) {
         reply_err(call, &err);
     } else if (route->action && gw->c.audit) {
-        call_audit_begin(call, route->action, route->fn);
+        call_audit_begin(call, route->action, route->flags & DRY_RUN, route->fn);
     } else {
         route->fn(call);
     }

@@ -244,6 +244,16 @@ static void tells_how_it_ended(void **state) {
     assert_int_equal(seen.ended, 2);
 }
 
+static void a_word_in_the_body_avoids_no_entry(void **state) {
+    (void)state;
+    start(NULL, NULL);
+    expect("POST", "/v1/triggers", TRIGGER, 201, "\"name\":\"t\"");
+    expect("DELETE", "/v1/triggers/t", "{\"dryRun\":true}", 200, ""); // it has no dry run
+    assert_int_equal(seen.begun, 2);
+    assert_string_equal(seen.action, "triggers.remove");
+    assert_string_equal(seen.outcome, "ok");
+}
+
 static void looking_leaves_no_entry(void **state) {
     (void)state;
     start("token", "s3cret");
@@ -415,6 +425,7 @@ int main(void) {
         T(changes_nothing_before_the_entry_is_durable),
         T(refuses_when_the_entry_cannot_be_written),
         T(tells_how_it_ended),
+        T(a_word_in_the_body_avoids_no_entry),
         T(looking_leaves_no_entry),
         T(carries_on_when_the_client_leaves),
         T(changes_nothing_any_more_when_it_stops),
