@@ -48,7 +48,7 @@ static int open_stores(struct server *s, struct err *err) {
     if (rc == 0) rc = store_open_reader(s->loop, own ? own : url, STORE_READ_MS, &s->watcher, err);
     if (rc) {
         const struct err why = *err;
-        cleanup_free char *shown = masked_url(str_of(own ? own : url));
+        cleanup_free char *shown = masked_url(own ? own : url);
         (void)err_set(err, rc, "the store %s: %s", shown, why.text);
     }
     bool embedded = strncmp(s->options->queue.text, "embedded:", 9) == 0;

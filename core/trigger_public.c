@@ -3,10 +3,8 @@
 // few, since listings end up in tickets and logs.
 #include <strings.h>
 
-#include "core/base/buf.h"
+#include "core/masked_url.h"
 #include "core/trigger_impl.h"
-
-#define MASK "***"
 
 // Parts of the names of settings whose values are secret, in any case.
 static const char *const secret_names[] = {"password", "passwd", "secret", "token", "credential",
@@ -18,43 +16,9 @@ static bool is_secret_name(const char *name) {
     return false;
 }
 
-static bool is_port(const char *from, const char *end) {
-    while (from < end && *from >= '0' && *from <= '9') from++;
-    return from == end;
-}
-
-// The password of the URL that begins behind "://": from *ret_from up to *ret_end, which is its '@'.
-static bool find_password(const char *authority, const char **ret_from, const char **ret_end) {
-    size_t whole = strcspn(authority, " \t\r\n\",");
-    const char *end = authority + whole, *slash = memchr(authority, '/', whole);
-    const char *at = memrchr(authority, '@', (size_t)((slash ? slash : end) - authority));
-    if (!at) at = memrchr(authority, '@', whole); // a password with a raw '/' is none of a URL, but one all the same
-    const char *colon = at ? memchr(authority, ':', (size_t)(at - authority)) : NULL;
-    if (!colon || (slash && slash < at && colon < slash && is_port(colon + 1, slash))) return false;
-    *ret_from = colon + 1;
-    *ret_end = at;
-    return true;
-}
-
-static char *mask_urls(const char *value) {
-    struct buf out;
-    size_t n = strlen(value);
-    buf_init(&out, (n + 4) * sizeof MASK);
-    const char *scheme;
-    while ((scheme = strstr(value, "://"))) {
-        const char *from = scheme + 3, *end = from;
-        bool found = find_password(scheme + 3, &from, &end);
-        MUST(buf_append(&out, (struct str){value, (size_t)(from - value)}) == 0);
-        if (found) MUST(buf_append(&out, STR_LIT(MASK)) == 0);
-        value = end;
-    }
-    MUST(buf_append(&out, str_of(value)) == 0);
-    return buf_take(&out, &n);
-}
-
 char *trigger_mask_setting(const char *name, const char *value) {
     if (is_secret_name(name)) return mem_strdup(*value ? MASK : "");
-    return mask_urls(value);
+    return masked_url(value);
 }
 
 static json_t *masked_settings(json_t *settings) {

@@ -41,8 +41,8 @@ void api_status(struct call *call) {
 }
 
 // The value as it may be shown: tokens and the passwords of URLs are hidden.
-static json_t *shown_value(const struct option_spec *spec, struct str text) {
-    if (text.len > 0 && (strcmp(spec->name, "token") == 0 || strcmp(spec->name, "tokens") == 0)) return json_string("***");
+static json_t *shown_value(const struct option_spec *spec, const char *text) {
+    if (*text && (strcmp(spec->name, "token") == 0 || strcmp(spec->name, "tokens") == 0)) return json_string(MASK);
     cleanup_free char *shown = masked_url(text);
     return reply_text(str_of(shown));
 }
@@ -51,7 +51,7 @@ void api_config(struct call *call) {
     json_t *list = json_array();
     for (const struct option_spec *spec = option_specs; spec->name; spec++) {
         const struct option_value *value = options_get(call->gw->c.options, spec);
-        json_t *option = json_pack("{s:s, s:o, s:s, s:s, s:s}", "name", spec->name, "value", shown_value(spec, str_of(value->text)),
+        json_t *option = json_pack("{s:s, s:o, s:s, s:s, s:s}", "name", spec->name, "value", shown_value(spec, value->text),
                                    "origin", value->origin, "default", spec->fallback, "help", spec->help);
         MUST(json_array_append_new(list, option) == 0);
     }
