@@ -3,9 +3,12 @@
 //
 // Flow: async: ingest_async -> durable queue -> accepted. sync: ingest_sync -> memory queue (the sync lane) -> a worker
 //   runs it -> ingest_reply -> result callback.
+//   An event of a function or version that is not known here waits for one look at the store (registry_refresh): another node may
+//   have made it a moment ago. It is refused after that; with the store's error when nobody could look.
+// Memory: those that wait have at most some 64 MiB; more are refused with ERR_BUSY.
 // Delivery: `accepted` with ERR_OK comes only when the queue has the event durably.
 // Threads: the loop's. Blocking: never.
-// Errors: ERR_NOT_FOUND (function or version), ERR_TOO_LARGE, ERR_BUSY (429), ERR_UNAVAILABLE (503), ERR_FULL (507).
+// Errors: ERR_NOT_FOUND (function or version), the store's, ERR_TOO_LARGE, ERR_BUSY (429), ERR_UNAVAILABLE (503), ERR_FULL (507).
 #ifndef CORE_INGEST_H
 #define CORE_INGEST_H
 
@@ -26,8 +29,10 @@ struct ingest_config {
 };
 
 struct ingest *ingest_new(const struct ingest_config *config) must_use;
+// Before registry_free, with no turn of the loop between. The queues are closed by then.
 void ingest_free(struct ingest *in);
-// Refuses everything from now on with ERR_UNAVAILABLE, and the sync calls that wait too (the end of a drain).
+// Refuses everything from now on with ERR_UNAVAILABLE, and what waits too: sync calls, and events whose version is looked for (the
+// end of a drain).
 void ingest_stop(struct ingest *in);
 size_t ingest_waiting(const struct ingest *in); // sync calls and publishes that have no answer yet
 

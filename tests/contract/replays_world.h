@@ -12,6 +12,7 @@
 #include "core/ingest.h"
 #include "dlq/replays.h"
 #include "tests/support/letters_fixture.h"
+#include "tests/support/registry_look.h"
 
 // --- the registry -----------------------------------------------------------------------------------------------------
 
@@ -131,6 +132,7 @@ enum telling { TELL_NOTHING, TELL_OK, TELL_DEAD, TELL_BY_PAYLOAD }; // by payloa
 #define WORLD_LOOK_MS 40     // all that a node waits for is some looks
 struct node {
     struct gate gate;
+    struct registry registry;
     struct ingest *ingest;
     struct metrics *metrics;
     struct replays *replays;
@@ -206,7 +208,9 @@ static inline void on_messages(void *arg, struct queue_msg *msgs, size_t count) 
 static inline void node_open(struct world *w, struct node *n, const char *name) {
     n->metrics = metrics_new();
     gate_init(&n->gate, w->loop, w->queue);
-    n->ingest = ingest_new(&(struct ingest_config){.loop = w->loop, .queue = &n->gate.base, .sync_lane = w->queue, .metrics = n->metrics});
+    registry_look_init(&n->registry, w->loop);
+    n->ingest = ingest_new(&(struct ingest_config){
+        .loop = w->loop, .registry = &n->registry, .queue = &n->gate.base, .sync_lane = w->queue, .metrics = n->metrics});
     n->replays = replays_new(&(struct replays_config){.loop = w->loop, .store = w->lf.fx->store, .reader = w->lf.reader, .letters = w->lf.letters,
                                                       .ingest = n->ingest, .metrics = n->metrics, .node = name,
                                                       .look_ms = world_look_ms ? world_look_ms : WORLD_LOOK_MS, .silence_ms = world_silence_ms});
@@ -219,6 +223,7 @@ static inline void node_close(struct world *w, struct node *n) {
     replays_free(n->replays);
     loop_defer_cancel(w->loop, &n->gate.refuse);
     ingest_free(n->ingest);
+    registry_look_done(&n->registry);
     metrics_free(n->metrics);
     *n = (struct node){.replays = NULL};
 }

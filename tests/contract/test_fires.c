@@ -13,6 +13,7 @@
 #include "core/ingest.h"
 #include "dlq/due.h"
 #include "dlq/fires.h"
+#include "tests/support/registry_look.h"
 #include "tests/support/store_fixture.h"
 
 #define HOUR_MS INT64_C(3600000)
@@ -90,6 +91,7 @@ struct node {
     struct queue *queue;
     struct queue_consumer *consumer;
     struct metrics *metrics;
+    struct registry registry;
     struct ingest *ingest;
     struct due *due;
     struct fires *fires;
@@ -142,7 +144,8 @@ static struct node *node_new(struct world *w) {
                                        .store = w->queue_store ? w->queue_store : n->store};
     if (queue_open(&queue, &n->queue, &err)) fail_msg("%s", err.text);
     n->metrics = metrics_new();
-    const struct ingest_config ingest = {.loop = w->fx.loop, .queue = n->queue, .sync_lane = n->queue, .metrics = n->metrics};
+    registry_look_init(&n->registry, w->fx.loop);
+    const struct ingest_config ingest = {.loop = w->fx.loop, .registry = &n->registry, .queue = n->queue, .sync_lane = n->queue, .metrics = n->metrics};
     n->ingest = ingest_new(&ingest);
     const struct queue_consumer_config consumer = {.function = str_of(w->function), .credit = 60000, .credit_bytes = 64 << 20,
                                                    .on_messages = on_messages, .arg = n};
@@ -171,6 +174,7 @@ static void node_free(struct node *n) {
     fires_free(n->fires);
     due_free(n->due);
     ingest_free(n->ingest);
+    registry_look_done(&n->registry);
     letters_free(n->letters);
     store_close(n->store);
     metrics_free(n->metrics);

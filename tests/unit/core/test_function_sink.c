@@ -3,6 +3,7 @@
 // and once; closing waits for the answers.
 #include "core/ingest.h"
 #include "core/sink_room.h"
+#include "tests/support/registry_look.h"
 #include "tests/support/support.h"
 
 // --- a registry of one function "f" -----------------------------------------------------------------------------------
@@ -31,6 +32,7 @@ struct world {
     struct loop *loop;
     struct queue *queue;
     struct metrics *metrics;
+    struct registry registry;
     struct ingest *in;
     struct queue_consumer *consumer;
     struct ev *got;
@@ -56,7 +58,8 @@ static int setup(void **state) {
     const struct queue_config queue = {.loop = w->loop, .url = "memory:"};
     assert_int_equal(queue_open(&queue, &w->queue, NULL), 0);
     w->metrics = metrics_new();
-    const struct ingest_config config = {.loop = w->loop, .queue = w->queue, .sync_lane = w->queue, .metrics = w->metrics};
+    registry_look_init(&w->registry, w->loop);
+    const struct ingest_config config = {.loop = w->loop, .registry = &w->registry, .queue = w->queue, .sync_lane = w->queue, .metrics = w->metrics};
     w->in = ingest_new(&config);
     w->sink = function_sink_open(w->loop, w->in, STR_LIT("t"));
     *state = w;
@@ -72,6 +75,7 @@ static int teardown(void **state) {
     TURN_UNTIL(w->loop, w->queue_closed);
     ev_free(w->got);
     ingest_free(w->in);
+    registry_look_done(&w->registry);
     metrics_free(w->metrics);
     loop_free(w->loop);
     free(w);

@@ -2,16 +2,20 @@
 // core/ingest between two memory queues and a stand-in for the registry: every answer comes later and once.
 #include "core/ingest.h"
 
+#include "tests/support/registry_look.h"
 #include "tests/support/support.h"
 
-// --- a registry of one function "f" with the versions 1 and 2 ----------------------------------------------------------
+// --- a registry of one function "f" with version 1, which every version stands for ----------------------------------------------------------
 
 static struct version version_1 = {.refs = 1, .function = (char[]){"f"}, .number = 1, .settings = {.timeout_ms = 30000}};
+
+static bool version_2_is_there; // as far as this node knows
 
 int registry_resolve(struct registry *r, struct str name, struct str qualifier, struct version **ret, struct err *err) {
     (void)r;
     if (!str_is(name, "f")) return err_set(err, ERR_NOT_FOUND, "there is no function %.*s", STR_ARG(name));
-    if (qualifier.len && !str_is(qualifier, "1")) return err_set(err, ERR_NOT_FOUND, "no version");
+    bool known = qualifier.len == 0 || str_is(qualifier, "1") || (str_is(qualifier, "2") && version_2_is_there);
+    if (!known) return err_set(err, ERR_NOT_FOUND, "no version");
     *ret = &version_1;
     return 0;
 }
@@ -31,6 +35,7 @@ struct world {
     struct loop *loop;
     struct queue *queue, *lane;
     struct metrics *metrics;
+    struct registry registry;
     struct ingest *in;
     struct queue_consumer *consumer;
     struct queue_msg got[8]; // of the consumer
@@ -55,7 +60,9 @@ static int setup(void **state) {
     w->queue = open_queue(w, 2);
     w->lane = open_queue(w, 2);
     w->metrics = metrics_new();
-    const struct ingest_config config = {.loop = w->loop, .queue = w->queue, .sync_lane = w->lane, .metrics = w->metrics};
+    version_2_is_there = false;
+    registry_look_init(&w->registry, w->loop);
+    const struct ingest_config config = {.loop = w->loop, .registry = &w->registry, .queue = w->queue, .sync_lane = w->lane, .metrics = w->metrics};
     w->in = ingest_new(&config);
     version_1.settings.timeout_ms = 30000;
     *state = w;
@@ -71,6 +78,7 @@ static int teardown(void **state) {
     TURN_UNTIL(w->loop, w->closed == 2);
     assert_int_equal(version_1.refs, 1);
     ingest_free(w->in);
+    registry_look_done(&w->registry);
     metrics_free(w->metrics);
     loop_free(w->loop);
     free(w);
@@ -188,6 +196,119 @@ static void a_full_queue_is_told(void **state) {
     assert_int_equal(a[1].code, 0);
     assert_int_equal(a[2].code, ERR_BUSY);
     assert_float_equal(refused(w, "TooManyRequests"), 1, 0);
+}
+
+// --- versions that are not known here -----------------------------------------------------------------------------------
+
+static void a_version_that_another_node_just_made_is_looked_for(void **state) {
+    struct world *w = *state;
+    struct answer async = {0}, sync = {0};
+    w->registry.held = true;
+    consume(w, w->lane);
+    struct ev *ev = event("f", "2");
+    struct id id = ev->f.id;
+    ingest_async(w->in, event("f", "2"), on_accepted, &async);
+    ingest_sync(w->in, ev, on_result, &sync);
+    assert_true(ingest_is_awaited(w->in, &id));
+    assert_int_equal(ingest_waiting(w->in), 3); // a call waits twice: for its lane too
+    loop_turn(w->loop, 0);
+    assert_int_equal(async.calls + sync.calls, 0);
+    version_2_is_there = true;
+    registry_look_end(&w->registry); // the call came after this look began
+    registry_look_end(&w->registry);
+    TURN_UNTIL(w->loop, async.calls && w->got_count);
+    assert_int_equal(async.code, 0);
+    assert_true(id_eq(&w->got[0].ev->f.id, &id));
+    const struct outcome_report report = {.outcome = OUTCOME_OK};
+    assert_true(ingest_reply(w->in, &id, 0, NULL, &report));
+    assert_int_equal(w->registry.looks, 2);
+    assert_int_equal(ingest_waiting(w->in), 0);
+    assert_float_equal(refused(w, "NotFound"), 0, 0);
+}
+
+static void those_that_came_before_a_look_share_it(void **state) {
+    struct world *w = *state;
+    struct answer a[10] = {0};
+    w->registry.held = true;
+    for (size_t i = 0; i < array_len(a); i++) ingest_async(w->in, event(i % 2 ? "nobody" : "f", "9"), on_accepted, &a[i]);
+    registry_look_end(&w->registry);
+    assert_int_equal(a[0].code, ERR_NOT_FOUND);
+    assert_int_equal(a[1].calls, 0);
+    registry_look_end(&w->registry);
+    for (size_t i = 0; i < array_len(a); i++) {
+        assert_int_equal(a[i].calls, 1);
+        assert_int_equal(a[i].code, ERR_NOT_FOUND);
+    }
+    assert_int_equal(w->registry.looks, 2);
+}
+
+// Nobody knows whether there is such a version: who sends letters tries again.
+static void without_the_store_they_are_told_so(void **state) {
+    struct world *w = *state;
+    struct answer async = {0}, sync = {0};
+    w->registry.code = ERR_UNAVAILABLE;
+    ingest_async(w->in, event("f", "2"), on_accepted, &async);
+    ingest_sync(w->in, event("f", "2"), on_result, &sync);
+    TURN_UNTIL(w->loop, async.calls && sync.calls);
+    assert_int_equal(async.code, ERR_UNAVAILABLE);
+    assert_int_equal(sync.code, ERR_UNAVAILABLE);
+    assert_int_equal(ingest_waiting(w->in), 0);
+}
+
+static void a_caller_that_waits_for_a_look_may_go_away(void **state) {
+    struct world *w = *state;
+    struct answer cancelled = {0}, late = {0};
+    w->registry.held = true;
+    ingest_sync_cancel(ingest_sync(w->in, event("f", "2"), on_result, &cancelled));
+    const struct ev_fields f = {.function = STR_LIT("f"), .qualifier = STR_LIT("2"), .deadline_ms = clock_unix_ms() + 1};
+    ingest_sync(w->in, ev_new(&f), on_result, &late);
+    TURN_UNTIL(w->loop, late.calls);
+    assert_int_equal(late.code, ERR_TIMEOUT);
+    version_2_is_there = true;
+    registry_look_end(&w->registry);
+    registry_look_end(&w->registry);
+    assert_int_equal(ingest_waiting(w->in), 0);
+    assert_int_equal(cancelled.calls, 0);
+    assert_int_equal(late.calls, 1);
+}
+
+static void what_waits_for_a_look_is_bounded(void **state) {
+    struct world *w = *state;
+    enum { MANY = 64 };
+    struct answer a[MANY] = {0};
+    char *payload = mem_zalloc(EV_PAYLOAD_MAX);
+    const struct ev_fields large = {.function = STR_LIT("nobody"), .payload = {payload, EV_PAYLOAD_MAX}};
+    size_t busy = 0;
+    w->registry.held = true;
+    for (size_t i = 0; i < MANY; i++) ingest_async(w->in, ev_new(&large), on_accepted, &a[i]);
+    free(payload);
+    loop_turn(w->loop, 0);
+    for (size_t i = 0; i < MANY; i++) busy += a[i].code == ERR_BUSY;
+    assert_in_range(busy, 1, MANY - 2);
+    registry_look_end(&w->registry);
+    registry_look_end(&w->registry);
+    for (size_t i = 0; i < MANY; i++) assert_int_equal(a[i].calls, 1);
+}
+
+static void stopping_and_freeing_answer_those_too(void **state) {
+    struct world *w = *state;
+    struct answer a[4] = {0};
+    w->registry.held = true;
+    ingest_async(w->in, event("f", "2"), on_accepted, &a[0]); // a look for this one is under way
+    ingest_async(w->in, event("f", "2"), on_accepted, &a[1]);
+    ingest_sync(w->in, event("f", "2"), on_result, &a[2]);
+    ingest_stop(w->in);
+    for (size_t i = 0; i < 3; i++) assert_int_equal(a[i].code, ERR_UNAVAILABLE);
+    assert_int_equal(ingest_waiting(w->in), 0);
+    registry_look_end(&w->registry);
+    for (size_t i = 0; i < 3; i++) assert_int_equal(a[i].calls, 1);
+
+    ingest_free(w->in);
+    w->in = ingest_new(&(struct ingest_config){
+        .loop = w->loop, .registry = &w->registry, .queue = w->queue, .sync_lane = w->lane, .metrics = w->metrics});
+    ingest_async(w->in, event("f", "2"), on_accepted, &a[3]);
+    ingest_free(TAKE_PTR(w->in));
+    assert_int_equal(a[3].code, ERR_UNAVAILABLE);
 }
 
 // --- sync -------------------------------------------------------------------------------------------------------------
@@ -351,6 +472,12 @@ int main(void) {
         CASE(refusals_come_later_and_once),
         CASE(the_largest_event_is_taken),
         CASE(a_full_queue_is_told),
+        CASE(a_version_that_another_node_just_made_is_looked_for),
+        CASE(those_that_came_before_a_look_share_it),
+        CASE(without_the_store_they_are_told_so),
+        CASE(a_caller_that_waits_for_a_look_may_go_away),
+        CASE(what_waits_for_a_look_is_bounded),
+        CASE(stopping_and_freeing_answer_those_too),
         CASE(a_call_gets_its_result_once),
         CASE(a_cancelled_call_is_not_answered),
         CASE(a_refused_call_is_told_later_and_once),

@@ -31,7 +31,7 @@ static void slow_open(struct slow *s, struct world *w) {
     if (store_open(w->loop, url, &s->store, &err)) fail_msg("%s", err.text);
     const struct queue_config queue = {.loop = w->loop, .url = "embedded:", .store = s->store};
     if (queue_open(&queue, &s->queue, &err)) fail_msg("%s", err.text);
-    const struct ingest_config ingest = {.loop = w->loop, .queue = s->queue, .sync_lane = w->queue, .metrics = w->metrics};
+    const struct ingest_config ingest = {.loop = w->loop, .registry = &w->registry, .queue = s->queue, .sync_lane = w->queue, .metrics = w->metrics};
     s->ingest = ingest_new(&ingest);
     sem_init(&s->may, 0, 0);
     submit(s->store, &s->held, wait_until_it_may, &s->may);

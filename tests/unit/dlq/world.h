@@ -11,6 +11,7 @@
 #include "core/ingest.h"
 #include "core/store.h"
 #include "dlq/letters.h"
+#include "tests/support/registry_look.h"
 #include "tests/support/support.h"
 
 #define GOT_MAX 16
@@ -22,6 +23,7 @@ struct world {
     struct letters *letters;
     struct queue *queue;
     struct metrics *metrics;
+    struct registry registry;
     struct ingest *ingest;
     struct queue_consumer *consumers[2];
     struct ev *got[GOT_MAX]; // from the queue, acknowledged
@@ -97,7 +99,8 @@ static inline int setup(void **state) {
     const struct queue_config queue = {.loop = w->loop, .url = "memory:", .max_messages = 8};
     assert_int_equal(queue_open(&queue, &w->queue, &err), 0);
     w->metrics = metrics_new();
-    const struct ingest_config ingest = {.loop = w->loop, .queue = w->queue, .sync_lane = w->queue, .metrics = w->metrics};
+    registry_look_init(&w->registry, w->loop);
+    const struct ingest_config ingest = {.loop = w->loop, .registry = &w->registry, .queue = w->queue, .sync_lane = w->queue, .metrics = w->metrics};
     w->ingest = ingest_new(&ingest);
     static const char *const names[] = {"f", "g"};
     for (size_t i = 0; i < array_len(names); i++) {
@@ -118,6 +121,7 @@ static inline int teardown(void **state) {
     queue_close(w->queue, on_queue_closed, &w->closed);
     TURN_UNTIL(w->loop, w->closed);
     ingest_free(w->ingest);
+    registry_look_done(&w->registry);
     letters_free(w->letters);
     store_close(w->store);
     metrics_free(w->metrics);
