@@ -53,6 +53,7 @@ struct delivery {
     struct batch *batch;               // it is the call that stands for these; NULL: for itself
     bool cancelled;                    // a fire that was stopped: it needs no end
     bool looked_for;                   // its version was not known here, and the store was asked
+    bool lost;                         // its queue delivers it again: this one goes back when the store has answered
     // Of the records of a binding:
     struct intake *intake;             // that took it in; NULL: the function's own queues did
     void (*on_end)(struct delivery *d); // it was settled or released, and is freed after; NULL: nobody asks

@@ -153,19 +153,19 @@ static bool must_wait(const struct lane *lane, const struct delivery *d) {
     return lane->c->replays && !delivery_is_sync(d) && replays_holds(lane->c->replays, d->ev);
 }
 
-static void come_back_later(struct lane *lane, struct delivery *d) {
+static void come_back_later(struct lane *lane, struct delivery *d, struct str why, bool age_anew) {
     struct batch *b = d->batch;
     if (b) {
         d = call_take_all(b);
         call_free(b);
     }
-    settle_hold(lane->settle, d);
+    settle_hold(lane->settle, d, why, age_anew);
 }
 
 // Of the function's own queue; the records of a binding are held by their intake.
 static bool hold(struct lane *lane, struct delivery *d) {
     if (d->intake || !must_wait(lane, d->batch ? d->batch->members : d)) return false;
-    come_back_later(lane, d);
+    come_back_later(lane, d, STR_LIT("a replay in order has letters of its ordering key"), true);
     return true;
 }
 
@@ -243,10 +243,10 @@ static void on_looked(void *arg, int code, const struct err *err) {
     DL_FOREACH_SAFE(list, d, next) {
         DL_DELETE(list, d);
         d->looked_for = code == 0;
-        if (lane->killed) call_release(d);
+        if (lane->killed || lane->closing || d->lost) call_release(d);
         else if (code == 0) lane_route(lane, d);
         else if (delivery_is_sync(d)) settle_refuse(lane->settle, d, LETTER_UNROUTABLE, code, err_word(code), str_of(err->text));
-        else come_back_later(lane, d);
+        else come_back_later(lane, d, str_of(err->text), false);
     }
 }
 
@@ -315,7 +315,14 @@ static void give_back(struct pool *pool, enum whose whose) {
 // The broker delivers again what was not acknowledged: it must not wait here too.
 static void on_lost(void *arg) {
     struct lane *lane = arg;
+    struct delivery *d, *next;
     for (struct lane_pool *lp = lane->pools; lp; lp = lp->next) give_back(lp->pool, WHOSE_DURABLE);
+    DL_FOREACH(lane->looked_for, d) d->lost = !delivery_is_sync(d);
+    DL_FOREACH_SAFE(lane->unknown, d, next) {
+        if (delivery_is_sync(d)) continue;
+        DL_DELETE(lane->unknown, d);
+        call_release(d);
+    }
 }
 
 // --- bindings -------------------------------------------------------------------------------------------------------

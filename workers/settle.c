@@ -346,17 +346,17 @@ void settle_refuse(struct settle *s, struct delivery *d, enum letter_kind kind, 
     take_step(p, put_letter);
 }
 
-void settle_hold(struct settle *s, struct delivery *d) {
+void settle_hold(struct settle *s, struct delivery *d, struct str why, bool age_anew) {
     struct pending *p = pending_new(s, d);
     struct ev_fields f = d->ev->f;
     int64_t now_ms = loop_unix_ms(s->c.loop);
-    f.accepted_ms = now_ms; // its maximum age is for the time after it waited
+    if (age_anew) f.accepted_ms = now_ms;
     p->ev = ev_new(&f);
     p->draft = (struct letter_draft){.ev = p->ev,
                                      .state = LETTER_DUE,
                                      .kind = LETTER_DELAYED,
                                      .due_ms = (now_ms / SETTLE_HOLD_MS + 1) * SETTLE_HOLD_MS}; // of all at once, so that they go in their order
-    keep_error(p, STR_LIT("Held"), STR_LIT("a replay in order has letters of its ordering key"), STR_NONE);
+    keep_error(p, STR_LIT("Held"), why, STR_NONE);
     delivery_move(d, DELIVERY_STORING);
     take_step(p, put_letter);
 }

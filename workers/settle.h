@@ -45,11 +45,11 @@ void settle_outcome(struct settle *s, struct delivery *d, const struct outcome_r
 void settle_done(struct settle *s, struct delivery *list, size_t count, const struct id *id, const struct outcome_report *report);
 // d (or each record of a call) has not begun and cannot be run at all; taken. Sync: the caller gets `code`; else it becomes a dead letter of `kind`.
 void settle_refuse(struct settle *s, struct delivery *d, enum letter_kind kind, int code, const char *type, struct str why);
-// d has not begun, and waits for a replay in order with letters of its key: it becomes a due letter, uncharged,
-// whose age counts anew; taken. Of the function's own queue. All that wait come due together, at each multiple of SETTLE_HOLD_MS, and due letters
-// go by their ids: in the order in which they were accepted.
+// d has not begun and cannot now, for the reason `why`: it becomes a due letter, uncharged; taken. Of the function's own queue. age_anew: its
+// maximum age counts from now on (it had to wait), else from where it counted before. All that wait come due together, at each multiple of
+// SETTLE_HOLD_MS, and due letters go by their ids: in the order in which they were accepted.
 #define SETTLE_HOLD_MS 3000
-void settle_hold(struct settle *s, struct delivery *d);
+void settle_hold(struct settle *s, struct delivery *d, struct str why, bool age_anew);
 size_t settle_pending(const struct settle *s);         // deliveries that are not settled yet
 // Gives back what could not be stored (a drain's end), and answers waiting sync retries with what they have.
 void settle_abandon(struct settle *s);

@@ -65,14 +65,19 @@ static void what_comes_after_the_end_of_a_drain_goes_back(void **state) {
 
 // --- versions of other nodes -------------------------------------------------------------------------------------------------
 
-// An event for a version of its own, as a node that knows the version sends it.
-static void publish_for(struct world *w, const char *version, const char *message) {
+static struct ev *event_for(const char *version, const char *message) {
     struct ev *plain = event_of_key("", message);
     struct ev_fields f = plain->f;
-    int published = 0;
     f.qualifier = str_of(version);
-    queue_publish(w->queue, ev_new(&f), on_sent, &published);
+    struct ev *ev = ev_new(&f);
     ev_free(plain);
+    return ev;
+}
+
+// As a node that knows the version sends it.
+static void publish_for(struct world *w, const char *version, const char *message) {
+    int published = 0;
+    queue_publish(w->queue, event_for(version, message), on_sent, &published);
     TURN_UNTIL(w->loop, published);
 }
 
@@ -89,6 +94,56 @@ static void a_version_that_another_node_just_made_is_looked_for(void **state) {
     assert_int_equal(execute(w, "SELECT count(*) FROM letters WHERE state = 'dead' AND kind = 'unroutable'"), 1);
     assert_int_equal(runs(w, "ninth"), 0);
     TURN_UNTIL(w->loop, on_queue(w) == 0);
+}
+
+// The look itself shows that the function is gone: what waits for it stays with the queue, as all that waits does.
+static void what_is_looked_for_goes_back_when_its_function_is_gone(void **state) {
+    struct world *w = *state;
+    execute(w, "DELETE FROM versions");
+    execute(w, "DELETE FROM functions");
+    execute(w, "UPDATE revision SET number = number + 1");
+    publish_for(w, "2", "second");
+    TURN_UNTIL(w->loop, !registry_find(w->registry, STR_LIT("f")));
+    loop_turn(w->loop, 5);
+    assert_int_equal(execute(w, "SELECT count(*) FROM letters"), 0);
+    assert_int_equal(on_queue(w), 1);
+}
+
+// By the way of all events: HTTP, due letters, replays.
+static void ingest_looks_for_a_version_too(void **state) {
+    struct world *w = *state;
+    struct answer there = {0}, missing = {0};
+    execute(w, "INSERT INTO versions (function, number, sha256, settings, created_ms)"
+               " SELECT function, 2, sha256, settings, created_ms FROM versions WHERE number = 1");
+    execute(w, "UPDATE revision SET number = number + 1");
+    ingest_async(w->ingest, event_for("2", "second"), on_answer, &there);
+    ingest_async(w->ingest, event_for("9", "ninth"), on_answer, &missing);
+    TURN_UNTIL(w->loop, there.there && missing.there);
+    assert_int_equal(there.code, 0);
+    assert_int_equal(missing.code, ERR_NOT_FOUND);
+    TURN_UNTIL(w->loop, runs(w, "second") == 1);
+}
+
+static int forget_table(struct store_job *job, struct sql *sql, struct err *err) {
+    (void)job;
+    return sql_exec(sql, "ALTER TABLE revision RENAME TO elsewhere", NULL, 0, NULL, NULL, NULL, err);
+}
+
+// The store cannot say whether there is such a version: the event waits, says why, and is as old as it was.
+static void what_could_not_be_looked_for_waits_and_grows_older(void **state) {
+    struct world *w = *state;
+    struct statement s = {.job = {.run = forget_table, .done = statement_done}};
+    store_submit(w->store, &s.job);
+    TURN_UNTIL(w->loop, s.answer.there);
+    struct ev *young = event_for("2", "second");
+    struct ev_fields f = young->f;
+    int published = 0;
+    f.accepted_ms = 1000;
+    queue_publish(w->queue, ev_new(&f), on_sent, &published);
+    ev_free(young);
+    TURN_UNTIL(w->loop, letters(w, "due") == 1);
+    assert_int_equal(execute(w, "SELECT count(*) FROM letters WHERE error_message LIKE '%revision%'"), 1);
+    assert_int_equal(execute(w, "SELECT accepted_ms FROM letters"), 1000);
 }
 
 // --- replays in order --------------------------------------------------------------------------------------------------------
@@ -165,6 +220,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(what_comes_after_the_end_of_a_drain_goes_back),
         TEST(a_version_that_another_node_just_made_is_looked_for),
+        TEST(what_is_looked_for_goes_back_when_its_function_is_gone),
+        TEST(ingest_looks_for_a_version_too),
+        TEST(what_could_not_be_looked_for_waits_and_grows_older),
         TEST(a_live_event_that_waits_for_its_turn_waits_for_letters_of_its_key_too),
         TEST(a_live_event_of_a_held_key_waits),
     };
