@@ -204,7 +204,7 @@ int replays_claim_run(struct store_job *job, struct sql *sql, struct err *err) {
 
 // PostgreSQL: all at once; they are of one claim and have one lease.
 static int mark_columns(struct sql *sql, struct sql_value letters, struct sql_value events, struct sql_value seqs, int64_t lease_ms, int64_t replay,
-                        struct err *err) {
+                        int64_t *ret_marked, struct err *err) {
     const struct sql_value values[] = {SQL_I(clock_unix_ms()), letters, events, seqs, SQL_I(lease_ms), SQL_I(replay)};
     return sql_exec(sql,
                     "WITH marked AS (UPDATE letters SET state = 'replayed', replay_id = u.event, changed_ms = $1, lease_ms = 0"
@@ -212,13 +212,13 @@ static int mark_columns(struct sql *sql, struct sql_value letters, struct sql_va
                     " WHERE id = u.letter AND lease_ms = $5 AND state || '' = 'replaying' RETURNING u.seq, u.event)"
                     " UPDATE replay_letters AS r SET state = 'sent', event_id = m.event FROM marked m"
                     " WHERE r.replay = $6 AND r.seq = m.seq AND r.state = 'pending'",
-                    values, array_len(values), NULL, NULL, NULL, err);
+                    values, array_len(values), NULL, NULL, ret_marked, err);
 }
 
-static int mark_sent_together(const struct marks_job *m, struct sql *sql, struct err *err) {
+static int mark_sent_together(struct marks_job *m, struct sql *sql, struct err *err) {
     struct column letters, events, seqs;
     int64_t lease_ms = 0;
-    size_t count = 0;
+    int64_t count = 0, marked = 0;
     column_init(&letters);
     column_init(&events);
     column_init(&seqs);
@@ -232,7 +232,8 @@ static int mark_sent_together(const struct marks_job *m, struct sql *sql, struct
         count++;
     }
     int rc = 0;
-    if (count) rc = mark_columns(sql, column_value(&letters), column_value(&events), column_value(&seqs), lease_ms, m->replay, err);
+    if (count) rc = mark_columns(sql, column_value(&letters), column_value(&events), column_value(&seqs), lease_ms, m->replay, &marked, err);
+    m->not_marked = count - marked;
     column_done(&letters);
     column_done(&events);
     column_done(&seqs);
@@ -243,10 +244,11 @@ static struct sql_value event_of(const struct mark_row *row) {
     return id_is_none(&row->event_id) ? SQL_NONE : letters_sql_id(&row->event_id);
 }
 
-static int mark_sent(const struct marks_job *m, struct sql *sql, struct err *err) {
+static int mark_sent(struct marks_job *m, struct sql *sql, struct err *err) {
     int rc = 0;
     int64_t now_ms = clock_unix_ms();
     if (sql_is_postgres(sql)) return mark_sent_together(m, sql, err);
+    m->not_marked = 0; // the job may run again
     for (size_t i = 0; i < m->count && rc == 0; i++) {
         const struct mark_row *row = &m->rows[i];
         const struct sql_value letter[] = {event_of(row), SQL_I(now_ms), letters_sql_id(&row->letter), SQL_I(row->lease_ms)};
@@ -259,7 +261,8 @@ static int mark_sent(const struct marks_job *m, struct sql *sql, struct err *err
                       letter, array_len(letter), NULL, NULL, &marked, err);
         if (rc == 0 && marked)
             rc = sql_exec(sql, "UPDATE replay_letters SET state = 'sent', event_id = $1 WHERE replay = $2 AND seq = $3 AND state = 'pending'",
-                          place, array_len(place), NULL, NULL, NULL, err);
+                          place, array_len(place), NULL, NULL, &marked, err);
+        m->not_marked += !marked;
     }
     return rc;
 }

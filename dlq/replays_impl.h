@@ -125,6 +125,7 @@ struct marks_job {
     int64_t replay;
     struct mark_row *rows;
     size_t count;
+    int64_t not_marked;         // result: sent, but the letter is no longer this claim's
 };
 int replays_mark_run(struct store_job *job, struct sql *sql, struct err *err);
 void replays_marks_free(struct marks_job *m);

@@ -93,11 +93,13 @@ static void end_with(struct run *run, const char *state, char *reason) {
     replays_submit(run->replays, &e->job);
 }
 
+// A sample is judged as a whole, as soon as its failures are too many whatever becomes of the others.
 static bool fails_too_much(const struct run *run, char **ret_reason) {
     const struct replay_counts *c = &run->counts;
-    int64_t failed = c->failing + c->dead, ended = failed + c->ok;
+    int64_t failed = c->failing + c->dead, ended = failed + c->ok, out = run->before + run->sent - c->failed;
     bool sampling = sample_is_out(run);
-    double share = (double)run->row.abort_share / 1e6, is = ended ? (double)failed / (double)ended : 0;
+    int64_t of = sampling && out > ended ? out : ended;
+    double share = (double)run->row.abort_share / 1e6, is = of ? (double)failed / (double)of : 0;
     if (run->row.automatic && c->same) {
         *ret_reason = mem_printf("%lld of %lld failed of the same thing as before", (long long)c->same, (long long)ended);
         return true;
@@ -106,7 +108,7 @@ static bool fails_too_much(const struct run *run, char **ret_reason) {
     else if (run->row.abort_share < 0) return false;
     if (!sampling && ended < REPLAY_ABORT_LEAST) return false;
     if (failed == 0 || is <= share) return false;
-    *ret_reason = mem_printf("%lld of %lld failed (%.1f %%), more than %.1f %%", (long long)failed, (long long)ended, 100 * is, 100 * share);
+    *ret_reason = mem_printf("%lld of %lld failed (%.1f %%), more than %.1f %%", (long long)failed, (long long)of, 100 * is, 100 * share);
     return true;
 }
 
@@ -246,11 +248,9 @@ static void on_marked(struct store_job *job, int code, const struct err *err) {
     run->jobs--;
     FAULT("replay.marked");
     run->quiet_since_ns = clock_mono_ns();
-    // What was not marked is pending, and sent again when the job is taken up anew.
-    if (code) {
-        run_pause(run, err->text);
-        run->leaving = true;
-    }
+    // What was not marked is pending, and sent again, or skipped, when the job is taken up anew.
+    if (code) run_pause(run, err->text);
+    if (code || m->not_marked) run->leaving = true;
     if (run->order && code == ERR_OK) run_order_marked(run, m);
     batch_done(m->batch);
     replays_marks_free(m);

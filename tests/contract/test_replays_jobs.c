@@ -292,6 +292,24 @@ static void a_sample_is_heard_of_though_others_took_letters(void **state) {
     world_close(&w);
 }
 
+// The lease of one ran out while the queue took its time, and it became another's: the job does not wait for its end.
+static void a_sample_is_heard_of_though_a_letter_of_it_was_lost(void **state) {
+    struct world w;
+    world_open(&w, *state);
+    struct id ids[SAMPLED];
+    put_many(&w, ids, SAMPLED, "f", "x");
+    w.a.gate.mode = GATE_KEEP;
+    w.telling = TELL_OK;
+    replays_start(w.a.replays);
+    int64_t replay = create(&w, (struct replay_spec){.sel = these(ids, SAMPLED), .sample = SAMPLE});
+    TURN_UNTIL(w.loop, w.a.gate.kept_count == SAMPLE);
+    sql_of(&w.lf, "UPDATE letters SET state = 'discarded', lease_ms = 0 WHERE id = $1", &ids[2]);
+    gate_open(&w.a.gate);
+    until_state(&w, replay, "done");
+    expect_counts(&w, replay, 0, SAMPLED - 1, 1, 0);
+    world_close(&w);
+}
+
 // As the database is when it committed a claim and went away before it could say so: the run claims once more.
 static void a_claim_whose_answer_was_lost_is_made_again(void **state) {
     struct world w;
@@ -506,6 +524,7 @@ int main(void) {
         CASE(the_rest_of_a_sample_goes_when_its_job_is_taken_up),
         CASE(a_sample_that_was_through_is_not_waited_for_again),
         CASE(a_sample_is_heard_of_though_others_took_letters),
+        CASE(a_sample_is_heard_of_though_a_letter_of_it_was_lost),
         CASE(a_claim_whose_answer_was_lost_is_made_again),
         CASE(a_node_claims_nothing_of_a_job_that_is_not_its_any_more),
         CASE(what_is_being_sent_stays_so_while_its_job_is_held),

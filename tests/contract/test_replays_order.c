@@ -128,13 +128,14 @@ static void a_sample_that_fails_ends_the_replay(void **state) {
     TURN_UNTIL(w.loop, w.got_count == SAMPLE);
     tell_and_wait(&w, w.got[2], REPLAY_OUTCOME_FAILING); // one is enough
     until_state(&w, replay, "aborted");
-    expect_reason(&w, replay, "1 of 1 failed");
+    expect_reason(&w, replay, "1 of 5 failed");
     expect_counts(&w, replay, SAMPLED - SAMPLE, SAMPLE, 0, 0);
     assert_int_equal(count_letters(&w.lf, "dead"), SAMPLED - SAMPLE);
     assert_int_equal(w.got_count, SAMPLE);
     world_close(&w);
 }
 
+// Those that fail do so sooner than the others: they are a part of the whole sample.
 static void a_sample_may_fail_up_to_the_share(void **state) {
     struct world w;
     world_open(&w, *state);
@@ -147,9 +148,30 @@ static void a_sample_may_fail_up_to_the_share(void **state) {
     int64_t replay = create(&w, spec);
     TURN_UNTIL(w.loop, w.got_count == SAMPLE);
     w.telling = TELL_OK;
-    for (size_t i = 0; i < SAMPLE; i++) tell_and_wait(&w, w.got[SAMPLE - 1 - i], i < 3 ? REPLAY_OUTCOME_OK : REPLAY_OUTCOME_DEAD);
+    for (size_t i = 0; i < 2; i++) tell_and_wait(&w, w.got[i], REPLAY_OUTCOME_DEAD);
+    turn_looks(&w, 5); // longer than a look at the outcomes
+    assert_true(replay_is(&w, replay, "running"));
+    for (size_t i = 2; i < SAMPLE; i++) tell_and_wait(&w, w.got[i], REPLAY_OUTCOME_OK);
     until_state(&w, replay, "done");
     expect_counts(&w, replay, 0, SAMPLED, 0, 0);
+    world_close(&w);
+}
+
+static void a_sample_ends_as_soon_as_too_many_of_it_failed(void **state) {
+    struct world w;
+    world_open(&w, *state);
+    put_many(&w, NULL, SAMPLED, "f", "x");
+    w.telling = TELL_NOTHING;
+    replays_start(w.a.replays);
+    struct replay_spec spec = all_of_f();
+    spec.sample = SAMPLE;
+    spec.abort_share = 0.4;
+    int64_t replay = create(&w, spec);
+    TURN_UNTIL(w.loop, w.got_count == SAMPLE);
+    for (size_t i = 0; i < 3; i++) tell_and_wait(&w, w.got[i], REPLAY_OUTCOME_DEAD);
+    until_state(&w, replay, "aborted"); // whatever becomes of the other two
+    expect_reason(&w, replay, "3 of 5 failed (60.0 %)");
+    expect_counts(&w, replay, SAMPLED - SAMPLE, SAMPLE, 0, 0);
     world_close(&w);
 }
 
@@ -705,6 +727,7 @@ int main(void) {
         CASE(the_rest_goes_when_the_sample_is_through),
         CASE(a_sample_that_fails_ends_the_replay),
         CASE(a_sample_may_fail_up_to_the_share),
+        CASE(a_sample_ends_as_soon_as_too_many_of_it_failed),
         CASE(a_sample_that_is_all_there_is_ends_well),
         CASE(a_sample_that_is_all_there_is_is_judged),
         CASE(too_many_failures_end_the_replay_and_keep_the_rest),
