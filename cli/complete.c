@@ -36,8 +36,7 @@ static void ask(const struct command *c, const struct kind *kind) {
 void complete_names(const struct command *c, const struct arg_spec *option) {
     const char *called = option ? option->value : c->words;
     if (!called || !(c->uses & USES_SERVER)) return;
-    bool function = option ? strcmp(option->name, "function") == 0 || strcmp(option->name, "to") == 0
-                           : strcmp(called, "[FUNCTION]") == 0 || str_starts(str_of(called), "NAME[:VERSION]");
-    if (function) ask(c, &functions);
-    else if (strcmp(called, "GROUP") == 0) ask(c, &groups);
+    struct str what = str_of(*called == '[' ? called + 1 : called);
+    if (str_starts(what, "FUNCTION") || str_starts(what, "NAME[:VERSION]")) ask(c, &functions);
+    else if (str_starts(what, "GROUP")) ask(c, &groups);
 }

@@ -92,17 +92,18 @@ struct deploy {
     json_t *before;   // the function as it was; NULL: it is new
 };
 
-// The settings that the version got, which are in no answer to a deploy, beside those of the one that was current.
-static int add_differences(const struct deploy *d, json_t *answer) {
+// The settings that the version got, which are in no answer to a deploy, beside those of the one that was current. It is deployed, told or not.
+static void add_differences(const struct deploy *d, json_t *answer) {
     json_auto_t *after = NULL;
+    struct err err;
     int64_t from = member_int(d->before, "current", 0);
     const json_t *old = deploy_settings_of(d->before, from);
-    int rc = old ? deploy_fetch(d->client, d->guess.name, &after) : EXIT_OK;
+    if (!old) return;
+    if (deploy_fetch(d->client, d->guess.name, &after, &err) < 0) out_note("it is deployed, but which settings differ is not known: %s", err.text);
     const json_t *new = deploy_settings_of(after, member_int(answer, "version", 0));
-    if (!old || !new) return rc;
+    if (!new) return;
     json_object_set_new(answer, "settingsFrom", json_integer(from));
     json_object_set_new(answer, "settingsChanged", deploy_differences(old, new));
-    return rc;
 }
 
 static void print_differences(const struct args *a, const json_t *answer) {
@@ -129,15 +130,15 @@ static int send(const struct deploy *d, struct str package) {
     json_auto_t *answer = NULL;
     int status;
     int rc = client_json_status(d->client, "PUT", path, body, &answer, &status);
-    if (rc == EXIT_OK) rc = add_differences(d, answer);
-    if (!answer) return rc;
+    if (rc != EXIT_OK) return rc;
+    add_differences(d, answer);
     if (args_has(a, "json")) {
         out_json(answer);
     } else {
         print_done(a, g, status, answer, package.len);
         print_differences(a, answer);
     }
-    return rc;
+    return EXIT_OK;
 }
 
 static void keep(struct deploy *d) {
@@ -151,10 +152,12 @@ static void keep(struct deploy *d) {
 
 static int fetch_and_send(struct deploy *d, struct str package) {
     struct err err = {0};
-    int rc = deploy_fetch(d->client, d->guess.name, &d->before);
-    if (rc != EXIT_OK) return rc;
-    if (args_has(d->args, "keep-settings")) keep(d);
-    if (guess_fill(&d->guess, d->args->words[0], &err) < 0) return out_fail("%s", err.text);
+    int rc = deploy_fetch(d->client, d->guess.name, &d->before, &err);
+    if (rc == 0 && args_has(d->args, "keep-settings")) {
+        keep(d);
+        rc = guess_fill(&d->guess, d->args->words[0], &err);
+    }
+    if (rc < 0) return out_fail("%s", err.text);
     return send(d, package);
 }
 

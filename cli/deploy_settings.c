@@ -4,20 +4,19 @@
 #include "cli/commands.h"
 #include "cli/out.h"
 
-int deploy_fetch(struct client *c, const char *name, json_t **ret) {
+int deploy_fetch(struct client *c, const char *name, json_t **ret, struct err *err) {
     cleanup_free char *path = path_new("/v1/functions");
     struct reply reply;
-    struct err err;
     *ret = NULL;
     path_add(&path, name);
     const struct request request = {.method = "GET", .path = path};
-    if (client_send(c, &request, &reply, &err) < 0) return out_fail("%s", err.text);
-    int rc = EXIT_OK;
+    int rc = client_send(c, &request, &reply, err);
+    if (rc < 0) return rc;
     if (reply.status == 200) {
         *ret = json_loadb(reply.body, reply.body_len, 0, NULL);
     } else if (reply.status != 404) {
         cleanup_free char *why = reply_error(&reply);
-        rc = out_fail("%s", why);
+        rc = err_set(err, ERR_UNAVAILABLE, "%s", why);
     }
     reply_done(&reply);
     return rc;

@@ -10,8 +10,8 @@
 
 #include "cli/client.h"
 
-// The function as the server tells it; NULL: there is none of this name. Returns an exit code; a failure has been said.
-int deploy_fetch(struct client *c, const char *name, json_t **ret) must_use;
+// The function as the server tells it; NULL: there is none of this name. Returns 0 or an error.
+int deploy_fetch(struct client *c, const char *name, json_t **ret, struct err *err) must_use;
 // Of this version of it, borrowed; NULL: it has none.
 json_t *deploy_settings_of(const json_t *function, int64_t version);
 // Members of `kept` that `settings` lacks go into it, variables of `env` one by one.

@@ -17,7 +17,7 @@
 static int fetch_page(struct client *c, const struct args *a, const char *state, int64_t limit, const char *cursor,
                       json_t **ret) {
     cleanup_free char *path = path_new("/v1/letters");
-    dlq_selection_query(a, state, &path);
+    dlq_selection_query(a, state, NULL, &path);
     if (args_takes(a, "order")) path_query(&path, "order", args_text(a, "order"));
     path_query_number(&path, "limit", limit);
     path_query(&path, "cursor", cursor);

@@ -16,7 +16,7 @@
 // Rows for the tables of commands that select letters; DLQ_FIELD_SPECS for those without --limit.
 #define DLQ_FIELD_SPECS                                                                                                      \
     {"group", 'g', ARG_TEXT, "GROUP", "only of this group: its 16 hex digits or its name", NULL},                             \
-        {"function", 'f', ARG_TEXT, "NAME", "only letters of this function", NULL},                                           \
+        {"function", 'f', ARG_TEXT, "FUNCTION", "only letters of this function", NULL},                                           \
         {"error", 'E', ARG_TEXT, "TYPE", "only with this error type, such as KeyError", NULL},                                \
         {"since", 0, ARG_WHEN, "WHEN", "only died since then: 2h (ago) or 2026-01-31T12:00:00Z", NULL},                       \
         {"until", 0, ARG_WHEN, "WHEN", "only died before", NULL},                                                             \
@@ -39,8 +39,8 @@ int dlq_check_options(const struct args *a, const char *verb) must_use;
 // Members of a request's body: {"ids":[…]}, or the options given and the state, or with --all {"all":true} and the state.
 // state: NULL for the server's default; ids have none.
 json_t *dlq_selection_json(const struct args *a, const char *state) must_use;
-// Adds the options (not the ids) to the query of *path.
-void dlq_selection_query(const struct args *a, const char *state, char **path);
+// Adds the options (not the ids) to the query of *path. also: an expression that must hold too, or NULL.
+void dlq_selection_query(const struct args *a, const char *state, const char *also, char **path);
 // An option of the selection was given (--limit and --all are none).
 bool dlq_has_selection(const struct args *a);
 // "letters of orders with error KeyError", "2 letters"; for questions. Caller frees.
@@ -48,10 +48,16 @@ char *dlq_selection_text(const struct args *a) must_use;
 
 // --- asking (cli/dlq_confirm.c); the command's table has DLQ_YES_SPEC --------------------------------------------------------
 
-// Goes on at once with --yes or one id, asks "verb letters of …: 5 of 900 dead letters?" on a terminal, and refuses a selection where there is
-// none. state: NULL is dead. done: "discarded". EXIT_OK: go on; else that was said.
-int dlq_confirm(struct client *c, const struct args *a, const char *verb, const char *state, const char *done) must_use;
-// How many letters the selection has, at most --limit; *ret is -1 when the server does not tell.
+struct dlq_question {
+    const char *verb;    // "Discard"
+    const char *state;   // NULL is dead
+    const char *done;    // "discarded"
+    bool spares_delayed; // it leaves letters that were put off on purpose out, unless --where asks for that kind
+};
+// Goes on at once with --yes or one id, asks "verb letters of …: 5 of 900 dead letters?" on a terminal, without the numbers when the server cannot
+// tell them, and refuses a selection where there is none. EXIT_OK: go on; else that was said.
+int dlq_confirm(struct client *c, const struct args *a, const struct dlq_question *q) must_use;
+// How many letters the selection has, at most --limit; *ret is -1 when the server cannot tell, such as for want of time.
 int dlq_count(struct client *c, const struct args *a, const char *state, int64_t *ret) must_use;
 // Refuses a selection for want of an answer, telling how many letters it has. Never EXIT_OK.
 int dlq_refuse_unasked(struct client *c, const struct args *a, const char *state, const char *done) must_use;

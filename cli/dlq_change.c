@@ -13,6 +13,7 @@ struct change {
     const char *verb;    // of the question
     const char *path;
     const char *member;  // how the answer calls the letters that it was done to; also what is said
+    bool spares_delayed; // of struct dlq_question
 };
 
 struct totals {
@@ -77,7 +78,8 @@ static int run_selected(const struct args *a, const struct change *change, const
     int rc = dlq_check_selection(a, change->name);
     if (rc != EXIT_OK) return rc;
     cleanup_client struct client *c = client_new(a);
-    rc = dlq_confirm(c, a, change->verb, state, change->member);
+    const struct dlq_question q = {.verb = change->verb, .state = state, .done = change->member, .spares_delayed = change->spares_delayed};
+    rc = dlq_confirm(c, a, &q);
     if (rc != EXIT_OK) return rc;
     json_t *selection = dlq_selection_json(a, state);
     if (args_takes(a, "why") && args_has(a, "why")) json_object_set_new(selection, "why", json_string(args_text(a, "why")));
@@ -96,7 +98,7 @@ static const struct arg_spec discard_specs[] = {
 };
 
 static int run_discard(const struct args *a) {
-    static const struct change change = {"discard", "Discard", "/v1/letters/discard", "discarded"};
+    static const struct change change = {"discard", "Discard", "/v1/letters/discard", "discarded", false};
     return run_selected(a, &change, args_text(a, "state"));
 }
 
@@ -115,7 +117,7 @@ const struct command dlq_discard = {
 static const struct arg_spec restore_specs[] = {DLQ_SELECT_SPECS, DLQ_ALL_SPEC, DLQ_WHY_SPEC, DLQ_YES_SPEC, {0}};
 
 static int run_restore(const struct args *a) {
-    static const struct change change = {"restore", "Restore", "/v1/letters/restore", "restored"};
+    static const struct change change = {"restore", "Restore", "/v1/letters/restore", "restored", false};
     return run_selected(a, &change, a->word_count ? NULL : "discarded");
 }
 
@@ -136,7 +138,7 @@ const struct command dlq_restore = {
 static const struct arg_spec retry_specs[] = {DLQ_SELECT_SPECS, DLQ_ALL_SPEC, DLQ_YES_SPEC, {0}};
 
 static int run_retry(const struct args *a) {
-    static const struct change change = {"retry", "Retry", "/v1/letters/retry", "retried"};
+    static const struct change change = {"retry", "Retry", "/v1/letters/retry", "retried", true};
     return run_selected(a, &change, a->word_count ? NULL : "due");
 }
 
@@ -163,16 +165,18 @@ static const struct arg_spec purge_specs[] = {
 };
 
 static int run_purge(const struct args *a) {
-    static const struct change change = {"purge", "Purge", "/v1/letters/purge", "purged"};
+    static const struct change change = {"purge", "Purge", "/v1/letters/purge", "purged", false};
     if (!args_has(a, "older-than")) return out_misuse("dlq purge: say how old with --older-than AGE, such as 30d");
     int rc = dlq_check_options(a, "purge");
     if (rc != EXIT_OK) return rc;
     if (!args_has(a, "yes") && !dlq_can_ask()) return out_misuse("nothing is done without an answer: add --yes");
     cleanup_free char *which = dlq_selection_text(a);
     cleanup_client struct client *c = client_new(a);
-    if (!args_has(a, "yes") && !out_confirm("Delete %s, older than %s%s, for ever?", which, args_text(a, "older-than"),
-                                            args_has(a, "dead") ? ", dead ones too" : ""))
-        return out_fail("nothing was purged");
+    if (!args_has(a, "yes")) {
+        dlq_forget_typed();
+        if (!out_confirm("Delete %s, older than %s%s, for ever?", which, args_text(a, "older-than"), args_has(a, "dead") ? ", dead ones too" : ""))
+            return out_fail("nothing was purged");
+    }
     json_t *body = dlq_selection_json(a, NULL);
     if (!dlq_has_selection(a)) json_object_set_new(body, "all", json_true());
     json_object_set_new(body, "olderThanMs", json_integer(args_number(a, "older-than", 0)));

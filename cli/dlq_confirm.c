@@ -31,17 +31,46 @@ int64_t dlq_count_quietly(struct client *c, const char *state, const char *where
     return member_int(answer, "count", -1);
 }
 
-int dlq_count(struct client *c, const struct args *a, const char *state, int64_t *ret) {
-    cleanup_free char *path = path_new("/v1/letters");
-    json_auto_t *answer = NULL;
-    dlq_selection_query(a, state, &path);
+static char *count_path(const struct args *a, const char *state, const char *also) {
+    char *path = path_new("/v1/letters");
+    dlq_selection_query(a, state, also, &path);
     path_query(&path, "limit", "1");
     path_query(&path, "count", "true");
-    int rc = client_json(c, "GET", path, NULL, &answer);
-    if (rc != EXIT_OK) return rc;
-    int64_t limit = args_takes(a, "limit") ? args_number(a, "limit", INT64_MAX) : INT64_MAX, n = member_int(answer, "count", -1);
-    *ret = n < limit ? n : limit;
+    return path;
+}
+
+static int64_t limited(const struct args *a, int64_t count) {
+    int64_t limit = args_takes(a, "limit") ? args_number(a, "limit", INT64_MAX) : INT64_MAX;
+    return count < limit ? count : limit;
+}
+
+int dlq_count(struct client *c, const struct args *a, const char *state, int64_t *ret) {
+    cleanup_free char *path = count_path(a, state, NULL), *why = NULL;
+    const struct request request = {.method = "GET", .path = path};
+    struct reply reply;
+    struct err err;
+    *ret = -1;
+    int rc = client_send(c, &request, &reply, &err);
+    if (rc == ERR_TIMEOUT) return EXIT_OK;
+    if (rc < 0) return out_fail("%s", err.text);
+    json_auto_t *answer = reply.status < 400 ? json_loadb(reply.body, reply.body_len, JSON_ALLOW_NUL, NULL) : NULL;
+    if (reply.status >= 400 && reply.status < 500) why = reply_error(&reply);
+    reply_done(&reply);
+    if (why) return out_fail("%s", why);
+    *ret = limited(a, member_int(answer, "count", -1));
     return EXIT_OK;
+}
+
+// Of the letters that it is about.
+static int count_asked(struct client *c, const struct args *a, const struct dlq_question *q, int64_t *ret) {
+    const char *where = args_text(a, "where");
+    *ret = -1;
+    if (q->spares_delayed && !(where && strstr(where, "kind") && strstr(where, "delayed"))) {
+        cleanup_free char *path = count_path(a, q->state, "kind != \"delayed\"");
+        json_auto_t *answer = dlq_ask_quietly(c, path);
+        *ret = limited(a, member_int(answer, "count", -1));
+    }
+    return *ret < 0 ? dlq_count(c, a, q->state, ret) : EXIT_OK; // which also says what is wrong with the selection
 }
 
 // --- a path that nothing has --------------------------------------------------------------------------------------
@@ -80,27 +109,27 @@ static int refuse(int64_t count, const char *done) {
 // ": 595 of 40,000 dead letters"; caller frees.
 static char *share_text(struct client *c, const struct args *a, const char *state, int64_t count) {
     char n[OUT_NUMBER_BYTES], all[OUT_NUMBER_BYTES];
-    int64_t of = dlq_has_selection(a) ? dlq_count_quietly(c, state, NULL) : -1;
     if (count < 0) return mem_strdup("");
+    int64_t of = dlq_has_selection(a) ? dlq_count_quietly(c, state, NULL) : -1;
     if (of < count) return mem_printf(": %s %s letter%s", out_number(count, n), state ? state : "dead", plural(count));
     return mem_printf(": %s of %s %s letter%s", out_number(count, n), out_number(of, all), state ? state : "dead", plural(of));
 }
 
-int dlq_confirm(struct client *c, const struct args *a, const char *verb, const char *state, const char *done) {
+int dlq_confirm(struct client *c, const struct args *a, const struct dlq_question *q) {
     if (a->word_count == 1 || args_has(a, "yes") || (a->word_count && !dlq_can_ask())) return EXIT_OK;
     cleanup_free char *which = dlq_selection_text(a), *share = NULL;
     if (a->word_count == 0) {
         int64_t count = -1;
         out_progress("looking …");
-        int rc = dlq_count(c, a, state, &count);
-        if (rc != EXIT_OK) return rc;
-        if (!dlq_can_ask()) return refuse(count, done);
-        share = share_text(c, a, state, count);
-        dlq_hint_missing(c, a, state);
+        int rc = count_asked(c, a, q, &count);
         out_progress(NULL);
+        if (rc != EXIT_OK) return rc;
+        if (!dlq_can_ask()) return refuse(count, q->done);
+        share = share_text(c, a, q->state, count);
+        if (count >= 0) dlq_hint_missing(c, a, q->state);
     }
     dlq_forget_typed();
-    return out_confirm("%s %s%s?", verb, which, share ? share : "") ? EXIT_OK : out_fail("nothing was %s", done);
+    return out_confirm("%s %s%s?", q->verb, which, share ? share : "") ? EXIT_OK : out_fail("nothing was %s", q->done);
 }
 
 int dlq_refuse_unasked(struct client *c, const struct args *a, const char *state, const char *done) {

@@ -7,6 +7,7 @@
 
 #define ASK_MS 10000
 #define TYPES_SHOWN 5
+#define GROUP_ID_CHARS 16
 
 // The server says that there is no such thing.
 static bool is_missing(struct client *c, const char *root, const char *name) {
@@ -68,12 +69,20 @@ static void hint_types(struct client *c, const char *wanted, const char *functio
     out_note("no dead letter has the error type %s; %s%s", wanted, text, shown > TYPES_SHOWN ? ", …" : "");
 }
 
+// A group's own name, which outlives its letters, rather than one that somebody gave it.
+static bool is_group_id(const char *group) {
+    return strlen(group) == GROUP_ID_CHARS && strspn(group, "0123456789abcdefABCDEF") == GROUP_ID_CHARS;
+}
+
 int dlq_explain_empty(struct client *c, const struct args *a) {
     const char *function = args_text(a, "function"), *group = args_takes(a, "group") ? args_text(a, "group") : NULL;
     const char *error = args_takes(a, "error") ? args_text(a, "error") : NULL;
     if (function && is_missing(c, "/v1/functions", function) && !has_letters(c, function))
         return out_fail("there is no function %s, nor a letter of it", function);
-    if (group && is_missing(c, "/v1/groups", group)) return out_fail("there is no group %s; weir dlq groups lists them", group);
+    if (group && is_missing(c, "/v1/groups", group)) {
+        if (!is_group_id(group)) return out_fail("there is no group %s; weir dlq groups lists them", group);
+        out_note("there is no group %s, or not any more; weir dlq groups lists them", group);
+    }
     if (error) hint_types(c, error, function);
     return EXIT_OK;
 }

@@ -60,7 +60,7 @@ static bool count_masked(void *arg, struct str letter) {
 static int fetch_page(struct export *e, const char *cursor, struct reply *ret) {
     cleanup_free char *path = path_new("/v1/letters");
     int64_t left = e->limit ? e->limit - e->count : PAGE_LETTERS;
-    dlq_selection_query(e->a, args_text(e->a, "state"), &path);
+    dlq_selection_query(e->a, args_text(e->a, "state"), NULL, &path);
     path_query(&path, "order", "oldest");
     path_query(&path, "full", "true");
     path_query(&path, "as", e->weir ? NULL : args_text(e->a, "as"));

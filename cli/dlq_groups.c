@@ -51,7 +51,7 @@ static char *versions_text(const json_t *group) {
 // --- groups -------------------------------------------------------------------------------------------------------
 
 static const struct arg_spec groups_specs[] = {
-    {"function", 'f', ARG_TEXT, "NAME", "only those with letters of this function", NULL},
+    {"function", 'f', ARG_TEXT, "FUNCTION", "only those with letters of this function", NULL},
     {"since", 0, ARG_WHEN, "WHEN", "only letters that died since then: 2h (ago) or 2026-01-31T12:00:00Z", NULL},
     {"muted", 0, ARG_FLAG, NULL, "the muted ones too", NULL},
     {"limit", 0, ARG_COUNT, "N", "at most so many, those with most letters (default 50)", NULL},

@@ -50,6 +50,7 @@ static int show_dry_run(struct client *c, const struct args *a) {
     int rc = a->word_count ? fetch_ids(c, a, &letters) : dlq_fetch(c, a, "dead", args_number(a, "limit", LISTED), &letters, &more);
     int64_t shown = (int64_t)json_array_size(letters);
     if (rc == EXIT_OK && more) rc = dlq_count(c, a, NULL, &count);
+    if (rc == EXIT_OK && more && count < 0) return out_fail("the server could not count the letters: narrow the selection, by a function, a group or times");
     if (rc != EXIT_OK) return rc;
     if (count < shown) count = shown;
     if (args_has(a, "json")) {
@@ -110,7 +111,7 @@ static int print_groups(struct client *c, const struct args *a) {
 static int confirm(struct client *c, const struct args *a) {
     bool asks = !a->word_count && !args_has(a, "yes") && dlq_can_ask();
     int rc = asks ? print_groups(c, a) : EXIT_OK;
-    return rc == EXIT_OK ? dlq_confirm(c, a, "Replay", NULL, "replayed") : rc;
+    return rc == EXIT_OK ? dlq_confirm(c, a, &(struct dlq_question){.verb = "Replay", .done = "replayed"}) : rc;
 }
 
 // --- making the job -----------------------------------------------------------------------------------------------

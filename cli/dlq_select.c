@@ -78,9 +78,12 @@ json_t *dlq_selection_json(const struct args *a, const char *state) {
     return o;
 }
 
-void dlq_selection_query(const struct args *a, const char *state, char **path) {
+void dlq_selection_query(const struct args *a, const char *state, const char *also, char **path) {
+    const char *where = args_text(a, "where");
+    cleanup_free char *both = also && where ? mem_printf("(%s) and %s", where, also) : NULL;
+    if (also) path_query(path, "where", both ? both : also);
     for (size_t i = 0; i < array_len(fields); i++) {
-        if (!args_has(a, fields[i].option)) continue;
+        if (!args_has(a, fields[i].option) || (also && strcmp(fields[i].option, "where") == 0)) continue;
         if (fields[i].is_time) path_query_number(path, fields[i].member, args_number(a, fields[i].option, 0));
         else path_query(path, fields[i].member, args_text(a, fields[i].option));
     }

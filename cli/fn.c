@@ -210,11 +210,11 @@ static int run_delete(const struct args *a) {
         .run = run_##verb,                      \
     }
 FN_COMMAND(list, NULL, "Lists the functions", no_specs, 0);
-FN_COMMAND(show, "NAME", "Shows the current version of a function with its settings", no_specs, 1);
-FN_COMMAND(versions, "NAME", "Lists the versions of a function", no_specs, 1);
-FN_COMMAND(use, "NAME VERSION", "Makes this version the current one", no_specs, 2);
-FN_COMMAND(rollback, "NAME --to N", "Makes an earlier version the current one again", rollback_specs, 1);
-FN_COMMAND(delete, "NAME", "Deletes a function with all its versions", delete_specs, 1);
+FN_COMMAND(show, "FUNCTION", "Shows the current version of a function with its settings", no_specs, 1);
+FN_COMMAND(versions, "FUNCTION", "Lists the versions of a function", no_specs, 1);
+FN_COMMAND(use, "FUNCTION VERSION", "Makes this version the current one", no_specs, 2);
+FN_COMMAND(rollback, "FUNCTION --to N", "Makes an earlier version the current one again", rollback_specs, 1);
+FN_COMMAND(delete, "FUNCTION", "Deletes a function with all its versions", delete_specs, 1);
 
 const struct command fn_command = {
     .name = "fn",

@@ -90,7 +90,7 @@ static int run_logs(const struct args *a) {
 
 const struct command logs_command = {
     .name = "logs",
-    .words = "NAME",
+    .words = "FUNCTION",
     .summary = "Prints what a function wrote to stdout and stderr",
     .about = "Each line: time, version, id of the event, text. With --json one object a line.\n",
     .specs = specs,

@@ -168,7 +168,7 @@ static void run_loop(struct loop_of *l) {
 // --- the command --------------------------------------------------------------------------------------------------
 
 static const struct arg_spec specs[] = {
-    {"function", 'f', ARG_TEXT, "NAME", "only letters of this function", NULL},
+    {"function", 'f', ARG_TEXT, "FUNCTION", "only letters of this function", NULL},
     {"since", 0, ARG_WHEN, "WHEN", "only letters that died since then: 2h (ago) or 2026-01-31T12:00:00Z", NULL},
     {"muted", 0, ARG_FLAG, NULL, "the muted groups too", NULL},
     {0},

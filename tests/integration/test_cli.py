@@ -235,6 +235,17 @@ def test_deploy_tells_what_differs_from_the_current_version(weir, fake, tmp_path
     assert "differ" not in weir("deploy", "orders.py").out
 
 
+def test_a_deploy_that_succeeded_is_no_failure(weir, fake, tmp_path):
+    (tmp_path / "orders.py").write_text(HANDLER)
+    fake.expect("GET", "/v1/functions/orders", versions(OLD), (503, error("Unavailable", "the store is away")))
+    done = weir("deploy", "orders.py")
+    assert done.out.startswith("orders:3 deployed") and "differ" not in done.out
+    assert "it is deployed, but which settings differ is not known: the store is away" in done.err
+    fake.expect("GET", "/v1/functions/orders", (503, error("Unavailable", "the store is away")))
+    assert weir("deploy", "orders.py", rc=1).err == "weir: the store is away\n"
+    assert len(fake.sent("PUT", "/v1/functions/orders")) == 1
+
+
 def test_deploy_keeps_settings_when_it_is_told_to(weir, fake, tmp_path):
     (tmp_path / "orders.py").write_text("def other(event, context): pass\n")  # nothing to guess: the handler is kept too
     fake.expect("GET", "/v1/functions/orders", versions({"timeoutMs": 1}, {**OLD, "handler": "orders.other"}, current=2), (404, {}))

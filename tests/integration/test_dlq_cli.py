@@ -43,9 +43,11 @@ def dlq(fake, tmp_path):
     return run
 
 
-def on_terminal(fake, *words, answer=b"", env=None, size=None):
-    """Runs it on a terminal of its own and answers its question; returns the exit code and what was shown."""
+def on_terminal(fake, *words, answer=b"", env=None, size=None, typed=b""):
+    """Runs it on a terminal of its own, where something may have been typed before, and answers its question; returns the exit code and
+    what was shown."""
     ours, theirs = pty.openpty()
+    os.write(ours, typed)
     if size:
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
     p = subprocess.Popen([WEIR, "dlq", *words, "--server", fake.url], stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True,
@@ -533,7 +535,7 @@ def test_without_a_terminal_nothing_is_done_unless_yes_was_said(dlq, fake, words
         assert said.err == f"weir: nothing is done without an answer: add --yes ({shown})\n" and said.out == ""
     assert "add --yes\n" in dlq("purge", "--older-than", "30d", rc=2, input=b"y\n").err
     assert all(r["method"] == "GET" for r in fake.requests)
-    fake.expect("GET", "/v1/letters", (400, error("InvalidArgument", "where: column 1: no field 'x'")))
+    fake.expect("GET", "/v1/letters", *[(400, error("InvalidArgument", "where: column 1: no field 'x'"))] * 2)
     assert "column 1" in dlq(*words, rc=1).err
 
 
@@ -545,6 +547,39 @@ def test_a_path_that_no_letter_has_is_said_before_the_question(fake):
     shown = plain(on_terminal(fake, "discard", "-w", "attempt > 1 and (payload.coupn is null)", answer=b"n\n")[1])
     assert "none of the dead letters has payload.coupn: is it spelled right?" in shown and ": 40,000 of 40,000 dead letters?" in shown
     assert "spelled" not in on_terminal(fake, "discard", "-w", "payload.coupon is null", answer=b"n\n")[1]
+
+
+@pytest.mark.parametrize("words", [["discard", "--all"], ["purge", "--older-than", "30d"]])
+def test_what_was_typed_before_the_question_is_no_answer(fake, words):
+    code, shown = on_terminal(fake, *words, typed=b"y\n", answer=b"n\n")
+    assert code == 1 and "nothing was" in shown and all(r["method"] == "GET" for r in fake.requests)
+
+
+def test_letters_that_were_put_off_are_not_counted_where_they_are_left_out(fake):
+    def answer(request):
+        return counted(5 if 'kind != "delayed"' in request["query"].get("where", "") else 9)[0]
+    def asked(*words):
+        fake.expect("GET", "/v1/letters", *[answer] * 9)
+        return plain(on_terminal(fake, *words, answer=b"n\n")[1])
+    assert "Retry all letters: 5 due letters?" in asked("retry", "--all")
+    assert "Retry letters where attempt = 1 or attempt = 2: 5 of 9 due letters?" in asked("retry", "-w", "attempt = 1 or attempt = 2")
+    assert [r["query"].get("where") for r in fake.requests[-2:]] == ['(attempt = 1 or attempt = 2) and kind != "delayed"', None]
+    assert ": 3 due letters?" in asked("retry", "--all", "--limit", "3")
+    assert ": 9 of 9 due letters?" in asked("retry", "-w", 'kind = "delayed"')  # they are meant
+    assert "Discard letters of orders: 9 of 9 due letters?" in asked("discard", "-f", "orders", "--state", "due")
+
+
+@pytest.mark.parametrize("words, question", [(["discard", "-w", "payload.c = 3"], "Discard letters where payload.c = 3? [y/N]"),
+                                             (["retry", "--all"], "Retry all letters? [y/N]")])
+def test_a_count_that_takes_too_long_keeps_nobody_from_changing(dlq, fake, words, question):
+    slow = (504, error("Timeout", "the letters were not found in 30 s: narrow the selection"))
+    path = "/v1/letters/" + words[0]
+    fake.expect("GET", "/v1/letters", slow, slow, slow)
+    fake.expect("POST", path, (200, {"more": False}))
+    code, shown = on_terminal(fake, *words, answer=b"y\n")
+    assert code == 0 and question in plain(shown) and len(fake.sent("POST", path)) == 1
+    fake.expect("GET", "/v1/letters", slow, slow)
+    assert dlq(*words, rc=2).err == "weir: nothing is done without an answer: add --yes\n"
 
 
 def test_one_letter_by_its_id_is_not_asked_about(fake):
@@ -593,6 +628,8 @@ def test_a_group_that_is_not_there_and_error_types_that_are(dlq, fake):
     group = {"group": GROUP, "count": 300, "errorType": "KeyError"}
     assert "there is no group nosuch; weir dlq groups lists them" in dlq("list", "-g", "nosuch", rc=1).err
     assert json.loads(dlq("list", "-g", "nosuch", "--json", rc=1).out)["letters"] == []
+    drained = dlq("list", "-g", GROUP).err
+    assert f"there is no group {GROUP}, or not any more" in drained and "no dead letters" in drained
     fake.expect("GET", "/v1/groups/no-total", (200, group))
     assert dlq("list", "-g", "no-total").err == "no dead letters\n"
     groups = (200, {"groups": [group, {**group, "count": 100}, {**group, "errorType": "ValueError", "count": 3}], "letters": 403, "more": False})
@@ -617,6 +654,10 @@ def test_names_of_functions_and_groups_are_completed(fake):
     fake.expect("GET", "/v1/groups", (200, groups), (200, groups), (401, error("Unauthorized", "no")))
     assert completed(fake, "dlq", "list", "--group", "") == completed(fake, "dlq", "group", "n") == ["no-total", GROUP]
     assert completed(fake, "dlq", "group", "n") == completed(fake, "dlq", "group", "n", url="http://127.0.0.1:1") == []
+    for words in (["fn", "show"], ["fn", "versions"], ["fn", "use"], ["fn", "rollback"], ["fn", "delete"], ["logs"], ["trigger", "list"], ["dlq", "try", "--to"]):
+        assert completed(fake, *words, "") == ["orders"]
+    for words in (["fn", "rollback", "orders", "--to"], ["cron", "backfill", "report", "--to"], ["cron", "next", "report", "--to"], ["fn", "use", "orders"]):
+        assert completed(fake, *words, "") == []
     assert completed(fake, "dlq", "discard", "0") == completed(fake, "dlq", "list", "--error", "") == []
 
 
