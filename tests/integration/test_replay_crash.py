@@ -215,6 +215,7 @@ def test_a_full_disk_harms_no_letter(folder, collector):
         server.deploy(FUNCTION, DIES, retries=0)
         ids = server.send_async(FUNCTION, [{"n": n, "filling": "x" * 10000} for n in range(100)])
         server.wait_letters(len(ids))
+        mend(server)
         refused = None
         for n in range(200):
             status, _, refused = server.http("POST", "/v1/letters/edit", {
@@ -229,7 +230,6 @@ def test_a_full_disk_harms_no_letter(folder, collector):
         states = ("dead", "replaying", "replayed")
         wait_until(lambda: sum(len(server.letters(state=state)) for state in states) == len(ids), 90, "all letters are there")
         server.make_room()
-        mend(server)
         if job is None:
             job = wait_until(lambda: server.http("POST", "/v1/replays", {"function": FUNCTION})[2].get("replay"), 30, "it is made")
         check_all_ran(server, None, collector, job, ids)
