@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // workers/lane where it meets the end of a drain, versions of other nodes, and replays in order, all parts real.
+#include <semaphore.h>
+
 #include "tests/unit/workers/dispatch_world.h"
 #include "workers/fleet.h"
 #include "workers/lane.h"
@@ -33,34 +35,50 @@ static void on_room(void *arg) {
 }
 
 // A lane as dispatch has it, when its drain is over, and its queue hands it what was on the way.
+struct own_lane {
+    struct fleet *fleet;
+    struct settle *settle;
+    struct lane *lane;
+};
+
+static struct own_lane own_lane_open(struct world *w) {
+    struct own_lane o = {
+        .fleet = fleet_new(&(struct fleet_config){.loop = w->loop,
+                                                  .options = &w->options,
+                                                  .runtimes = &w->runtimes,
+                                                  .sandbox = w->sandbox,
+                                                  .log = w->log,
+                                                  .on_room = on_room,
+                                                  .on_pressure = on_no_hunger,
+                                                  .on_hunger = on_no_hunger}),
+        .settle = settle_new(&(struct settle_config){.loop = w->loop, .letters = w->letters, .ingest = w->ingest, .metrics = w->metrics})};
+    o.lane = lane_new(&w->config, o.fleet, o.settle, STR_LIT("f"));
+    lane_open(o.lane);
+    return o;
+}
+
+static void own_lane_close(struct world *w, struct own_lane *o) {
+    bool quiet = lane_is_quiet(o->lane);
+    lane_free(o->lane); // no pool of it has anything
+    assert_true(quiet);
+    settle_free(o->settle);
+    TURN_UNTIL(w->loop, fleet_stop(o->fleet));
+    fleet_free(o->fleet);
+}
+
 static void what_comes_after_the_end_of_a_drain_goes_back(void **state) {
     struct world *w = *state;
     drain(w);
-    struct fleet *fleet = fleet_new(&(struct fleet_config){.loop = w->loop,
-                                                           .options = &w->options,
-                                                           .runtimes = &w->runtimes,
-                                                           .sandbox = w->sandbox,
-                                                           .log = w->log,
-                                                           .on_room = on_room,
-                                                           .on_pressure = on_no_hunger,
-                                                           .on_hunger = on_no_hunger});
-    struct settle *settle = settle_new(&(struct settle_config){.loop = w->loop, .letters = w->letters, .ingest = w->ingest, .metrics = w->metrics});
-    struct lane *lane = lane_new(&w->config, fleet, settle, STR_LIT("f"));
+    struct own_lane o = own_lane_open(w);
     int published = 0;
-    lane_open(lane);
-    lane_kill(lane);
+    lane_kill(o.lane);
     queue_publish(w->queue, event_of_key("", "late"), on_sent, &published);
     TURN_UNTIL(w->loop, published); // and the same turn hands it out
-    lane_pause(lane);
+    lane_pause(o.lane);
     loop_turn(w->loop, 5);
-    bool quiet = lane_is_quiet(lane);
-    lane_free(lane); // no pool of it has anything
-    assert_true(quiet);
+    own_lane_close(w, &o);
     assert_int_equal(on_queue(w), 1);
     assert_int_equal(runs(w, "late"), 0);
-    settle_free(settle);
-    TURN_UNTIL(w->loop, fleet_stop(fleet));
-    fleet_free(fleet);
 }
 
 // --- versions of other nodes -------------------------------------------------------------------------------------------------
@@ -107,6 +125,57 @@ static void what_is_looked_for_goes_back_when_its_function_is_gone(void **state)
     loop_turn(w->loop, 5);
     assert_int_equal(execute(w, "SELECT count(*) FROM letters"), 0);
     assert_int_equal(on_queue(w), 1);
+}
+
+// A queue before the real one, which can lose its connection.
+struct losing {
+    struct queue base;
+    struct queue *real;
+    void (*on_lost)(void *arg);
+    void *arg;
+};
+
+static struct queue_consumer *consume_of_losing(struct queue *q, const struct queue_consumer_config *config) {
+    struct losing *l = container_of(q, struct losing, base);
+    l->on_lost = config->on_lost;
+    l->arg = config->arg;
+    return queue_consume(l->real, config);
+}
+
+static const struct queue_ops losing_ops = {.scheme = "losing", .consume = consume_of_losing};
+
+static sem_t store_may;
+
+static int wait_until_it_may(struct store_job *job, struct sql *sql, struct err *err) {
+    (void)job, (void)sql, (void)err;
+    while (sem_wait(&store_may)) {}
+    return 0;
+}
+
+// The queue delivers all of it again: what waits for a look, or for the next one, must not run beside that.
+static void what_is_looked_for_goes_back_when_its_queue_is_lost(void **state) {
+    struct world *w = *state;
+    struct losing losing = {.base = {&losing_ops}, .real = w->queue};
+    struct statement s = {.job = {.run = wait_until_it_may, .done = statement_done}};
+    drain(w);
+    w->config.queue = &losing.base;
+    struct own_lane o = own_lane_open(w);
+    sem_init(&store_may, 0, 0);
+    store_submit(w->store, &s.job);
+    publish_for(w, "2", "first");
+    TURN_UNTIL(w->loop, o.lane->looked_for);
+    publish_for(w, "2", "second");
+    TURN_UNTIL(w->loop, o.lane->unknown);
+    lane_pause(o.lane); // so that nothing comes again
+    losing.on_lost(losing.arg);
+    bool next_went = !o.lane->unknown;
+    sem_post(&store_may);
+    TURN_UNTIL(w->loop, s.answer.there && !o.lane->looked_for && !o.lane->unknown);
+    assert_true(next_went);
+    assert_int_equal(execute(w, "SELECT count(*) FROM letters"), 0);
+    assert_int_equal(on_queue(w), 2);
+    own_lane_close(w, &o);
+    sem_destroy(&store_may);
 }
 
 // By the way of all events: HTTP, due letters, replays.
@@ -221,6 +290,7 @@ int main(void) {
         TEST(what_comes_after_the_end_of_a_drain_goes_back),
         TEST(a_version_that_another_node_just_made_is_looked_for),
         TEST(what_is_looked_for_goes_back_when_its_function_is_gone),
+        TEST(what_is_looked_for_goes_back_when_its_queue_is_lost),
         TEST(ingest_looks_for_a_version_too),
         TEST(what_could_not_be_looked_for_waits_and_grows_older),
         TEST(a_live_event_that_waits_for_its_turn_waits_for_letters_of_its_key_too),
