@@ -191,6 +191,21 @@ def test_sql_in_options_is_only_text(serve, backend):
     assert everything() == before and len(before) == len(ids)
 
 
+# ---- what a question says ------------------------------------------------------------------------------------------------
+
+
+def test_a_question_counts_the_letters_that_are_taken(serve, backend):
+    server = serve(backend=backend)
+    server.deploy("orders", "def main_handler(event, context): return event")
+    for _ in range(2):
+        assert server.cli("run-at", "orders", "+2h", "--data", "{}").returncode == 0
+    wait_until(lambda: server.http("GET", "/v1/letters?state=due&count=true")[2]["count"] == 2, 10, "two letters are due")
+    for words, count in ((["--all"], 0), (["-w", "attempt = 0 or attempt >= 0"], 0), (["-w", 'kind = "delayed"'], 2)):
+        said = server.cli("dlq", "retry", *words).stderr
+        assert f"({count} letters would be retried)" in said, (words, said)
+    assert "weir: column 3: there is no field nosuch" in server.cli("dlq", "retry", "-w", "  nosuch = 1").stderr
+
+
 # ---- secrets -------------------------------------------------------------------------------------------------------------
 
 SECRETS = ["hunter2-hunter2", "4111111111111111", "Bearer-of-a-secret"]
