@@ -460,6 +460,7 @@ static void freeing_tells_refusals_and_drops_calls(void **state) {
     TURN_UNTIL(w->loop, ingest_waiting(w->in) == 1);
     ingest_async(w->in, event("nobody", ""), on_accepted, &refusal);
     ingest_free(TAKE_PTR(w->in));
+    registry_look_done(&w->registry);
     assert_int_equal(refusal.calls, 1);
     assert_int_equal(waiting.calls, 0);
 }
