@@ -213,7 +213,7 @@ def test_a_full_disk_harms_no_letter(folder, collector):
     server = SmallDisk(folder / "server", {"sandbox": "none"}, collector=collector)
     try:
         server.deploy(FUNCTION, DIES, retries=0)
-        ids = server.send_async(FUNCTION, [{"n": n, "filling": "x" * 10000} for n in range(100)])
+        ids = server.send_async(FUNCTION, [{"n": n, "filling": "x" * 1000} for n in range(100)])
         server.wait_letters(len(ids))
         mend(server)
         refused = None
@@ -232,7 +232,7 @@ def test_a_full_disk_harms_no_letter(folder, collector):
         server.make_room()
         if job is None:
             job = wait_until(lambda: server.http("POST", "/v1/replays", {"function": FUNCTION})[2].get("replay"), 30, "it is made")
-        check_all_ran(server, None, collector, job, ids)
+        check_all_ran(server, None, collector, job, ids, most_again=10 * len(ids))  # its end could not be written: it comes again
         for id in ids[:3]:
             assert [edit["revision"] for edit in server.letter(id)["edits"]] == list(range(1, len(server.letter(id)["edits"]) + 1))
         assert server.stop() == 0
