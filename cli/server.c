@@ -295,7 +295,8 @@ int server_run(const struct options *options, struct err *err) {
     struct server s = {.options = options, .started_ms = clock_unix_ms()};
     signal(SIGPIPE, SIG_IGN);
     raise_file_limit();
-    fault_arm(getenv("WEIR_CRASH_AT"));
+    const char *stall_at = getenv("WEIR_STALL_AT");
+    fault_arm(stall_at ? stall_at : getenv("WEIR_CRASH_AT"), stall_at ? SIGSTOP : SIGKILL);
     json_object_seed(0);
     s.loop = loop_new();
     s.drain_timer = timer_new(s.loop, look_at_drain, &s);

@@ -17,7 +17,7 @@
 
 #define STATEMENTS_MAX 256         // a power of two; more texts than that are a bug
 #define SILENCE_MS 30000           // a server that says nothing for so long is lost; to a reader it may have nothing to say for read_ms
-#define STALLED_MS "10000"          // inside a transaction, without a statement
+#define STALLED_MS "4000"           // inside a transaction, without a statement; less than another node waits (FIRES_FOLLOW_MS)
 #define CHUNK_ROWS 256             // of exec_many, between two syncs
 #define CHUNK_BYTES (4u * 1024 * 1024)
 #define LOCK_KEY "5027917318435173" // of the advisory lock around migrations; any number that nobody else takes

@@ -344,6 +344,7 @@ static int decide_run(struct store_job *job, struct sql *sql, struct err *err) {
     if (rc) return rc;
     fill_entries(d);
     rc = write_rows(d, sql, err);
+    FAULT("fires.written");
     if (rc == 0) rc = write_letters(d, sql, FIRE_RUNNING, d->now_ms, d->lease_ms, err);
     if (rc == 0) rc = write_letters(d, sql, FIRE_WAITING, FIRES_HELD_MS, 0, err);
     return rc;

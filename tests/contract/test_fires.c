@@ -2,6 +2,7 @@
 // Fires over both stores: of all nodes one decides a scheduled time, once, and what became of it is known.
 #include <dlfcn.h>
 #include <semaphore.h>
+#include <signal.h>
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -896,7 +897,7 @@ static void nothing_goes_through_a_timers_history(void **state) {
 // --- a node that dies -------------------------------------------------------------------------------------------------
 
 static void die_after_deciding(struct world *w) {
-    fault_arm("fires.decided");
+    fault_arm("fires.decided", SIGKILL);
     w->fx.loop = loop_new(); // the threads of the parent are not here
     open_a(w);
     fire_at(w->a, "t", CREATED_MS, 5000, FIRE_ALLOW);

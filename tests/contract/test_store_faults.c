@@ -249,7 +249,7 @@ static void test_kill_server(void **state) {
 static int read_settings(void *arg, struct sql *sql, struct err *err) {
     return sql_exec(sql,
                     "SELECT count(*) FROM pg_settings WHERE (name, setting) IN"
-                    " (('work_mem', '7777'), ('idle_in_transaction_session_timeout', '10000'))",
+                    " (('work_mem', '7777'), ('idle_in_transaction_session_timeout', '4000'))",
                     NULL, 0, read_int, arg, NULL, err);
 }
 

@@ -148,6 +148,10 @@ class Server:
         """SIGSTOP, of the server alone. resume() continues."""
         self.process.send_signal(signal.SIGSTOP)
 
+    @property
+    def is_stopped(self):
+        return pathlib.Path(f"/proc/{self.pid}/stat").read_text().rpartition(") ")[2].startswith("T")
+
     def resume(self):
         self.process.send_signal(signal.SIGCONT)
 

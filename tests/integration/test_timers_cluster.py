@@ -30,9 +30,9 @@ def clocks():
 
 @pytest.fixture
 def pair(serve, collector):
-    """pair(options, clocks) starts A and B, which know the function."""
-    def make(options, clocks=(None, None)):
-        nodes = [serve({**ALONE, **options}, env=clock.env if clock else None) for clock in clocks]
+    """pair(options, clocks) starts A and B, which know the function; A with more environment."""
+    def make(options, clocks=(None, None), env=None):
+        nodes = [serve({**ALONE, **options}, env={**(clock.env if clock else {}), **more}) for clock, more in zip(clocks, (env or {}, {}))]
         deploy(nodes[0], maxInstances=2)
         wait_until(lambda: nodes[1].function_status(FUNCTION), 20, "B knows the function")
         for node, clock in zip(nodes, clocks):
@@ -150,6 +150,22 @@ def test_the_leader_stalls_over_rabbitmq(pair, real_backend, collector):
     print(f"\n{len(expected)} fires, the latest {most} ms late, meanwhile {max(late)}; {len(repeated)} ran twice; {dict(nodes_of(journal))}")
     assert max(late) <= 6500, "the other node did not take over"
     check_twice(repeated, leader.dir.name, resumed_ms)
+
+
+def test_the_leader_stalls_in_a_transaction(pair, database, collector):
+    """It holds the cursors' locks then, until PostgreSQL ends its session."""
+    journal = Journal(collector)
+    a, b = pair({"store": database}, env={"WEIR_STALL_AT": "fires.written:3"})
+    wait_until(lambda: leads(a), 20, "A leads")
+    start = second_from_now(4)
+    expected = add_many(b, 50, start, 20)
+    wait_until(lambda: a.is_stopped, 20, "A stalls")
+    stalled_ms = now_ms()
+    wait_here(start + 20 * SECOND)
+    a.resume()
+    _, most = check_all(database, journal, expected, 60)
+    print(f"\n{len(expected)} fires, the latest {most} ms late, stalled {stalled_ms - start} ms after the first")
+    assert most <= 6500, "the other node did not take over"
 
 
 def test_postgres_away(pair, database, postgres, collector):
