@@ -203,7 +203,17 @@ int call_check_target(struct call *call, struct str to, struct err *err) {
     return registry_resolve(call->gw->c.registry, name, qualifier, &version, err);
 }
 
-void api_try(struct call *call) {
+static void try_on(struct call *call, bool looked);
+
+static void on_looked(void *arg, int code, const struct err *err) {
+    struct call *call = arg;
+    if (code) reply_err(call, err);
+    else if (call->gw) try_on(call, true);
+    else reply_fail(call, ERR_UNAVAILABLE, "the server is stopping; try again");
+}
+
+// Before it is refused, the store is looked at: another node may have made the function or version a moment ago.
+static void try_on(struct call *call, bool looked) {
     static const char *const members[] = {SELECTION_MEMBERS, "sample", "to", NULL};
     struct err err;
     struct selection *sel = NULL;
@@ -214,9 +224,18 @@ void api_try(struct call *call) {
     if (json_array_size(json_object_get(body, "ids"))) sample = TRY_MAX;
     int rc = body_number(body, "sample", 1, TRY_MAX, &sample, &err);
     if (rc == 0) rc = body_text(body, "to", &to, &err);
-    if (rc == 0) rc = call_check_target(call, to, &err);
     if (rc == 0) rc = selection_of_body(call, body, "dead", &sel, &err);
-    if (rc) reply_err(call, &err);
-    else trials_run(call->gw->c.trials, sel, (size_t)sample, to, reply_json_or_err, call);
+    if (rc == 0) rc = call_check_target(call, to, &err);
+    if (rc == 0) {
+        trials_run(call->gw->c.trials, sel, (size_t)sample, to, reply_json_or_err, call);
+    } else {
+        selection_free(sel);
+        if (rc == ERR_NOT_FOUND && !looked) registry_refresh(call->gw->c.registry, on_looked, call);
+        else reply_err(call, &err);
+    }
     json_decref(body);
+}
+
+void api_try(struct call *call) {
+    try_on(call, false);
 }

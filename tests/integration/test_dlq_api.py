@@ -6,11 +6,12 @@ Server.http holds requests and answers against schema/openapi.yaml. What is wron
 import base64
 import json
 import threading
+import time
 
 import openapi_check
 import pytest
 from dlq_api import FAILS, FUNCTION, MISSING, ask, bring, everything, ident, refused, whole
-from server import FAST_RETRIES
+from server import FAST_RETRIES, Refused
 from waiting import wait_until
 
 
@@ -385,3 +386,22 @@ def test_of_two_who_change_one_letter_one_wins_and_the_other_is_told(serve, back
         edit_and_replay(one, other, collector, ident(n))
         edit_twice(one, other, ident(n + 1))
         replay_twice(one, other, collector, ident(n + 2))
+
+
+def test_a_version_that_another_node_just_made_is_known(serve, database):
+    """No time to wait for: the other node looks at the store only once a second."""
+    one, other = (serve({"sandbox": "none", "store": database}) for _ in range(2))
+    one.deploy(FUNCTION, FAILS, retries=0)
+    bring(one, [whole(0)])
+    due_ms = time.time_ns() // 1000000 + 3600000
+    for version in range(2, 8):
+        assert one.deploy(FUNCTION, f"{FAILS}    # {version}\n", retries=0) == version
+        if version % 2:
+            id = other.send(f"{FUNCTION}:{version}", {}, runAt=due_ms)
+            assert other.letter(id)["state"] == "due"
+        else:
+            tried = ask(other, "POST", "/v1/letters/try", {"ids": [ident(0)], "to": f"{FUNCTION}:{version}"})
+            assert [(result["version"], result["outcome"]) for result in tried["results"]] == [(version, "error")]
+    with pytest.raises(Refused, match="404"):
+        other.send(f"{FUNCTION}:99", {}, runAt=due_ms)
+    refused(other, "POST", "/v1/letters/try", {"ids": [ident(0)], "to": f"{FUNCTION}:99"}, status=404)

@@ -15,6 +15,7 @@
 #include "dlq/vendor_letter.h"
 #include "gateway/gateway.h"
 #include "tests/support/http_client.h"
+#include "tests/support/registry_look.h"
 
 static struct loop *loop;
 static struct gateway *gw;
@@ -23,6 +24,8 @@ static struct fnlog *fnlog;
 static struct metrics *metrics;
 static struct status *status;
 static const char *not_ready;
+static struct registry registry;
+static bool made_elsewhere; // another node has version 4: it is known here after a look
 
 // --- stand-ins ----------------------------------------------------------------------------------------------------
 
@@ -63,8 +66,8 @@ struct version *function_version(const struct function *fn, uint32_t number) {
 }
 
 int registry_resolve(struct registry *r, struct str name, struct str qualifier, struct version **ret, struct err *err) {
-    (void)r;
-    if (!str_is(name, "hello") || (qualifier.len && !str_is(qualifier, "3"))) return err_set(err, ERR_NOT_FOUND, "no such version");
+    bool known = qualifier.len == 0 || str_is(qualifier, "3") || (str_is(qualifier, "4") && made_elsewhere && r->looks > 0);
+    if (!str_is(name, "hello") || !known) return err_set(err, ERR_NOT_FOUND, "no such version");
     *ret = &version_3;
     return 0;
 }
@@ -330,7 +333,7 @@ static bool ready(void *arg, const char **why) {
 
 static int open_with(const char *name, const char *value, const char *listen, struct err *err) {
     struct gateway_config config = {.loop = loop, .options = &options, .fnlog = fnlog, .metrics = metrics, .status = status,
-        .ready = ready};
+        .registry = &registry, .ready = ready};
     assert_int_equal(options_set(&options, "listen", listen, "command line", err), 0);
     if (name) assert_int_equal(options_set(&options, name, value, "command line", err), 0);
     return gateway_open(&config, &gw, err);
@@ -353,6 +356,8 @@ static int setup(void **state) {
     version_3.settings.runtime = mem_strdup("python");
     memset(&seen, 0, sizeof seen);
     not_ready = NULL;
+    registry_look_init(&registry, loop);
+    made_elsewhere = false;
     return 0;
 }
 
@@ -360,6 +365,7 @@ static int teardown(void **state) {
     (void)state;
     gateway_close(TAKE_PTR(gw));
     loop_turn(loop, 0);
+    registry_look_done(&registry);
     settings_done(&version_3.settings);
     status_free(status);
     metrics_free(metrics);
@@ -601,6 +607,64 @@ static void refuses_a_time_that_is_none(void **state) {
     expect("POST", nobody, "p", 404, "no such version");
     cleanup_free char *version = mem_printf("/v1/functions/hello/invocations?invokeType=Event&qualifier=4&%s", soon);
     expect("POST", version, "p", 404, "no such version");
+    expect_seen("");
+}
+
+#define TRY "/v1/letters/try"
+#define ON_4 "{\"function\":\"f\",\"to\":\"hello:4\"}"
+
+static char *later_on_4(void) {
+    return mem_printf(LATER "%lld&qualifier=4", (long long)clock_unix_ms() + 3600000);
+}
+
+static void looks_for_a_version_of_another_node(void **state) {
+    (void)state;
+    start(NULL, NULL);
+    seen.accepts = 1;
+    made_elsewhere = true;
+    cleanup_free char *path = later_on_4();
+    expect("POST", path, "p", 202, "requestId");
+    expect_seen("[hello|4|||p]due delayed due in 3600 s, 0 ms old then");
+    assert_int_equal(registry.looks, 1);
+    registry.looks = 0;
+    expect("POST", TRY, ON_4, 200, "tried");
+    expect_seen("try(state=dead function=f) 20 on 'hello:4'");
+    assert_int_equal(registry.looks, 1);
+}
+
+static void refuses_a_version_that_nobody_has_after_one_look(void **state) {
+    (void)state;
+    start(NULL, NULL);
+    cleanup_free char *path = later_on_4();
+    expect("POST", path, "p", 404, "no such version");
+    assert_int_equal(registry.looks, 1);
+    expect("POST", TRY, ON_4, 404, "no such version");
+    assert_int_equal(registry.looks, 2);
+    registry.code = ERR_UNAVAILABLE;
+    expect("POST", path, "p", 503, "the store is away");
+    expect("POST", TRY, ON_4, 503, "the store is away");
+    expect_seen("");
+}
+
+static void stops_while_it_looks(void **state) {
+    (void)state;
+    start(NULL, NULL);
+    registry.held = true;
+    made_elsewhere = true;
+    cleanup_free char *path = later_on_4();
+    int later = post("POST", path, "", "p");
+    int64_t deadline = 0;
+    while (!registry.done && client_wait(loop, &deadline)) continue;
+    gateway_close(TAKE_PTR(gw));
+    registry_look_end(&registry);
+    close(later);
+    start(NULL, NULL);
+    registry.looks = 0;
+    int trial = post("POST", TRY, "", ON_4);
+    for (deadline = 0; !registry.done && client_wait(loop, &deadline);) continue;
+    gateway_close(TAKE_PTR(gw));
+    registry_look_end(&registry);
+    close(trial);
     expect_seen("");
 }
 
@@ -847,6 +911,9 @@ int main(void) {
         test(keeps_an_event_until_it_is_due),
         test(runs_at_once_what_is_due),
         test(refuses_a_time_that_is_none),
+        test(looks_for_a_version_of_another_node),
+        test(refuses_a_version_that_nobody_has_after_one_look),
+        test(stops_while_it_looks),
         test(makes_an_event_of_each_line),
         test(serves_functions),
         test(deploys),
