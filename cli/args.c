@@ -4,13 +4,13 @@
 #include "cli/args.h"
 
 #include <errno.h>
-#include <time.h>
 
 #include "cli/args_text.h"
 #include "cli/commands.h"
 #include "cli/out.h"
 #include "core/base/clock.h"
 #include "core/options.h"
+#include "core/when.h"
 
 static const struct arg_spec help_spec = {"help", 'h', ARG_FLAG, NULL, "show this text", NULL};
 static const struct arg_spec json_spec = {"json", 0, ARG_FLAG, NULL, "print JSON", NULL};
@@ -53,14 +53,8 @@ static int parse_when(const char *text, int64_t *ret, struct err *err) {
         *ret = clock_unix_ms() - ago_ms;
         return 0;
     }
-    struct tm tm = {0};
-    const char *end = strptime(text, "%Y-%m-%d", &tm);
-    if (end && *end) end = strptime(end, "T%H:%M:%S", &tm);
-    if (end && *end == 'Z') end++;
-    if (!end || *end)
-        return err_set(err, ERR_INVALID, "'%s' is neither an age like 2h nor a time like 2026-01-31T12:00:00Z", text);
-    *ret = (int64_t)timegm(&tm) * 1000;
-    return 0;
+    if (when_parse(str_of(text), NULL, clock_unix_ms(), ret, NULL) == 0) return 0;
+    return err_set(err, ERR_INVALID, "'%s' is neither an age like 2h nor a time like 2026-01-31T12:00:00Z", text);
 }
 
 static bool word_listed(const char *words, const char *text) {

@@ -10,7 +10,7 @@
 #include "cli/invoke.h"
 #include "cli/trigger.h"
 #include "core/base/clock.h"
-#include "triggers/when.h"
+#include "core/when.h"
 
 // --- times ------------------------------------------------------------------------------------------------------------
 

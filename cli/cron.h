@@ -22,7 +22,7 @@ void cron_cmd_in(int64_t unix_ms, char out[CRON_CMD_TIME_BYTES]);
 
 // The zone of --tz, or UTC. Close it.
 int cron_cmd_tz(const struct args *a, struct zone **ret);
-// An option that is a time (triggers/when.h); *ret stays when it was not given.
+// An option that is a time (core/when.h); *ret stays when it was not given.
 int cron_cmd_when(const struct args *a, const char *option, const struct zone *z, int64_t *ret);
 
 // --- asking the server ------------------------------------------------------------------------------------------------

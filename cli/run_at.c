@@ -4,7 +4,7 @@
 #include "cli/cron.h"
 #include "cli/invoke.h"
 #include "core/base/clock.h"
-#include "triggers/when.h"
+#include "core/when.h"
 
 static const struct arg_spec specs[] = {
     CRON_CMD_DATA_SPECS,

@@ -2,9 +2,9 @@
 // What a value says to a field: times and numbers from their text, and what each class of fields makes of a value.
 #include <ctype.h>
 #include <stdarg.h>
-#include <time.h>
 
 #include "core/base/text.h"
+#include "core/when.h"
 #include "dlq/fingerprint.h"
 #include "dlq/letters.h"
 #include "dlq/select_impl.h"
@@ -81,69 +81,11 @@ static bool read_span(struct str s, int64_t now_ms, struct select_value *ret) {
     return true;
 }
 
-// `width` digits at `at` as a number from least to most.
-static bool read_part(struct str s, size_t at, size_t width, int least, int most, int *ret) {
-    if (digits_at(s, at) < width) return false;
-    int n = 0;
-    for (size_t i = 0; i < width; i++) n = n * 10 + (s.data[at + i] - '0');
-    *ret = n;
-    return n >= least && n <= most;
-}
-
-static bool read_date(struct str s, struct tm *ret) {
-    static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-    int year, month, day;
-    if (!read_part(s, 0, 4, 1, 9999, &year) || !is_at(s, 4, '-') || !read_part(s, 5, 2, 1, 12, &month) || !is_at(s, 7, '-')) return false;
-    bool leap = month == 2 && year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    if (!read_part(s, 8, 2, 1, days[month - 1] + leap, &day)) return false;
-    *ret = (struct tm){.tm_year = year - 1900, .tm_mon = month - 1, .tm_mday = day};
-    return true;
-}
-
-// What follows the time of day: nothing and Z are UTC.
-static bool read_offset(struct str s, size_t at, int64_t *ret_ms) {
-    int hours, minutes;
-    *ret_ms = 0;
-    if (at == s.len || ((is_at(s, at, 'Z') || is_at(s, at, 'z')) && at + 1 == s.len)) return true;
-    if (!is_at(s, at, '+') && !is_at(s, at, '-')) return false;
-    if (!read_part(s, at + 1, 2, 0, 23, &hours) || !is_at(s, at + 3, ':') || !read_part(s, at + 4, 2, 0, 59, &minutes) || at + 6 != s.len)
-        return false;
-    *ret_ms = (hours * 60 + minutes) * (s.data[at] == '-' ? -60000 : 60000);
-    return true;
-}
-
-static bool read_fraction(struct str s, size_t *at, int64_t *ret_ms) {
-    size_t n = digits_at(s, *at + 1);
-    *ret_ms = 0;
-    if (n == 0 || n > 9) return false;
-    for (size_t i = 0; i < 3; i++) *ret_ms = *ret_ms * 10 + (i < n ? s.data[*at + 1 + i] - '0' : 0);
-    *at += 1 + n;
-    return true;
-}
-
-// 2026-01-31, 2026-01-31T10:30, 2026-01-31T10:30:00.5+01:00; a blank may stand for the T.
 static bool read_time(struct str s, struct select_value *ret) {
-    struct tm tm;
-    int64_t fraction = 0, offset = 0, unit = 86400000;
-    if (!read_date(s, &tm)) return false;
-    if (s.len > 10) {
-        size_t at = 16;
-        bool separated = is_at(s, 10, 'T') || is_at(s, 10, 't') || is_at(s, 10, ' ');
-        if (!separated || !read_part(s, 11, 2, 0, 23, &tm.tm_hour) || !is_at(s, 13, ':') || !read_part(s, 14, 2, 0, 59, &tm.tm_min)) return false;
-        unit = 60000;
-        if (is_at(s, at, ':')) {
-            if (!read_part(s, at + 1, 2, 0, 60, &tm.tm_sec)) return false;
-            unit = 1000;
-            at += 3;
-            if (is_at(s, at, '.')) {
-                unit = 1;
-                if (!read_fraction(s, &at, &fraction)) return false;
-            }
-        }
-        if (!read_offset(s, at, &offset)) return false;
-    }
-    ret->integer = (int64_t)timegm(&tm) * 1000 + fraction - offset;
-    ret->end = ret->integer + unit;
+    struct when w;
+    if (when_take(&s, &w) || s.len) return false;
+    ret->integer = when_unix_ms(&w);
+    ret->end = ret->integer + w.unit_ms;
     return true;
 }
 

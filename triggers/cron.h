@@ -16,7 +16,7 @@
 #define TRIGGERS_CRON_H
 
 #include "core/base/buf.h"
-#include "triggers/zone.h"
+#include "core/zone.h"
 
 #define CRON_TEXT_MAX 500 // bytes of an expression
 #define CRON_NEVER INT64_MAX

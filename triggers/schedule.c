@@ -3,7 +3,7 @@
 // rises, and counting stops at a cap. So weeks without a server cost no more than minutes.
 #include "triggers/schedule.h"
 
-#include "triggers/when.h"
+#include "core/when.h"
 
 #define S 1000 // milliseconds
 

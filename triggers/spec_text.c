@@ -3,8 +3,8 @@
 #include <ctype.h>
 
 #include "core/registry.h"
+#include "core/when.h"
 #include "triggers/spec.h"
-#include "triggers/when.h"
 
 // --- sinks ------------------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Timer triggers are checked, come, change and go.
 #include "triggers/timers_impl.h"
-#include "triggers/when.h"
+
+#include "core/when.h"
 
 bool timers_are_for(const struct trigger *t) {
     return strcmp(t->kind, FIRE_SOURCE) == 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Time zones: known changes of the clocks by hand, and every zone of the system against Python's zoneinfo.
-#include "triggers/zone.h"
+#include "core/zone.h"
 
 #include <ftw.h>
 #include <sys/stat.h>
@@ -317,7 +317,7 @@ static void compare_with_python(const char *folder) {
     root_bytes = strlen(folder) + 1;
     assert_int_equal(nftw(folder, put_spans, 16, FTW_PHYS), 0);
     assert_int_equal(fclose(spans_out), 0);
-    const char *argv[] = {"/usr/bin/python3", "tests/unit/triggers/zone_spans.py", list, NULL};
+    const char *argv[] = {"/usr/bin/python3", "tests/unit/core/zone_spans.py", list, NULL};
     assert_int_equal(run_program(argv), 0);
     temp_dir_remove(dir);
 }

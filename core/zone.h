@@ -9,8 +9,8 @@
 // Memory: a table is some kilobytes and takes some milliseconds to make; it lives as long as somebody holds it.
 // Threads: the loop's; the functions of struct zone any.
 // Errors: ERR_INVALID: no such zone; the message names the nearest that exists.
-#ifndef TRIGGERS_ZONE_H
-#define TRIGGERS_ZONE_H
+#ifndef CORE_ZONE_H
+#define CORE_ZONE_H
 
 #include <stddef.h>
 #include <stdint.h>

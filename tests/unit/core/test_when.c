@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Times as people write them.
-#include "triggers/when.h"
+#include "core/when.h"
 
 #include "tests/support/support.h"
 
@@ -146,6 +146,51 @@ static void test_refusals(void **state) {
     refused((struct str){longest, sizeof longest}, "is no time");
 }
 
+static void test_parts(void **state) {
+    (void)state;
+    static const struct {
+        const char *text, *left, *utc;
+        int64_t unit_ms;
+        int offset_s;
+        bool has_offset;
+    } readings[] = {
+        {"2026-12-24", "", "2026-12-24T00:00:00.000Z", 86400000, 0, false},
+        {"2026-12-24T18:00", "", "2026-12-24T18:00:00.000Z", 60000, 0, false},
+        {"2026-12-24 18:00:30", "", "2026-12-24T18:00:30.000Z", 1000, 0, false},
+        {"2026-12-24T18:00:30.25", "", "2026-12-24T18:00:30.250Z", 1, 0, false},
+        {"2026-12-24T18:00:30Z", "", "2026-12-24T18:00:30.000Z", 1000, 0, true},
+        {"2026-12-24T18:00-05:30", "", "2026-12-24T23:30:00.000Z", 60000, -19800, true},
+        {"2026-12-24+01:00", "", "2026-12-23T23:00:00.000Z", 86400000, 3600, true},
+        {"2026-12-24 Europe/Berlin", " Europe/Berlin", "2026-12-24T00:00:00.000Z", 86400000, 0, false},
+        {"2026-12-24T18:00Z 7", " 7", "2026-12-24T18:00:00.000Z", 60000, 0, true},
+        {"2026-12-24T18:00,", ",", "2026-12-24T18:00:00.000Z", 60000, 0, false},
+        {"1066-10-14T09:00Z", "", "1066-10-14T09:00:00.000Z", 60000, 0, true},
+    };
+    for (size_t i = 0; i < array_len(readings); i++) {
+        struct str rest = str_of(readings[i].text);
+        struct when w;
+        char utc[CLOCK_TEXT_BYTES];
+        assert_null(when_take(&rest, &w));
+        clock_format_utc(when_unix_ms(&w), utc);
+        assert_string_equal(utc, readings[i].utc);
+        assert_true(str_is(rest, readings[i].left));
+        assert_int_equal(w.unit_ms, readings[i].unit_ms);
+        assert_int_equal(w.offset_s, readings[i].offset_s);
+        assert_int_equal(w.has_offset, readings[i].has_offset);
+    }
+}
+
+static void test_what_is_none_is_not_taken(void **state) {
+    (void)state;
+    struct str rest = STR_LIT("2026-12-24T18:00+1");
+    struct when w = {.ms = 42};
+    assert_string_equal(when_take(&rest, &w), "the offset from UTC is wrong");
+    assert_true(str_is(rest, "2026-12-24T18:00+1"));
+    assert_int_equal(w.ms, 42);
+    rest = STR_NONE;
+    assert_non_null(when_take(&rest, &w));
+}
+
 // --- noise ------------------------------------------------------------------------------------------------------------
 
 // The same numbers each time.
@@ -187,7 +232,8 @@ static void test_noise(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_with_offset), cmocka_unit_test(test_local), cmocka_unit_test(test_from_now),
-        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_noise),
+        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_parts),  cmocka_unit_test(test_what_is_none_is_not_taken),
+        cmocka_unit_test(test_noise),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

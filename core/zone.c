@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // GLib tells only which interval a moment is in, so the borders are found by bisection, once, when the table is made. Its own copy of the
 // zone is let go then; it keeps none that nobody holds, so the next zone_open after a zone_reload reads the file again.
-#include "triggers/zone.h"
+#include "core/zone.h"
 
 #include <ctype.h>
 #include <fcntl.h>

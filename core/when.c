@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The functions that take something off the front of a text say why they could not, or NULL.
-#include "triggers/when.h"
+#include "core/when.h"
 
 #include <ctype.h>
 
@@ -35,29 +35,55 @@ static const char *take_date(struct str *s, struct civil *c) {
 }
 
 // "18:00", "18:00:30", "18:00:30.250"
-static const char *take_clock(struct str *s, struct civil *c, int *ret_ms) {
+static const char *take_clock(struct str *s, struct when *w) {
+    struct civil *c = &w->civil;
     if (!take_number(s, 2, &c->hour) || !take(s, ":") || !take_number(s, 2, &c->minute)) return "the time of day needs hours and minutes";
+    w->unit_ms = 60000;
     if (take(s, ":")) {
         if (!take_number(s, 2, &c->second)) return "seconds have two digits";
+        w->unit_ms = 1000;
         if (take(s, ".")) {
             if (!is_digit_at(*s, 0)) return "digits must follow the point";
+            w->unit_ms = 1;
             int digit;
-            for (int weight = 100; take_number(s, 1, &digit); weight /= 10) *ret_ms += digit * weight;
+            for (int weight = 100; take_number(s, 1, &digit); weight /= 10) w->ms += digit * weight;
         }
     }
     return c->hour > 23 || c->minute > 59 || c->second > 60 /* a leap second */ ? "there is no such time of day" : NULL;
 }
 
 // "Z", "+01:00", "+0100", "+01"
-static const char *take_offset(struct str *s, int *ret_s) {
-    int hours, minutes = 0, sign = s->data[0] == '-' ? -1 : 1;
-    *ret_s = 0;
+static const char *take_offset(struct str *s, struct when *w) {
+    int hours, minutes = 0, sign = s->len && s->data[0] == '-' ? -1 : 1;
+    w->has_offset = true;
     if (take(s, "Zz")) return NULL;
-    if (!take(s, "+-")) return "something follows that is no offset from UTC";
+    w->has_offset = take(s, "+-");
+    if (!w->has_offset) return NULL;
     if (!take_number(s, 2, &hours) || ((take(s, ":") || s->len) && !take_number(s, 2, &minutes)) || hours > 23 || minutes > 59)
         return "the offset from UTC is wrong";
-    *ret_s = sign * (hours * 3600 + minutes * 60);
+    w->offset_s = sign * (hours * 3600 + minutes * 60);
     return NULL;
+}
+
+const char *when_take(struct str *text, struct when *ret) {
+    struct when w = {.unit_ms = 86400000};
+    struct str rest = *text;
+    const char *why = take_date(&rest, &w.civil);
+    bool clock = !why && take(&rest, is_digit_at(rest, 1) ? "Tt " : "Tt");
+    if (clock) why = take_clock(&rest, &w);
+    if (!why) why = take_offset(&rest, &w);
+    if (why) return why;
+    *text = rest;
+    *ret = w;
+    return NULL;
+}
+
+int64_t when_unix_ms(const struct when *w) {
+    return (civil_seconds(&w->civil) - w->offset_s) * 1000 + w->ms;
+}
+
+static int64_t in_zone(const struct zone *zone, const struct when *w) {
+    return zone_unix_of(zone, &w->civil) * 1000 + w->ms;
 }
 
 static int refuse(struct str text, const char *why, struct err *err) {
@@ -66,36 +92,24 @@ static int refuse(struct str text, const char *why, struct err *err) {
                    (int)(text.len < 80 ? text.len : 80), text.data ? text.data : "", why);
 }
 
-static int in_named_zone(struct str name, const struct civil *c, int64_t *ret_s, struct err *err) {
+static int in_named_zone(struct str name, const struct when *w, int64_t *ret_ms, struct err *err) {
     struct zone *zone;
     int rc = zone_open(name, &zone, err);
     if (rc) return rc;
-    *ret_s = zone_unix_of(zone, c);
+    *ret_ms = in_zone(zone, w);
     zone_close(zone);
     return 0;
 }
 
 static int parse_date(struct str text, const struct zone *zone, int64_t *ret_ms, struct err *err) {
-    struct civil c = {0};
+    struct when w;
     struct str rest = text;
-    int ms = 0, offset_s = 0;
-    int64_t s;
-    const char *why = take_date(&rest, &c);
-    bool clock = !why && (is_digit_at(rest, 1) ? take(&rest, "Tt ") : take(&rest, "Tt"));
-    if (clock) why = take_clock(&rest, &c, &ms);
+    const char *why = when_take(&rest, &w);
     if (why) return refuse(text, why, err);
-    if (rest.len == 0) {
-        s = zone ? zone_unix_of(zone, &c) : civil_seconds(&c);
-    } else if (take(&rest, " ")) {
-        int rc = in_named_zone(rest, &c, &s, err);
-        if (rc) return rc;
-    } else {
-        why = take_offset(&rest, &offset_s);
-        if (!why && rest.len) why = "something follows the offset from UTC";
-        if (why) return refuse(text, why, err);
-        s = civil_seconds(&c) - offset_s;
-    }
-    *ret_ms = s * 1000 + ms;
+    if (!w.has_offset && take(&rest, " ")) return in_named_zone(rest, &w, ret_ms, err);
+    if (rest.len)
+        return refuse(text, w.has_offset ? "something follows the offset from UTC" : "something follows that is no offset from UTC", err);
+    *ret_ms = zone && !w.has_offset ? in_zone(zone, &w) : when_unix_ms(&w);
     return 0;
 }
 
