@@ -146,11 +146,11 @@ static const struct arg_spec *find_letter(const struct command *c, char letter) 
 
 static int unknown_option(const struct args *a, struct str name) {
     cleanup_free char *given = mem_strndup(name);
-    struct nearest best = nearest_init(given);
+    struct text_nearest best = text_nearest_init(given);
     const struct arg_spec *s;
-    for (size_t i = 0; (s = args_spec_at(a->command, i)); i++) nearest_offer(&best, s->name);
+    for (size_t i = 0; (s = args_spec_at(a->command, i)); i++) args_offer(&best, s->name);
     cleanup_free char *why =
-        best.word ? mem_printf("unknown option --%s; did you mean --%s?", given, best.word)
+        best.name ? mem_printf("unknown option --%s; did you mean --%s?", given, best.name)
                   : mem_printf("unknown option --%s", given);
     return misuse(a, why);
 }
@@ -261,9 +261,9 @@ static const char *other_word(const struct command *c, const char *name) {
 }
 
 static int unknown_command(const struct command *c, const char *path, const char *name) {
-    struct nearest best = nearest_init(name);
-    for (const struct command *const *sub = c->subs; *sub; sub++) nearest_offer(&best, (*sub)->name);
-    const char *gap = *path ? " " : "", *other = other_word(c, name), *word = other ? other : best.word;
+    struct text_nearest best = text_nearest_init(name);
+    for (const struct command *const *sub = c->subs; *sub; sub++) args_offer(&best, (*sub)->name);
+    const char *gap = *path ? " " : "", *other = other_word(c, name), *word = other ? other : best.name;
     if (word) return out_misuse("unknown command '%s%s%s'; did you mean 'weir %s%s%s'?", path, gap, name, path, gap, word);
     return out_misuse("unknown command '%s%s%s'; 'weir%s%s --help' lists what there is", path, gap, name, gap, path);
 }

@@ -3,7 +3,6 @@
 
 #include "cli/complete.h"
 #include "cli/out.h"
-#include "core/base/text.h"
 #include "core/options.h"
 
 // --- help ---------------------------------------------------------------------------------------------------------
@@ -53,20 +52,10 @@ void help_print(FILE *f, const struct command *c, const char *path) {
 
 // --- the nearest name ---------------------------------------------------------------------------------------------
 
-#define NEAREST_WORD_MAX 40
-
-struct nearest nearest_init(const char *given) {
-    return (struct nearest){.given = given, .distance = strlen(given) / 3 + 2};
-}
-
-void nearest_offer(struct nearest *n, const char *word) {
-    size_t given_len = strlen(n->given);
-    if (given_len == 0 || given_len > NEAREST_WORD_MAX || strlen(word) > NEAREST_WORD_MAX) return;
-    bool begun = given_len > 1 && strncmp(word, n->given, given_len) == 0;
-    size_t distance = begun ? 1 : text_distance(n->given, word);
-    if (distance >= n->distance) return;
-    n->distance = distance;
-    n->word = word;
+void args_offer(struct text_nearest *n, const char *word) {
+    size_t len = strlen(n->given);
+    if (len < 2 || strncmp(word, n->given, len) != 0) text_nearest_offer(n, word);
+    else if (n->distance > 1) *n = (struct text_nearest){.given = n->given, .name = word, .distance = 1};
 }
 
 // --- completion ---------------------------------------------------------------------------------------------------

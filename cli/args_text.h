@@ -6,6 +6,7 @@
 #define CLI_ARGS_TEXT_H
 
 #include "cli/args.h"
+#include "core/base/text.h"
 
 // The i-th option of a command, the common ones last; NULL: no more.
 const struct arg_spec *args_spec_at(const struct command *c, size_t i);
@@ -14,12 +15,7 @@ const struct command *args_sub(const struct command *c, const char *name);
 // path: the words that lead to the command, "" at the root.
 void help_print(FILE *f, const struct command *c, const char *path);
 
-// The best of the offered words, `word` NULL while none is near enough.
-struct nearest {
-    const char *given, *word;
-    size_t distance;
-};
-struct nearest nearest_init(const char *given);
-void nearest_offer(struct nearest *n, const char *word);
+// text_nearest_offer, for which a word is one letter away too when what was given is its beginning.
+void args_offer(struct text_nearest *n, const char *word);
 
 #endif

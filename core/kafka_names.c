@@ -53,20 +53,12 @@ const struct kafka_property *kafka_properties_find(const struct kafka_properties
     return NULL;
 }
 
-bool name_is_similar(const char *name, const char *candidate, size_t *ret_rank) {
-    size_t distance = text_distance(name, candidate), len = strlen(name);
-    bool within = len >= 4 && (strcasestr(candidate, name) || (strlen(candidate) >= 4 && strcasestr(name, candidate)));
-    if (distance > 1 + len / 4 && !within) return false;
-    *ret_rank = distance;
-    return true;
-}
-
 const char *kafka_properties_nearest(const struct kafka_properties *p, const char *name) {
     const char *best = NULL;
     size_t best_rank = 0, rank;
     for (size_t i = 0; i < p->count; i++) {
         if (strchr(p->list[i].name, '_')) continue; // callbacks: not for people
-        if (!name_is_similar(name, p->list[i].name, &rank) || (best && rank >= best_rank)) continue;
+        if (!text_is_similar(name, p->list[i].name, &rank) || (best && rank >= best_rank)) continue;
         best = p->list[i].name;
         best_rank = rank;
     }

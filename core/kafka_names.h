@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Names around Kafka: what librdkafka calls its properties, and which known name somebody may have meant.
+// What librdkafka calls its properties.
 //
 // Threads: any. Memory: see each.
 #ifndef CORE_KAFKA_NAMES_H
@@ -19,9 +19,6 @@ struct kafka_properties {
 void kafka_properties_init(struct kafka_properties *p);
 void kafka_properties_done(struct kafka_properties *p);
 const struct kafka_property *kafka_properties_find(const struct kafka_properties *p, const char *name);
-
-// Pure. Is `candidate` near enough to `name` to be suggested? Smaller *ret_rank is nearer.
-bool name_is_similar(const char *name, const char *candidate, size_t *ret_rank);
 const char *kafka_properties_nearest(const struct kafka_properties *p, const char *name); // NULL: none is near
 
 #endif

@@ -11,8 +11,8 @@
 #include <time.h>
 
 #include "core/base/clock.h"
+#include "core/base/text.h"
 #include "core/kafka_impl.h"
-#include "core/kafka_names.h"
 #include "core/offload.h"
 
 #define ASK_MS 8000        // for an answer of any kind
@@ -136,7 +136,7 @@ static int tell_missing(struct work *w) {
     buf_init(&names, 320);
     if (get_metadata(w, NULL, &all)) all = NULL; // then without suggestions
     for (int i = 0; all && i < all->topic_cnt; i++)
-        if (strncmp(all->topics[i].topic, "__", 2) != 0 && name_is_similar(w->config.topic, all->topics[i].topic, &rank))
+        if (strncmp(all->topics[i].topic, "__", 2) != 0 && text_is_similar(w->config.topic, all->topics[i].topic, &rank))
             keep_similar(list, &count, all->topics[i].topic, rank);
     for (size_t i = 0; i < count; i++)
         if (buf_printf(&names, "%s%s", i ? ", " : "; similar ones are: ", list[i].name)) break;

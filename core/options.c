@@ -134,21 +134,11 @@ static int check_range(const struct option_spec *spec, int64_t n, struct err *er
 
 // --- names ------------------------------------------------------------------------------------------------------------
 
-#define NAME_MAX_BYTES 64
-
 // NULL when no name is near enough to be meant.
 static const char *nearest_name(const char *name) {
-    if (strlen(name) >= NAME_MAX_BYTES) return NULL;
-    const char *best = NULL;
-    size_t least = strlen(name) / 3 + 2; // a third of it wrong, and one letter more
-    for (const struct option_spec *spec = option_specs; spec->name; spec++) {
-        size_t d = text_distance(name, spec->name);
-        if (d < least) {
-            least = d;
-            best = spec->name;
-        }
-    }
-    return best;
+    struct text_nearest n = text_nearest_init(name);
+    for (const struct option_spec *spec = option_specs; spec->name; spec++) text_nearest_offer(&n, spec->name);
+    return n.name;
 }
 
 static const struct option_spec *find_spec(const char *name, struct err *err) {
@@ -200,7 +190,7 @@ int options_set(struct options *o, const char *name, const char *value, const ch
 
 int options_read_environment(struct options *o, struct err *err) {
     for (const struct option_spec *spec = option_specs; spec->name; spec++) {
-        char name[NAME_MAX_BYTES + 8];
+        char name[72];
         MUST(text_format(name, sizeof name, "WEIR_%s", spec->name) == 0);
         for (char *c = name; *c; c++) *c = *c == '-' ? '_' : (char)toupper((unsigned char)*c);
         const char *value = getenv(name);

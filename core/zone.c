@@ -10,7 +10,7 @@
 #include <unistd.h>
 #include <uthash.h>
 
-#include "core/kafka_names.h"
+#include "core/base/text.h"
 
 #define DAY_S 86400
 // Two days more than 1970 to 2099 on both sides, for the local times of every zone.
@@ -167,7 +167,7 @@ static void find_similar(const char *name, char out[ZONE_NAME_MAX + 1]) {
     out[0] = '\0';
     while (list && fgets(line, sizeof line, list)) {
         if (sscanf(line, "Z %64s", known) != 1 && sscanf(line, "L %*s %64s", known) != 1) continue;
-        if (!name_is_similar(name, known, &rank) || rank >= least) continue;
+        if (!text_is_similar(name, known, &rank) || rank >= least) continue;
         least = rank;
         memcpy(out, known, sizeof known);
     }

@@ -184,16 +184,13 @@ static int refuse_field(struct parser *p) {
     struct found f = p->s->redact ? (struct found){"of this name"} : found(p);
     char known[300] = "";
     cleanup_free char *given = mem_strndup(p->word);
-    const char *nearest = NULL;
-    size_t least = p->word.len / 3 + 2;
+    struct text_nearest n = text_nearest_init(given);
     for (const struct select_column *c = select_columns; c->name; c++) {
-        size_t distance = text_distance(given, c->name), used = strlen(known);
+        size_t used = strlen(known);
         snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", c->name);
-        if (distance >= least) continue;
-        least = distance;
-        nearest = c->name;
+        text_nearest_offer(&n, c->name);
     }
-    if (nearest) return refuse(p, p->at, "there is no field %s; did you mean %s?", f.text, nearest);
+    if (n.name) return refuse(p, p->at, "there is no field %s; did you mean %s?", f.text, n.name);
     return refuse(p, p->at, "there is no field %s; there are %s", f.text, known);
 }
 

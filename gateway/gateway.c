@@ -229,14 +229,11 @@ static bool decode_param(struct call *call, struct str raw) {
 
 static int unknown_param(const struct route *route, struct str name, struct err *err) {
     char given[PARAM_SHOWN + 1], best[32] = "", word[32];
-    size_t least = name.len / 3 + 2;
     snprintf(given, sizeof given, "%.*s", (int)(name.len < PARAM_SHOWN ? name.len : PARAM_SHOWN), name.data);
+    struct text_nearest n = text_nearest_init(given);
     for (const char *at = route->params; at && *at; at += strcspn(at, " "), at += *at == ' ') {
         snprintf(word, sizeof word, "%.*s", (int)strcspn(at, " "), at);
-        size_t distance = text_distance(given, word);
-        if (distance >= least) continue;
-        least = distance;
-        memcpy(best, word, sizeof best);
+        if (text_nearest_offer(&n, word)) memcpy(best, word, sizeof best);
     }
     if (best[0]) return err_set(err, ERR_INVALID, "unknown parameter '%s', did you mean '%s'?", given, best);
     if (route->params) return err_set(err, ERR_INVALID, "unknown parameter '%s'; there are: %s", given, route->params);

@@ -129,8 +129,7 @@ static const char *kinds_words(int set) {
 }
 
 static int refuse_unknown(enum spec_kind kind, const char *name, struct err *err) {
-    const struct setting *nearest = NULL;
-    size_t least = 3;
+    struct text_nearest n = text_nearest_init(name);
     char known[400] = "";
     for (size_t i = 0; i < array_len(settings_table); i++) {
         const struct setting *s = &settings_table[i];
@@ -141,14 +140,10 @@ static int refuse_unknown(enum spec_kind kind, const char *name, struct err *err
         if (elsewhere) continue;
         size_t used = strlen(known);
         if (used + strlen(s->name) + 3 < sizeof known) snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", s->name);
-        size_t edits = text_distance(name, s->name);
-        if (edits < least) {
-            least = edits;
-            nearest = s;
-        }
+        text_nearest_offer(&n, s->name);
     }
-    if (nearest)
-        return err_set(err, ERR_INVALID, "a %s trigger has no setting \"%.60s\"; did you mean %s?", spec_kind_word(kind), name, nearest->name);
+    if (n.name)
+        return err_set(err, ERR_INVALID, "a %s trigger has no setting \"%.60s\"; did you mean %s?", spec_kind_word(kind), name, n.name);
     return err_set(err, ERR_INVALID, "a %s trigger has no setting \"%.60s\"; it takes %s%s", spec_kind_word(kind), name, known,
                    kind == SPEC_KAFKA ? " and kafka.* for librdkafka" : "");
 }

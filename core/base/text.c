@@ -182,3 +182,23 @@ size_t text_distance(const char *a, const char *b) {
     }
     return last[b_len];
 }
+
+struct text_nearest text_nearest_init(const char *given) {
+    return (struct text_nearest){.given = given, .distance = strnlen(given, TEXT_DISTANCE_MAX) / 3 + 2};
+}
+
+bool text_nearest_offer(struct text_nearest *n, const char *name) {
+    size_t distance = text_distance(n->given, name);
+    if (distance >= n->distance) return false;
+    n->distance = distance;
+    n->name = name;
+    return true;
+}
+
+bool text_is_similar(const char *given, const char *name, size_t *ret_rank) {
+    size_t distance = text_distance(given, name), len = strnlen(given, TEXT_DISTANCE_MAX);
+    bool within = len >= 4 && (strcasestr(name, given) || (strlen(name) >= 4 && strcasestr(given, name)));
+    if (distance > 1 + len / 4 && !within) return false;
+    *ret_rank = distance;
+    return true;
+}

@@ -95,6 +95,50 @@ static void distances(void **state) {
     assert_int_equal(text_distance(a, b), TEXT_DISTANCE_MAX);
 }
 
+static const char *nearest(const char *given) {
+    static const char *const names[] = {"orders", "border", "timeout", "batch"};
+    struct text_nearest n = text_nearest_init(given);
+    for (size_t i = 0; i < array_len(names); i++) text_nearest_offer(&n, names[i]);
+    return n.name ? n.name : "none";
+}
+
+static void the_nearest_name(void **state) {
+    (void)state;
+    assert_string_equal(nearest("ordres"), "orders");
+    assert_string_equal(nearest("order"), "orders"); // border is as near, and later
+    assert_string_equal(nearest("TIMEOUT"), "timeout");
+    assert_string_equal(nearest("bacth"), "batch");
+    assert_string_equal(nearest("bxxch"), "batch"); // a third of five letters, and one more, is two
+    assert_string_equal(nearest("bxxxh"), "none");
+    assert_string_equal(nearest(""), "none");
+    char longest[2000];
+    memset(longest, 'x', sizeof longest - 1);
+    longest[sizeof longest - 1] = '\0';
+    assert_string_equal(nearest(longest), "none"); // a third of it is more than is compared
+    struct text_nearest n = text_nearest_init("orders");
+    assert_true(text_nearest_offer(&n, "odrers"));
+    assert_false(text_nearest_offer(&n, "ordersx"));
+    assert_string_equal(n.name, "odrers");
+}
+
+static void similar_names(void **state) {
+    (void)state;
+    size_t near = 99, far = 99;
+    assert_true(text_is_similar("Berlni", "berlin", &near));
+    assert_int_equal(near, 1);
+    assert_true(text_is_similar("Berlin", "Europe/Berlin", &far)); // within
+    assert_int_equal(far, 7);
+    assert_true(text_is_similar("my-orders-2", "orders", &far));
+    far = 99;
+    assert_false(text_is_similar("Ber", "Europe/Berlin", &far)); // too short to be looked for within
+    assert_false(text_is_similar("Bremen", "Berlin", &far));
+    char longest[2000];
+    memset(longest, 'x', sizeof longest - 1);
+    longest[sizeof longest - 1] = '\0';
+    assert_false(text_is_similar(longest, "orders", &far));
+    assert_int_equal(far, 99);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(broken_bytes_become_replacement_characters),
@@ -102,6 +146,8 @@ int main(void) {
         cmocka_unit_test(json_strings_are_escaped),
         cmocka_unit_test(json_is_the_same_however_it_is_cut),
         cmocka_unit_test(distances),
+        cmocka_unit_test(the_nearest_name),
+        cmocka_unit_test(similar_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
