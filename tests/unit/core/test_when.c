@@ -117,6 +117,7 @@ static void test_refusals(void **state) {
         {"2026-12-24T18:60", "no such time of day"},
         {"2026-12-24T18:00:61", "no such time of day"},
         {"2026-12-24T18:00Z!", "something follows the offset"},
+        {"2026-12-24T18:00Z UTC", "something follows the offset"},
         {"2026-12-24T18:00!", "no offset from UTC"},
         {"2026-12-24T18:00+1", "the offset from UTC is wrong"},
         {"2026-12-24T18:00+24:00", "the offset from UTC is wrong"},

@@ -66,6 +66,7 @@ static void errors_point_at_the_column(void **state) {
         {"died > 5", "column 8: died is compared with times"},
         {"died > 2026-02-29", "column 8: 2026-02-29 is neither a number, nor a span such as 2h, nor a time"},
         {"died > 2026-01-31T24:00", "column 8: 2026-01-31T24:00 is neither"},
+        {"died > '2026-01-31 at noon'", "column 8: died is compared with times"},
         {"died > 'yesterday'", "column 8: died is compared with times: a span before now (2h, 7d ago), 2026-01-31, or 2026-01-31T10:30:00Z"},
         {"died > 99999999999w", "column 8: "},
         {"payload.at > 2026-01-31", "column 14: payload has no times: in JSON they are texts or numbers; write \"2026-01-31\""},
