@@ -78,7 +78,7 @@ static void on_function_changed(void *arg, struct str name, struct function *fn)
     struct server *s = arg;
     dispatch_function_changed(s->dispatch, name, fn);
     if (fn) {
-        policies_deployed(s->policies, name, fn->created_ms, fn->current);
+        policies_look(s->policies);
         return;
     }
     triggers_function_gone(s->triggers, name);

@@ -176,9 +176,17 @@ void policies_show(struct policies *p, struct str function, letters_json_fn *fn,
 
 // --- changing ---------------------------------------------------------------------------------------------------------------
 
-static int take_settings(void *arg, const struct sql_row *row) {
+struct merged {
+    json_t *settings;
+    int64_t done_version; // at least
+};
+
+// What is current when automatic replays are turned on is no deploy; while they are on, one may be waiting for its replay.
+static int take_before(void *arg, const struct sql_row *row) {
+    struct merged *m = arg;
     json_auto_t *before = policies_settings(sql_row_bytes(row, 0));
-    json_object_update(arg, before);
+    m->done_version = sql_row_int(row, json_is_object(json_object_get(before, "autoReplay")) ? 1 : 2);
+    json_object_update(m->settings, before);
     return 0;
 }
 
@@ -193,17 +201,23 @@ static int change_run(struct store_job *job, struct sql *sql, struct err *err) {
     struct policy_job *j = container_of(job, struct policy_job, job);
     const struct sql_value name = SQL_Z(j->function);
     json_auto_t *settings = json_object();
+    struct merged m = {.settings = settings};
     int rc = check_function(j, sql, err);
     if (rc == 0)
-        rc = sql_exec(sql, "SELECT settings FROM letter_policies WHERE function = $1", &name, 1, take_settings, settings, NULL, err);
+        rc = sql_exec(sql,
+                      "SELECT p.settings, p.done_version, f.current FROM functions f LEFT JOIN letter_policies p ON p.function = f.name"
+                      " WHERE f.name = $1",
+                      &name, 1, take_before, &m, NULL, err);
     if (rc) return rc;
     json_object_update(settings, j->settings);
     drop_nulls(settings);
     cleanup_free char *text = json_dumps(settings, JSON_COMPACT | JSON_SORT_KEYS);
-    const struct sql_value values[] = {name, SQL_Z(text), SQL_I(j->now_ms), SQL_Z(j->who)};
+    const struct sql_value values[] = {name, SQL_Z(text), SQL_I(m.done_version), SQL_I(j->now_ms), SQL_Z(j->who)};
     return sql_exec(sql,
-                    "INSERT INTO letter_policies (function, settings, changed_ms, who) VALUES ($1, $2, $3, $4)"
-                    " ON CONFLICT (function) DO UPDATE SET settings = excluded.settings, changed_ms = excluded.changed_ms, who = excluded.who",
+                    "INSERT INTO letter_policies (function, settings, done_version, changed_ms, who) VALUES ($1, $2, $3, $4, $5)"
+                    " ON CONFLICT (function) DO UPDATE SET settings = excluded.settings, changed_ms = excluded.changed_ms, who = excluded.who,"
+                    " done_version = CASE WHEN excluded.done_version > letter_policies.done_version THEN excluded.done_version"
+                    " ELSE letter_policies.done_version END",
                     values, array_len(values), NULL, NULL, NULL, err);
 }
 

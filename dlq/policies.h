@@ -5,6 +5,10 @@
 //   weir_letters_cap_ratio; a warning in the log from 90 % of a cap, once until it is under again; then letters are deleted, at most 2,000 a
 //   step, with a pause after each: dead ones that died before keepMs, closed ones (replayed, discarded) that were closed before it; of dead
 //   ones over the cap the oldest (by id, so by the time of acceptance). With a store that is shared one node deletes at a time.
+// Deploys: a deploy is a higher version than any since autoReplay was set that becomes current; a version that was current then is none. The store
+//   keeps up to which version the policy is done (done_version), and each round of each node looks for a deploy that is not, so the replay is made
+//   whoever dies meanwhile; made once, since its cause (deploy:FUNCTION:VERSION:CREATED) is unique. Of several deploys that wait the last one counts,
+//   and while an older version is current again none does.
 // Only a policy deletes dead letters. The audit is told what was deleted by function, at most once an hour, and of each automatic replay.
 // Housekeeping: without any policy go edits and originals whose letter has been gone for 30 days, and replays that ended 90 days ago.
 // Clock: the store's. A letter whose id is ahead of its time (a record with a wrong timestamp) may be kept an hour longer.
@@ -38,10 +42,7 @@ void policies_show(struct policies *p, struct str function, letters_json_fn *fn,
 // settings: {"keepMs","cap","autoReplay"}; a member that is missing stays, null takes it away.
 void policies_change(struct policies *p, struct str function, const json_t *settings, struct str who, letters_json_fn *fn, void *arg);
 void policies_remove(struct policies *p, struct str function, letter_done_fn *done, void *arg);
-// Version `number` of the function is current. Called on every node, whenever anything of the function changed, and at the start: the first call
-// for a function only takes note; a later one with a higher number than ever before is a deploy. The first node makes the replay (cause
-// deploy:FUNCTION:VERSION:CREATED).
-// created_ms: of the function, which tells it from one of the same name that was removed.
-void policies_deployed(struct policies *p, struct str function, int64_t created_ms, uint32_t number);
+// Looks for deploys now instead of in the next round: functions changed, here or on another node. Before policies_start it does nothing.
+void policies_look(struct policies *p);
 
 #endif

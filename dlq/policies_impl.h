@@ -21,8 +21,6 @@
 // What this process knows of a function.
 struct function_note {
     char *name;
-    int64_t created_ms;         // of the function
-    uint32_t deployed;          // the highest version so far; 0: none seen
     int64_t dead, cap;          // by the last round; cap 0: none
     bool shown_dead, shown_cap; // its gauges are not 0
     bool warned;
@@ -32,6 +30,7 @@ struct function_note {
 };
 
 struct round;
+struct deploys;
 
 struct policies {
     struct policies_config c;
@@ -40,6 +39,8 @@ struct policies {
     bool started, stopped;
     size_t jobs;                // store jobs, and replays being made
     struct round *round;        // NULL: none is under way
+    struct deploys *deploys;    // of the look that is under way; NULL: none is
+    bool look_again;            // when that one has ended
     int64_t thorough_at_ns;     // when the last thorough round began; 0: there was none
 };
 struct function_note *policies_note(struct policies *p, struct str function); // made when missing

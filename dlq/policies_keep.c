@@ -27,7 +27,7 @@ static void warn(struct function_note *note, double share) {
 }
 
 static void forget(struct policies *p, struct function_note *note) {
-    if (note->dead || note->cap || note->deployed || note->over_age || note->over_cap) return;
+    if (note->dead || note->cap || note->over_age || note->over_cap) return;
     HASH_DELETE(hh, p->functions, note);
     free(note->name);
     free(note);
@@ -174,7 +174,10 @@ static struct round *round_new(struct policies *p) {
 
 void policies_keep(void *policies) {
     struct policies *p = policies;
-    if (!p->round) p->round = round_new(p);
+    if (!p->round) {
+        p->round = round_new(p);
+        policies_look(p);
+    }
     struct round *r = p->round;
     r->job_began_ns = clock_mono_ns();
     policies_submit(p, stages[r->stage].writes ? p->c.store : p->c.reader, &r->job);

@@ -88,6 +88,7 @@ CREATE UNIQUE INDEX letter_groups_by_name ON letter_groups (name) WHERE name <> 
 CREATE TABLE letter_policies (
     function      TEXT PRIMARY KEY REFERENCES functions (name) ON DELETE CASCADE,
     settings      TEXT NOT NULL,             -- JSON object
+    done_version  BIGINT NOT NULL,           -- a higher one that is current has its automatic replay to come
     changed_ms    BIGINT NOT NULL,
     who           TEXT NOT NULL
 );

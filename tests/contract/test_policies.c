@@ -567,27 +567,59 @@ static void test_nothing_grows_for_ever(void **state) {
 
 // --- deploys ------------------------------------------------------------------------------------------------------------------
 
-static int64_t replays_after(struct node *n, const char *function, uint32_t number) {
-    policies_deployed(n->policies, str_of(function), 1000, number);
-    TURN_UNTIL(n->lf->fx->loop, n->policies->jobs == 0);
+static void use(struct letters_fixture *lf, const char *function, int number) {
+    cleanup_free char *text = mem_printf("UPDATE functions SET current = %d WHERE name = '%s'", number, function);
+    sql(lf, text);
+}
+
+static int64_t replays_after_a_look(struct node *n) {
+    policies_look(n->policies);
+    TURN_UNTIL(n->lf->fx->loop, !n->policies->deploys);
     return count_of(n, "replays");
+}
+
+static int64_t replays_after(struct node *n, const char *function, int number) {
+    use(n->lf, function, number);
+    return replays_after_a_look(n);
+}
+
+static int64_t done_version(struct node *n, const char *function) {
+    cleanup_free char *text = mem_printf("SELECT done_version FROM letter_policies WHERE function = '%s'", function);
+    return sql_number(n->lf, text);
+}
+
+// Its rounds run.
+static struct node *open_started(struct letters_fixture *lf, void **state) {
+    struct node *n = open_node(lf, state);
+    policies_start(n->policies);
+    TURN_UNTIL(lf->fx->loop, n->policies->thorough_at_ns && is_idle(n));
+    return n;
+}
+
+// A process of weir that begins now, beside the other one or after it.
+static struct node *start_node(struct letters_fixture *lf) {
+    struct node *n = node_new(lf, lf->fx->postgres);
+    policies_start(n->policies);
+    TURN_UNTIL(lf->fx->loop, n->policies->thorough_at_ns && is_idle(n));
+    return n;
 }
 
 static void test_a_deploy_replays_the_dead_letters(void **state) {
     struct letters_fixture lf;
-    struct node *n = open_node(&lf, state);
+    struct node *n = open_started(&lf, state);
+    use(&lf, "orders", 7);
     set_policy(n, "orders", "{\"autoReplay\":{\"sample\":2,\"rate\":2.5,\"abortShare\":0.02}}");
     for (int i = 0; i < 3; i++) put_text(&lf, "orders", "{}", LETTER_DEAD);
     put_text(&lf, "orders", "{}", LETTER_DUE);
     put_text(&lf, "billing", "{}", LETTER_DEAD);
-    assert_int_equal(replays_after(n, "orders", 7), 0); // the first call takes note
-    assert_int_equal(replays_after(n, "orders", 7), 0);
+    assert_int_equal(replays_after(n, "orders", 7), 0); // it was current before the policy
     assert_int_equal(replays_after(n, "orders", 6), 0); // another version is no new one
     assert_int_equal(replays_after(n, "orders", 7), 0);
     assert_int_equal(replays_after(n, "orders", 9), 1);
     assert_int_equal(replays_after(n, "orders", 6), 1);
     assert_int_equal(replays_after(n, "orders", 8), 1);
-    assert_int_equal(sql_number(&lf, "SELECT count(*) FROM replays WHERE cause = 'deploy:orders:9:1000' AND who = 'weir (policy)' AND total = 3"
+    assert_int_equal(replays_after(n, "orders", 9), 1);
+    assert_int_equal(sql_number(&lf, "SELECT count(*) FROM replays WHERE cause = 'deploy:orders:9:0' AND who = 'weir (policy)' AND total = 3"
                                      " AND sample = 2 AND rate = 2500 AND abort_share = 20000 AND target = 'orders:9' AND to_origin = 0"),
                      1);
     assert_int_equal(sql_number(&lf, "SELECT count(*) FROM replay_letters r JOIN letters l ON l.id = r.letter_id WHERE l.function = 'orders'"), 3);
@@ -598,33 +630,123 @@ static void test_a_deploy_replays_the_dead_letters(void **state) {
 
 static void test_deploys_that_replay_nothing(void **state) {
     struct letters_fixture lf;
-    struct node *n = open_node(&lf, state);
+    struct node *n = open_started(&lf, state);
     put_text(&lf, "billing", "{}", LETTER_DEAD);
     put_text(&lf, "mail", "{}", LETTER_DEAD);
     set_policy(n, "orders", "{\"autoReplay\":{}}"); // has no letters
     set_policy(n, "billing", "{\"cap\":100}");      // is not replayed; mail has no policy
     const char *const functions[] = {"orders", "billing", "mail"};
-    for (size_t i = 0; i < array_len(functions); i++) {
-        assert_int_equal(replays_after(n, functions[i], 1), 0);
-        assert_int_equal(replays_after(n, functions[i], 2), 0);
-    }
-    assert_int_equal(count_of(n, "replay_letters"), 0);
+    for (size_t i = 0; i < array_len(functions); i++) assert_int_equal(replays_after(n, functions[i], 2), 0);
+    put_text(&lf, "orders", "{}", LETTER_DEAD); // after the deploy
+    assert_int_equal(replays_after_a_look(n), 0);
+    set_policy(n, "billing", "{\"autoReplay\":{}}");
     set_policy(n, "mail", "{\"autoReplay\":{}}");
+    assert_int_equal(replays_after_a_look(n), 0); // of the deploys before
     assert_int_equal(replays_after(n, "mail", 3), 1);
     assert_int_equal(sql_number(&lf, "SELECT count(*) FROM replays WHERE sample = 0 AND rate = 0 AND abort_share = -1"), 1);
     close_node(n);
 }
 
-static void test_nodes_make_one_replay(void **state) {
+static void test_policies_come_change_and_go(void **state) {
     struct letters_fixture lf;
-    struct node *n = open_node(&lf, state), *other = node_new(&lf, lf.fx->postgres);
+    struct node *n = open_started(&lf, state);
     put_text(&lf, "orders", "{}", LETTER_DEAD);
     set_policy(n, "orders", "{\"autoReplay\":{}}");
-    for (uint32_t number = 1; number <= 5; number++) {
-        policies_deployed(n->policies, STR_LIT("orders"), 1000, number);
-        policies_deployed(other->policies, STR_LIT("orders"), 1000, number);
-        TURN_UNTIL(lf.fx->loop, n->policies->jobs == 0 && other->policies->jobs == 0);
+    TURN_UNTIL(lf.fx->loop, is_idle(n));
+    use(&lf, "orders", 2);                                                // nobody looks
+    set_policy(n, "orders", "{\"autoReplay\":{\"rate\":7},\"cap\":9}"); // a round comes with it
+    TURN_UNTIL(lf.fx->loop, count_of(n, "replays") == 1 && done_version(n, "orders") == 2);
+    assert_int_equal(sql_number(&lf, "SELECT rate FROM replays"), 7000);
+    set_policy(n, "orders", "{\"autoReplay\":null}");
+    assert_int_equal(replays_after(n, "orders", 5), 1);
+    set_policy(n, "orders", "{\"autoReplay\":{}}");
+    assert_int_equal(replays_after_a_look(n), 1);
+    set_policy(n, "orders", "{\"autoReplay\":null}");
+    use(&lf, "orders", 3);
+    set_policy(n, "orders", "{\"autoReplay\":{}}");
+    assert_int_equal(done_version(n, "orders"), 5); // 5 is no deploy when it comes back
+    assert_int_equal(replays_after(n, "orders", 6), 2);
+    sql(&lf, "DELETE FROM functions WHERE name = 'orders'"); // with its policy; another one of its name begins anew
+    sql(&lf, "INSERT INTO functions (name, current, created_ms) VALUES ('orders', 1, 77)");
+    assert_int_equal(replays_after(n, "orders", 2), 2);
+    set_policy(n, "orders", "{\"autoReplay\":{}}");
+    assert_int_equal(replays_after(n, "orders", 6), 3);
+    assert_int_equal(sql_number(&lf, "SELECT count(*) FROM replays WHERE cause = 'deploy:orders:6:77'"), 1);
+    close_node(n);
+}
+
+// The version is current, and then nobody looks, or who looked did not come far.
+static void test_who_comes_next_makes_the_replay(void **state) {
+    struct letters_fixture lf;
+    struct node *n = open_started(&lf, state), *next;
+    put_text(&lf, "orders", "{}", LETTER_DEAD);
+    set_policy(n, "orders", "{\"autoReplay\":{}}");
+    TURN_UNTIL(lf.fx->loop, is_idle(n));
+    use(&lf, "orders", 2);
+    next = start_node(&lf);
+    assert_int_equal(count_of(n, "replays"), 1);
+    assert_int_equal(done_version(n, "orders"), 2);
+    node_free(next);
+    use(&lf, "orders", 3);
+    keep(n); // a round of one that was there before
+    assert_int_equal(count_of(n, "replays"), 2);
+    sql(&lf, "UPDATE letter_policies SET done_version = 2"); // made, and not done with
+    next = start_node(&lf);
+    assert_int_equal(count_of(n, "replays"), 2);
+    assert_int_equal(done_version(n, "orders"), 3);
+    node_free(next);
+    close_node(n);
+}
+
+// A replay whose node ended while it selected sends nothing: it is not the one.
+static void test_a_replay_that_selects_is_not_made_yet(void **state) {
+    struct letters_fixture lf;
+    struct node *n = open_started(&lf, state);
+    put_text(&lf, "orders", "{}", LETTER_DEAD);
+    set_policy(n, "orders", "{\"autoReplay\":{}}");
+    add_replay(&lf, 1000, "NULL", 1);
+    sql(&lf, "UPDATE replays SET state = 'selecting', cause = 'deploy:orders:2:0'");
+    assert_int_equal(replays_after(n, "orders", 2), 1);
+    assert_int_equal(done_version(n, "orders"), 1);
+    sql(&lf, "UPDATE replays SET state = 'cancelled', cause = NULL");
+    assert_int_equal(replays_after_a_look(n), 2);
+    assert_int_equal(done_version(n, "orders"), 2);
+    add_replay(&lf, 2000, "1", 1);
+    sql(&lf, "UPDATE replays SET state = 'cancelled', cause = 'deploy:orders:3:0' WHERE id = 2000"); // by an operator
+    assert_int_equal(replays_after(n, "orders", 3), 3);
+    assert_int_equal(done_version(n, "orders"), 3);
+    close_node(n);
+}
+
+static void test_what_cannot_be_made_is_made_later(void **state) {
+    struct letters_fixture lf;
+    struct node *n = open_started(&lf, state);
+    put_text(&lf, "billing", "{}", LETTER_DEAD);
+    put_text(&lf, "orders", "{}", LETTER_DEAD);
+    set_policy(n, "billing", "{\"autoReplay\":{}}");
+    set_policy(n, "orders", "{\"autoReplay\":{}}");
+    TURN_UNTIL(lf.fx->loop, is_idle(n));
+    sql(&lf, "ALTER TABLE replay_letters RENAME TO away");
+    use(&lf, "billing", 2);
+    assert_int_equal(replays_after(n, "orders", 2), 0);
+    assert_int_equal(done_version(n, "orders"), 1);
+    sql(&lf, "ALTER TABLE away RENAME TO replay_letters");
+    assert_int_equal(replays_after_a_look(n), 2);
+    close_node(n);
+}
+
+static void test_nodes_make_one_replay(void **state) {
+    struct letters_fixture lf;
+    struct node *n = open_started(&lf, state), *other = start_node(&lf);
+    put_text(&lf, "orders", "{}", LETTER_DEAD);
+    set_policy(n, "orders", "{\"autoReplay\":{}}");
+    for (int number = 2; number <= 5; number++) {
+        use(&lf, "orders", number);
+        policies_look(n->policies);
+        policies_look(other->policies);
+        TURN_UNTIL(lf.fx->loop, !n->policies->deploys && !other->policies->deploys);
         assert_int_equal(count_of(n, "replays"), number - 1);
+        assert_int_equal(done_version(n, "orders"), number);
     }
     node_stop(n);
     node_stop(other);
@@ -650,6 +772,10 @@ int main(void) {
         {"nothing grows for ever", test_nothing_grows_for_ever, STORE_BOTH},
         {"a deploy replays the dead letters", test_a_deploy_replays_the_dead_letters, STORE_BOTH},
         {"deploys that replay nothing", test_deploys_that_replay_nothing, STORE_BOTH},
+        {"policies come, change and go", test_policies_come_change_and_go, STORE_BOTH},
+        {"who comes next makes the replay", test_who_comes_next_makes_the_replay, STORE_BOTH},
+        {"a replay that selects is not made yet", test_a_replay_that_selects_is_not_made_yet, STORE_BOTH},
+        {"what cannot be made is made later", test_what_cannot_be_made_is_made_later, STORE_BOTH},
         {"nodes make one replay", test_nodes_make_one_replay, STORE_BOTH},
     };
     return store_run_cases(cases, array_len(cases));
