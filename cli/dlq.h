@@ -52,15 +52,17 @@ struct dlq_question {
     const char *verb;    // "Discard"
     const char *state;   // NULL is dead
     const char *done;    // "discarded"
-    bool spares_delayed; // it leaves letters that were put off on purpose out, unless --where asks for that kind
+    const char *only;    // an expression that holds for those of the selection that it changes; NULL: it changes them all
 };
 // Goes on at once with --yes or one id, asks "verb letters of …: 5 of 900 dead letters?" on a terminal, without the numbers when the server cannot
 // tell them, and refuses a selection where there is none. EXIT_OK: go on; else that was said.
 int dlq_confirm(struct client *c, const struct args *a, const struct dlq_question *q) must_use;
 // How many letters the selection has, at most --limit; *ret is -1 when the server cannot tell, such as for want of time.
 int dlq_count(struct client *c, const struct args *a, const char *state, int64_t *ret) must_use;
-// Refuses a selection for want of an answer, telling how many letters it has. Never EXIT_OK.
-int dlq_refuse_unasked(struct client *c, const struct args *a, const char *state, const char *done) must_use;
+// The same of those of the selection for which `also` holds too; -1: not known, or it is wrong, which dlq_count says.
+int64_t dlq_count_also(struct client *c, const struct args *a, const char *state, const char *also);
+// Refuses a change of `count` letters (-1: not known) for want of an answer. Never EXIT_OK.
+int dlq_refuse(int64_t count, const char *done) must_use;
 bool dlq_can_ask(void);      // stdin, stdout and stderr are a terminal
 void dlq_forget_typed(void); // what was typed before a question is no answer to it
 // Says so when --where asks for `PATH is null` and no letter of that state has the path.

@@ -9,11 +9,11 @@
 #define REFUSED_MAX 1000
 
 struct change {
-    const char *name;    // of the command
-    const char *verb;    // of the question
+    const char *name;   // of the command
+    const char *verb;   // of the question
     const char *path;
-    const char *member;  // how the answer calls the letters that it was done to; also what is said
-    bool spares_delayed; // of struct dlq_question
+    const char *member; // how the answer calls the letters that it was done to; also what is said
+    const char *only;   // of struct dlq_question
 };
 
 struct totals {
@@ -78,7 +78,7 @@ static int run_selected(const struct args *a, const struct change *change, const
     int rc = dlq_check_selection(a, change->name);
     if (rc != EXIT_OK) return rc;
     cleanup_client struct client *c = client_new(a);
-    const struct dlq_question q = {.verb = change->verb, .state = state, .done = change->member, .spares_delayed = change->spares_delayed};
+    const struct dlq_question q = {.verb = change->verb, .state = state, .done = change->member, .only = change->only};
     rc = dlq_confirm(c, a, &q);
     if (rc != EXIT_OK) return rc;
     json_t *selection = dlq_selection_json(a, state);
@@ -98,7 +98,7 @@ static const struct arg_spec discard_specs[] = {
 };
 
 static int run_discard(const struct args *a) {
-    static const struct change change = {"discard", "Discard", "/v1/letters/discard", "discarded", false};
+    static const struct change change = {"discard", "Discard", "/v1/letters/discard", "discarded", NULL};
     return run_selected(a, &change, args_text(a, "state"));
 }
 
@@ -117,7 +117,7 @@ const struct command dlq_discard = {
 static const struct arg_spec restore_specs[] = {DLQ_SELECT_SPECS, DLQ_ALL_SPEC, DLQ_WHY_SPEC, DLQ_YES_SPEC, {0}};
 
 static int run_restore(const struct args *a) {
-    static const struct change change = {"restore", "Restore", "/v1/letters/restore", "restored", false};
+    static const struct change change = {"restore", "Restore", "/v1/letters/restore", "restored", NULL};
     return run_selected(a, &change, a->word_count ? NULL : "discarded");
 }
 
@@ -137,8 +137,12 @@ const struct command dlq_restore = {
 
 static const struct arg_spec retry_specs[] = {DLQ_SELECT_SPECS, DLQ_ALL_SPEC, DLQ_YES_SPEC, {0}};
 
+#define WAITS "due > 0s and due < 9999-12-31" // not on its way already, and not behind another fire of its timer
+
 static int run_retry(const struct args *a) {
-    static const struct change change = {"retry", "Retry", "/v1/letters/retry", "retried", true};
+    const char *where = args_text(a, "where");
+    bool takes_delayed = where && strstr(where, "kind") && strstr(where, "delayed");
+    const struct change change = {"retry", "Retry", "/v1/letters/retry", "retried", takes_delayed ? WAITS : WAITS " and kind != \"delayed\""};
     return run_selected(a, &change, a->word_count ? NULL : "due");
 }
 
@@ -164,19 +168,44 @@ static const struct arg_spec purge_specs[] = {
     {0},
 };
 
+// -1: not known.
+static int64_t count_old(struct client *c, const struct args *a) {
+    static const char *const states[] = {"replayed", "discarded", "dead"};
+    int64_t age_ms = args_number(a, "older-than", 0), day_ms = 86400000, sum = 0;
+    for (size_t i = 0; i < array_len(states) - !args_has(a, "dead"); i++) {
+        const char *time = strcmp(states[i], "dead") == 0 ? "died" : "changed";
+        cleanup_free char *old = mem_printf("%s < %" PRId64 "d%" PRId64 "ms", time, age_ms / day_ms, age_ms % day_ms);
+        int64_t count = dlq_count_also(c, a, states[i], old);
+        if (count < 0) return -1;
+        sum += count;
+    }
+    return sum;
+}
+
+static int confirm_purge(struct client *c, const struct args *a) {
+    if (args_has(a, "yes")) return EXIT_OK;
+    cleanup_free char *which = dlq_selection_text(a), *share = NULL;
+    char n[OUT_NUMBER_BYTES];
+    out_progress("looking …");
+    int64_t count = count_old(c, a), all;
+    int rc = count < 0 ? dlq_count(c, a, "discarded", &all) : EXIT_OK; // which says what is wrong with the selection
+    out_progress(NULL);
+    if (rc != EXIT_OK) return rc;
+    if (!dlq_can_ask()) return dlq_refuse(count, "purged");
+    share = count < 0 ? mem_strdup("") : mem_printf(": %s letter%s", out_number(count, n), plural(count));
+    dlq_forget_typed();
+    const char *dead = args_has(a, "dead") ? ", dead ones too" : "";
+    return out_confirm("Delete %s, older than %s%s, for ever%s?", which, args_text(a, "older-than"), dead, share) ? EXIT_OK : out_fail("nothing was purged");
+}
+
 static int run_purge(const struct args *a) {
-    static const struct change change = {"purge", "Purge", "/v1/letters/purge", "purged", false};
+    static const struct change change = {"purge", "Purge", "/v1/letters/purge", "purged", NULL};
     if (!args_has(a, "older-than")) return out_misuse("dlq purge: say how old with --older-than AGE, such as 30d");
     int rc = dlq_check_options(a, "purge");
     if (rc != EXIT_OK) return rc;
-    if (!args_has(a, "yes") && !dlq_can_ask()) return out_misuse("nothing is done without an answer: add --yes");
-    cleanup_free char *which = dlq_selection_text(a);
     cleanup_client struct client *c = client_new(a);
-    if (!args_has(a, "yes")) {
-        dlq_forget_typed();
-        if (!out_confirm("Delete %s, older than %s%s, for ever?", which, args_text(a, "older-than"), args_has(a, "dead") ? ", dead ones too" : ""))
-            return out_fail("nothing was purged");
-    }
+    rc = confirm_purge(c, a);
+    if (rc != EXIT_OK) return rc;
     json_t *body = dlq_selection_json(a, NULL);
     if (!dlq_has_selection(a)) json_object_set_new(body, "all", json_true());
     json_object_set_new(body, "olderThanMs", json_integer(args_number(a, "older-than", 0)));

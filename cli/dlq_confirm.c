@@ -61,16 +61,18 @@ int dlq_count(struct client *c, const struct args *a, const char *state, int64_t
     return EXIT_OK;
 }
 
+int64_t dlq_count_also(struct client *c, const struct args *a, const char *state, const char *also) {
+    cleanup_free char *path = count_path(a, state, also);
+    json_auto_t *answer = dlq_ask_quietly(c, path);
+    return limited(a, member_int(answer, "count", -1));
+}
+
 // Of the letters that it is about.
 static int count_asked(struct client *c, const struct args *a, const struct dlq_question *q, int64_t *ret) {
-    const char *where = args_text(a, "where");
-    *ret = -1;
-    if (q->spares_delayed && !(where && strstr(where, "kind") && strstr(where, "delayed"))) {
-        cleanup_free char *path = count_path(a, q->state, "kind != \"delayed\"");
-        json_auto_t *answer = dlq_ask_quietly(c, path);
-        *ret = limited(a, member_int(answer, "count", -1));
-    }
-    return *ret < 0 ? dlq_count(c, a, q->state, ret) : EXIT_OK; // which also says what is wrong with the selection
+    int64_t all;
+    if (!q->only) return dlq_count(c, a, q->state, ret);
+    *ret = dlq_count_also(c, a, q->state, q->only);
+    return *ret < 0 ? dlq_count(c, a, q->state, &all) : EXIT_OK; // which says what is wrong with the selection
 }
 
 // --- a path that nothing has --------------------------------------------------------------------------------------
@@ -100,7 +102,7 @@ void dlq_forget_typed(void) {
     (void)tcflush(STDIN_FILENO, TCIFLUSH);
 }
 
-static int refuse(int64_t count, const char *done) {
+int dlq_refuse(int64_t count, const char *done) {
     char n[OUT_NUMBER_BYTES];
     if (count < 0) return out_misuse("nothing is done without an answer: add --yes");
     return out_misuse("nothing is done without an answer: add --yes (%s letter%s would be %s)", out_number(count, n), plural(count), done);
@@ -124,16 +126,10 @@ int dlq_confirm(struct client *c, const struct args *a, const struct dlq_questio
         int rc = count_asked(c, a, q, &count);
         out_progress(NULL);
         if (rc != EXIT_OK) return rc;
-        if (!dlq_can_ask()) return refuse(count, q->done);
+        if (!dlq_can_ask()) return dlq_refuse(count, q->done);
         share = share_text(c, a, q->state, count);
         if (count >= 0) dlq_hint_missing(c, a, q->state);
     }
     dlq_forget_typed();
     return out_confirm("%s %s%s?", q->verb, which, share ? share : "") ? EXIT_OK : out_fail("nothing was %s", q->done);
-}
-
-int dlq_refuse_unasked(struct client *c, const struct args *a, const char *state, const char *done) {
-    int64_t count = -1;
-    int rc = dlq_count(c, a, state, &count);
-    return rc == EXIT_OK ? refuse(count, done) : rc;
 }

@@ -171,9 +171,15 @@ static bool confirmed(struct edits *e) {
     return out_confirm("Edit %s of %s %s letters?", out_number(e->edited, n), out_number(of, all), state ? state : "dead");
 }
 
+static int refuse_unasked(const struct edits *e) {
+    int64_t count = -1;
+    int rc = dlq_count(e->client, e->a, args_text(e->a, "state"), &count);
+    return rc == EXIT_OK ? dlq_refuse(count, "edited") : rc;
+}
+
 static int look_and_edit(struct edits *e) {
     bool dry_run = args_has(e->a, "dry-run"), asks = !dry_run && !args_has(e->a, "yes") && e->a->word_count != 1;
-    if (asks && !dlq_can_ask() && !e->a->word_count) return dlq_refuse_unasked(e->client, e->a, args_text(e->a, "state"), "edited");
+    if (asks && !dlq_can_ask() && !e->a->word_count) return refuse_unasked(e);
     if (asks && dlq_can_ask()) {
         int rc = edit_all(e, true);
         if (rc != EXIT_OK) return rc;

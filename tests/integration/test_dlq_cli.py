@@ -514,7 +514,8 @@ def counted(*counts):
     (["discard", "--all"], [1], "Discard all letters: 1 dead letter? [y/N]"), (["discard", ID, LETTER_IDS[1]], [], "Discard 2 letters? [y/N]"),
     (["restore", "-f", "orders", "--since", "2h"], [5, 900], "Restore letters of orders since 2h: 5 of 900 discarded letters? [y/N]"),
     (["retry", "-f", "orders"], [5, 5], "Retry letters of orders: 5 of 5 due letters? [y/N]"),
-    (["purge", "--older-than", "30d", "--dead"], [], "Delete all letters, older than 30d, dead ones too, for ever? [y/N]")])
+    (["purge", "--older-than", "30d", "-f", "orders"], [1000, 39600], "Delete letters of orders, older than 30d, for ever: 40,600 letters? [y/N]"),
+    (["purge", "--older-than", "30d", "--dead"], [1, 0, 0], "Delete all letters, older than 30d, dead ones too, for ever: 1 letter? [y/N]")])
 def test_it_asks_on_a_terminal(fake, words, counts, question):
     path = "/v1/letters/" + words[0]
     fake.expect("GET", "/v1/letters", *counted(*counts))
@@ -527,13 +528,14 @@ def test_it_asks_on_a_terminal(fake, words, counts, question):
 
 @pytest.mark.parametrize("words, done", [
     (["replay", "-g", GROUP, "--rate", "300/s"], "replayed"), (["discard", "-f", "orders"], "discarded"), (["restore", "--all"], "restored"),
-    (["retry", "--all"], "retried"), (["edit", "-f", "orders", "--set", "payload.c=0"], "edited")])
+    (["retry", "--all"], "retried"), (["edit", "-f", "orders", "--set", "payload.c=0"], "edited"),
+    (["purge", "--older-than", "30d"], "purged")])
 def test_without_a_terminal_nothing_is_done_unless_yes_was_said(dlq, fake, words, done):
-    fake.expect("GET", "/v1/letters", *counted(39600, 1))
+    zero = [0] if words[0] == "purge" else []  # it asks for each state
+    fake.expect("GET", "/v1/letters", *counted(39600, *zero, 1, *zero))
     for shown in (f"39,600 letters would be {done}", f"1 letter would be {done}"):
         said = dlq(*words, rc=2, input=b"y\n")
         assert said.err == f"weir: nothing is done without an answer: add --yes ({shown})\n" and said.out == ""
-    assert "add --yes\n" in dlq("purge", "--older-than", "30d", rc=2, input=b"y\n").err
     assert all(r["method"] == "GET" for r in fake.requests)
     fake.expect("GET", "/v1/letters", *[(400, error("InvalidArgument", "where: column 1: no field 'x'"))] * 2)
     assert "column 1" in dlq(*words, rc=1).err
@@ -555,21 +557,37 @@ def test_what_was_typed_before_the_question_is_no_answer(fake, words):
     assert code == 1 and "nothing was" in shown and all(r["method"] == "GET" for r in fake.requests)
 
 
-def test_letters_that_were_put_off_are_not_counted_where_they_are_left_out(fake):
+WAITS = "due > 0s and due < 9999-12-31"
+
+
+def test_a_question_before_a_retry_counts_what_it_takes(fake):
+    """None that is on its way, and none that was put off, unless that is asked for."""
     def answer(request):
-        return counted(5 if 'kind != "delayed"' in request["query"].get("where", "") else 9)[0]
+        asked = request["query"].get("where", "")
+        return counted(9 if WAITS not in asked else 5 if 'kind != "delayed"' in asked else 7)[0]
     def asked(*words):
         fake.expect("GET", "/v1/letters", *[answer] * 9)
         return plain(on_terminal(fake, *words, answer=b"n\n")[1])
     assert "Retry all letters: 5 due letters?" in asked("retry", "--all")
     assert "Retry letters where attempt = 1 or attempt = 2: 5 of 9 due letters?" in asked("retry", "-w", "attempt = 1 or attempt = 2")
-    assert [r["query"].get("where") for r in fake.requests[-2:]] == ['(attempt = 1 or attempt = 2) and kind != "delayed"', None]
+    assert [r["query"].get("where") for r in fake.requests[-2:]] == [f'(attempt = 1 or attempt = 2) and {WAITS} and kind != "delayed"', None]
     assert ": 3 due letters?" in asked("retry", "--all", "--limit", "3")
-    assert ": 9 of 9 due letters?" in asked("retry", "-w", 'kind = "delayed"')  # they are meant
+    assert ": 7 of 9 due letters?" in asked("retry", "-w", 'kind = "delayed"')  # they are meant
     assert "Discard letters of orders: 9 of 9 due letters?" in asked("discard", "-f", "orders", "--state", "due")
 
 
-@pytest.mark.parametrize("words, question", [(["discard", "-w", "payload.c = 3"], "Discard letters where payload.c = 3? [y/N]"),
+def test_a_question_before_a_purge_counts_what_it_takes(fake):
+    fake.expect("GET", "/v1/letters", *counted(2, 3, 4))
+    shown = on_terminal(fake, "purge", "--older-than", "36h", "--dead", "-w", "attempt = 1 or attempt = 2", "--until", "2h", answer=b"n\n")[1]
+    assert ", older than 36h, dead ones too, for ever: 9 letters?" in plain(shown)
+    asked = [r["query"] for r in fake.requests]
+    assert [(q["state"], q["where"]) for q in asked] == [(state, f"(attempt = 1 or attempt = 2) and {time} < 1d43200000ms") for state, time in (
+        ("replayed", "changed"), ("discarded", "changed"), ("dead", "died"))]
+    assert all("untilMs" in q for q in asked)
+
+
+@pytest.mark.parametrize("words, question", [(["purge", "--older-than", "30d"], "Delete all letters, older than 30d, for ever? [y/N]"),
+                                             (["discard", "-w", "payload.c = 3"], "Discard letters where payload.c = 3? [y/N]"),
                                              (["retry", "--all"], "Retry all letters? [y/N]")])
 def test_a_count_that_takes_too_long_keeps_nobody_from_changing(dlq, fake, words, question):
     slow = (504, error("Timeout", "the letters were not found in 30 s: narrow the selection"))

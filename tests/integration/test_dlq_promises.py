@@ -4,10 +4,13 @@ secret, keys stay in order, policies do what they say, and a try leaves no trace
 import hashlib
 import json
 import random
+import re
 import threading
+import time
 
 import pytest
 
+from dlq_api import bring, whole
 from load import FUNCTION, bury, mend, sql, wait_idle
 from pipeline import ALONE, HANDLER, MENDED, Journal, Line, add, deploy, record, wait_letters
 from waiting import stays, wait_until
@@ -194,16 +197,36 @@ def test_sql_in_options_is_only_text(serve, backend):
 # ---- what a question says ------------------------------------------------------------------------------------------------
 
 
+def said_and_done(server, *words):
+    """How many letters a question says, and how many were changed."""
+    said = server.cli("dlq", *words).stderr
+    done = server.cli("dlq", *words, "--yes").stdout
+    return int(re.search(r"\((\d+) letters? would be ", said)[1]), int(done.split()[0])
+
+
 def test_a_question_counts_the_letters_that_are_taken(serve, backend):
     server = serve(backend=backend)
     server.deploy("orders", "def main_handler(event, context): return event")
-    for _ in range(2):
-        assert server.cli("run-at", "orders", "+2h", "--data", "{}").returncode == 0
-    wait_until(lambda: server.http("GET", "/v1/letters?state=due&count=true")[2]["count"] == 2, 10, "two letters are due")
-    for words, count in ((["--all"], 0), (["-w", "attempt = 0 or attempt >= 0"], 0), (["-w", 'kind = "delayed"'], 2)):
-        said = server.cli("dlq", "retry", *words).stderr
-        assert f"({count} letters would be retried)" in said, (words, said)
+    due_ms = time.time_ns() // 1000000 + 7200000
+    ids = [server.send("orders", {}, runAt=due_ms) for _ in range(5)]
+    for id, columns in ((ids[0], f"due_ms = 1, lease_ms = {due_ms}"), (ids[1], "due_ms = 253402300799000")):  # on its way; behind another fire
+        where = f"X'{id}'" if backend.embedded else f"'\\x{id}'"
+        sql(server, backend, f"UPDATE letters SET {columns} WHERE id = {where.replace('-', '')}")
+    for words, count in ((["--all"], 0), (["-w", "attempt = 0 or attempt >= 0"], 0), (["-w", 'kind = "delayed"'], 3)):
+        assert said_and_done(server, "retry", *words) == (count, count), words
+    wait_until(lambda: len(server.letters(state="due")) == 2, 20, "the others ran")
     assert "weir: column 3: there is no field nosuch" in server.cli("dlq", "retry", "-w", "  nosuch = 1").stderr
+
+
+def test_a_question_counts_the_letters_that_are_purged(serve, backend):
+    server = serve(backend=backend)
+    bring(server, [whole(n) for n in range(9)])
+    assert server.cli("dlq", "discard", "-w", "payload.n < 5", "--yes").stdout == "5 letters discarded\n"
+    for words, count in ((["--older-than", "30d", "--dead"], 0), (["--older-than", "1ms", "-w", "payload.n = 0 or payload.n = 8"], 1),
+                         (["--older-than", "1ms", "--dead", "-w", "payload.n = 1 or payload.n = 8"], 2), (["--older-than", "1ms"], 3),
+                         (["--older-than", "1ms", "--dead", "--until", "1h"], 0), (["--older-than", "1ms", "--dead"], 3)):
+        assert said_and_done(server, "purge", *words) == (count, count), words
+    assert "weir: column 3: there is no field nosuch" in server.cli("dlq", "purge", "--older-than", "1ms", "-w", "  nosuch = 1").stderr
 
 
 # ---- secrets -------------------------------------------------------------------------------------------------------------
