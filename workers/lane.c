@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "workers/lane.h"
 
-#include <unistd.h>
 #include <utlist.h>
 
 #include "core/base/log.h"
@@ -37,15 +36,13 @@ static bool drop_cancelled(struct lane *lane, struct delivery *d) {
 }
 
 bool lane_cancel(struct lane *lane, const struct id *id) {
-    for (struct lane_pool *lp = lane->pools; lp; lp = lp->next) {
-        struct delivery *d = pool_take(lp->pool, id);
-        if (d) end_cancelled(lane, d, "was not run");
-        if (d || pool_cancel(lp->pool, id)) return true;
-    }
-    return false;
+    struct delivery *d = NULL;
+    bool here = pools_cancel(&lane->pools, id, &d);
+    if (d) end_cancelled(lane, d, "was not run");
+    return here;
 }
 
-// --- pools ----------------------------------------------------------------------------------------------------------
+// --- what instances did ---------------------------------------------------------------------------------------------
 
 // A call of one record that came by the function's own queue: a fire, a due retry, or a replay.
 static void lone_call_outcome(struct lane *lane, struct delivery *call, const struct outcome_report *report) {
@@ -73,37 +70,15 @@ static void on_outcome(void *arg, struct delivery *d, const struct outcome_repor
     else settle_outcome(lane->settle, d, report);
 }
 
-static bool is_current(const struct lane *lane, const struct pool *pool) {
-    const struct function *fn = registry_find(lane->c->registry, str_of(lane->name));
-    return fn && function_version(fn, fn->current) == pool_version(pool); // the number may be another function's by now
-}
-
-static bool is_empty(const struct pool *pool) {
-    return pool_instances(pool) == 0 && pool_waiting(pool) == 0 && pool_in_flight(pool) == 0;
-}
-
-static void free_empty_pools(struct lane *lane) {
-    for (struct lane_pool **at = &lane->pools; *at;) {
-        struct lane_pool *lp = *at;
-        if (!is_empty(lp->pool) || is_current(lane, lp->pool)) {
-            at = &lp->next;
-            continue;
-        }
-        *at = lp->next;
-        pool_free(lp->pool);
-        free(lp);
-    }
-}
-
 static void wake_intakes(struct lane *lane) {
     for (struct lane_intake *li = lane->intakes; li; li = li->next) intake_wake(li->intake);
 }
 
-static void on_pool_change(void *arg, struct pool *pool) {
-    (void)pool;
+static void on_pools_change(void *arg) {
     wake_intakes(arg);
-    free_empty_pools(arg);
 }
+
+// --- what is to run -------------------------------------------------------------------------------------------------
 
 static bool is_expired(const struct lane *lane, const struct delivery *d, const struct version *v) {
     const struct ev_fields *f = &d->ev->f;
@@ -178,44 +153,11 @@ static bool on_handout(void *arg, struct delivery *d) {
     return d->batch && !render_lone_call(lane, d);
 }
 
-// The version's own word, else the server's setting, else one a processor.
-static size_t max_instances(const struct lane *lane, const struct version *v) {
-    if (v->settings.max_instances) return v->settings.max_instances;
-    if (lane->c->options->function_instances.number) return (size_t)lane->c->options->function_instances.number;
-    return (size_t)sysconf(_SC_NPROCESSORS_ONLN);
-}
-
-static struct pool *pool_for(struct lane *lane, struct version *v) {
-    for (struct lane_pool *lp = lane->pools; lp; lp = lp->next)
-        if (pool_version(lp->pool) == v) return lp->pool;
-    const struct pool_config config = {.loop = lane->c->loop,
-                                       .fleet = lane->fleet,
-                                       .registry = lane->c->registry,
-                                       .metrics = lane->c->metrics,
-                                       .version = v,
-                                       .idle_ms = lane->c->options->instance_idle_ms.number,
-                                       .max_instances = max_instances(lane, v),
-                                       .on_handout = on_handout,
-                                       .on_outcome = on_outcome,
-                                       .on_change = on_pool_change,
-                                       .arg = lane};
-    struct lane_pool *lp = mem_zalloc(sizeof *lp);
-    *lp = (struct lane_pool){.next = lane->pools, .pool = pool_new(&config)};
-    lane->pools = lp;
-    return lp->pool;
-}
-
 // --- routing --------------------------------------------------------------------------------------------------------
 
-static void look_for_unknown(struct lane *lane);
-
-// Another node may have made the version a moment ago: asks the store before it is refused. Whether it waits for that.
-static bool wait_for_version(struct lane *lane, struct delivery *d, int code) {
-    bool may_come = code == ERR_NOT_FOUND && d->ev->f.qualifier.len && !d->looked_for && !d->intake;
-    if (!may_come) return false;
-    DL_APPEND(lane->unknown, d);
-    look_for_unknown(lane);
-    return true;
+// Another node may have made the version a moment ago: asks the store before it is refused.
+static bool may_come(const struct delivery *d, int code) {
+    return code == ERR_NOT_FOUND && d->ev->f.qualifier.len && !d->looked_for && !d->intake;
 }
 
 void lane_route(struct lane *lane, struct delivery *d) {
@@ -223,7 +165,10 @@ void lane_route(struct lane *lane, struct delivery *d) {
     struct err err = {0};
     struct version *v;
     int rc = registry_resolve(lane->c->registry, str_of(lane->name), d->ev->f.qualifier, &v, &err);
-    if (rc && wait_for_version(lane, d, rc)) return;
+    if (may_come(d, rc)) {
+        lookup_wait(&lane->lookup, d);
+        return;
+    }
     if (rc) {
         settle_refuse(lane->settle, d, LETTER_UNROUTABLE, rc, "Unroutable", str_of(err.text));
         return;
@@ -232,29 +177,15 @@ void lane_route(struct lane *lane, struct delivery *d) {
     struct version *before = d->version;
     d->version = version_ref(v);
     version_unref(before);
-    pool_submit(pool_for(lane, v), d);
+    pools_submit(&lane->pools, v, d);
 }
 
-static void on_looked(void *arg, int code, const struct err *err) {
+static void on_looked(void *arg, struct delivery *d, int code, const struct err *err) {
     struct lane *lane = arg;
-    struct delivery *list = lane->looked_for, *d, *next;
-    lane->looked_for = NULL;
-    look_for_unknown(lane); // before the last of the list may end the lane
-    DL_FOREACH_SAFE(list, d, next) {
-        DL_DELETE(list, d);
-        d->looked_for = code == 0;
-        if (lane->killed || lane->closing || d->lost) call_release(d);
-        else if (code == 0) lane_route(lane, d);
-        else if (delivery_is_sync(d)) settle_refuse(lane->settle, d, LETTER_UNROUTABLE, code, err_word(code), str_of(err->text));
-        else come_back_later(lane, d, str_of(err->text), false);
-    }
-}
-
-static void look_for_unknown(struct lane *lane) {
-    if (lane->looked_for || !lane->unknown) return;
-    lane->looked_for = lane->unknown;
-    lane->unknown = NULL;
-    registry_refresh(lane->c->registry, on_looked, lane);
+    if (lane->killed || lane->closing) call_release(d);
+    else if (code == 0) lane_route(lane, d);
+    else if (delivery_is_sync(d)) settle_refuse(lane->settle, d, LETTER_UNROUTABLE, code, err_word(code), str_of(err->text));
+    else come_back_later(lane, d, str_of(err->text), false);
 }
 
 static struct delivery *call_of_one(struct delivery *d) {
@@ -300,29 +231,28 @@ static void on_sync_messages(void *arg, struct queue_msg *msgs, size_t count) {
     for (size_t i = 0; i < count; i++) receive(lane, lane->sync, &msgs[i]);
 }
 
-// Gives back what waits in the pool: of the durable queue, also of the bindings, or also the sync ones.
+// Gives back what waits in the pools: of the durable queue, also of the bindings, or also the sync ones.
 enum whose { WHOSE_DURABLE, WHOSE_ASYNC, WHOSE_ALL };
-static void give_back(struct pool *pool, enum whose whose) {
-    struct delivery *list = pool_take_waiting(pool), *d, *next;
+
+static bool is_whose(const void *arg, const struct delivery *d) {
+    const enum whose *whose = arg;
+    if (delivery_is_sync(d)) return *whose == WHOSE_ALL;
+    return !d->intake || *whose != WHOSE_DURABLE;
+}
+
+static void give_back(struct lane *lane, enum whose whose) {
+    struct delivery *list = pools_take_waiting(&lane->pools, is_whose, &whose), *d, *next;
     DL_FOREACH_SAFE(list, d, next) {
         DL_DELETE(list, d);
-        bool stays = (delivery_is_sync(d) && whose != WHOSE_ALL) || (d->intake && whose == WHOSE_DURABLE);
-        if (stays) pool_submit(pool, d);
-        else call_release(d);
+        call_release(d);
     }
 }
 
 // The broker delivers again what was not acknowledged: it must not wait here too.
 static void on_lost(void *arg) {
     struct lane *lane = arg;
-    struct delivery *d, *next;
-    for (struct lane_pool *lp = lane->pools; lp; lp = lp->next) give_back(lp->pool, WHOSE_DURABLE);
-    DL_FOREACH(lane->looked_for, d) d->lost = !delivery_is_sync(d);
-    DL_FOREACH_SAFE(lane->unknown, d, next) {
-        if (delivery_is_sync(d)) continue;
-        DL_DELETE(lane->unknown, d);
-        call_release(d);
-    }
+    give_back(lane, WHOSE_DURABLE);
+    lookup_lost(&lane->lookup);
 }
 
 // --- bindings -------------------------------------------------------------------------------------------------------
@@ -337,30 +267,21 @@ static void run(void *arg, struct delivery *d) {
 
 static bool has_room(void *arg) {
     struct lane *lane = arg;
-    for (const struct lane_pool *lp = lane->pools; lp; lp = lp->next)
-        if (is_current(lane, lp->pool)) return pool_is_hungry(lp->pool);
-    return true;
+    return pools_have_room(&lane->pools);
 }
 
 static bool is_waiting(void *arg, const struct intake *in) {
-    const struct lane *lane = arg;
-    for (const struct lane_pool *lp = lane->pools; lp; lp = lp->next)
-        if (pool_has_waiting_of(lp->pool, in)) return true;
-    return false;
+    struct lane *lane = arg;
+    return pools_have_waiting_of(&lane->pools, in);
+}
+
+static bool is_of_intake(const void *in, const struct delivery *d) {
+    return d->intake == in;
 }
 
 static struct delivery *take_waiting(void *arg, struct intake *in) {
     struct lane *lane = arg;
-    struct delivery *taken = NULL;
-    for (struct lane_pool *lp = lane->pools; lp; lp = lp->next) {
-        struct delivery *list = pool_take_waiting(lp->pool), *d, *next;
-        DL_FOREACH_SAFE(list, d, next) {
-            DL_DELETE(list, d);
-            if (d->intake == in) DL_APPEND(taken, d);
-            else pool_submit(lp->pool, d);
-        }
-    }
-    return taken;
+    return pools_take_waiting(&lane->pools, is_of_intake, in);
 }
 
 static void on_intake_gone(void *arg) {
@@ -429,7 +350,15 @@ struct outlet *lane_outlet(const struct lane *lane, const struct delivery *d, bo
 
 struct lane *lane_new(const struct dispatch_config *config, struct fleet *fleet, struct settle *settle, struct str name) {
     struct lane *lane = mem_zalloc(sizeof *lane);
-    *lane = (struct lane){.c = config, .fleet = fleet, .settle = settle, .name = mem_strndup(name)};
+    *lane = (struct lane){.c = config, .settle = settle, .name = mem_strndup(name)};
+    lane->pools = (struct pools){.c = config,
+                                 .fleet = fleet,
+                                 .name = lane->name,
+                                 .on_handout = on_handout,
+                                 .on_outcome = on_outcome,
+                                 .on_change = on_pools_change,
+                                 .arg = lane};
+    lookup_init(&lane->lookup, config->registry, on_looked, lane);
     return lane;
 }
 
@@ -458,7 +387,7 @@ void lane_close(struct lane *lane) {
     lane_pause(lane);
     lane_give_back(lane);
     for (struct lane_intake *li = lane->intakes; li; li = li->next) intake_close(li->intake);
-    for (struct lane_pool *lp = lane->pools; lp; lp = lp->next) pool_retire(lp->pool);
+    pools_retire(&lane->pools, true);
 }
 
 void lane_pause_sync(struct lane *lane) {
@@ -466,39 +395,29 @@ void lane_pause_sync(struct lane *lane) {
 }
 
 void lane_reroute(struct lane *lane) {
-    struct delivery *all = NULL, *d, *next;
-    for (struct lane_pool *lp = lane->pools; lp; lp = lp->next) {
-        struct delivery *waiting = pool_take_waiting(lp->pool);
-        DL_CONCAT(all, waiting);
-        if (!is_current(lane, lp->pool)) pool_retire(lp->pool);
-    }
+    struct delivery *all = pools_take_waiting(&lane->pools, NULL, NULL), *d, *next;
+    pools_retire(&lane->pools, false);
     DL_FOREACH_SAFE(all, d, next) {
         DL_DELETE(all, d);
         lane_route(lane, d);
     }
-    free_empty_pools(lane);
+    pools_drop_empty(&lane->pools);
 }
 
 void lane_pump(struct lane *lane) {
-    for (struct lane_pool *lp = lane->pools; lp; lp = lp->next) pool_pump(lp->pool);
+    pools_pump(&lane->pools);
 }
 
 bool lane_yield(struct lane *lane) {
-    for (struct lane_pool *lp = lane->pools; lp; lp = lp->next)
-        if (pool_yield(lp->pool)) return true;
-    return false;
+    return pools_yield(&lane->pools);
 }
 
 bool lane_is_hungry(const struct lane *lane) {
-    for (const struct lane_pool *lp = lane->pools; lp; lp = lp->next)
-        if (pool_waiting(lp->pool) && pool_instances(lp->pool) == 0) return true;
-    return false;
+    return pools_are_hungry(&lane->pools);
 }
 
 bool lane_evict_idle(struct lane *lane) {
-    for (struct lane_pool *lp = lane->pools; lp; lp = lp->next)
-        if (pool_evict_idle(lp->pool)) return true;
-    return false;
+    return pools_evict_idle(&lane->pools);
 }
 
 static double mean_rate(double before, uint64_t count, double seconds) {
@@ -519,16 +438,16 @@ void lane_tick(struct lane *lane, double seconds) {
 void lane_pause(struct lane *lane) {
     if (lane->durable) queue_consumer_pause(lane->durable);
     for (struct lane_intake *li = lane->intakes; li; li = li->next) intake_pause(li->intake);
-    for (struct lane_pool *lp = lane->pools; lp; lp = lp->next) give_back(lp->pool, WHOSE_ASYNC);
+    give_back(lane, WHOSE_ASYNC);
 }
 
 void lane_give_back(struct lane *lane) {
-    for (struct lane_pool *lp = lane->pools; lp; lp = lp->next) give_back(lp->pool, WHOSE_ALL);
+    give_back(lane, WHOSE_ALL);
 }
 
 void lane_kill(struct lane *lane) {
     lane->killed = true;
-    for (struct lane_pool *lp = lane->pools; lp; lp = lp->next) pool_kill(lp->pool);
+    pools_kill(&lane->pools);
 }
 
 size_t lane_open_count(const struct lane *lane) {
@@ -544,25 +463,18 @@ bool lane_is_quiet(const struct lane *lane) {
 }
 
 size_t lane_instances(const struct lane *lane) {
-    size_t n = 0;
-    for (struct lane_pool *lp = lane->pools; lp; lp = lp->next) n += pool_instances(lp->pool);
-    return n;
+    return pools_count(&lane->pools).instances;
 }
 
 json_t *lane_status(const struct lane *lane) {
-    size_t waiting = 0, in_flight = 0, busy = 0;
-    for (struct lane_pool *lp = lane->pools; lp; lp = lp->next) {
-        waiting += pool_waiting(lp->pool);
-        in_flight += pool_in_flight(lp->pool);
-        busy += pool_busy(lp->pool);
-    }
+    const struct pools_count n = pools_count(&lane->pools);
     json_t *bindings = json_array();
     for (const struct lane_intake *li = lane->intakes; li; li = li->next)
         json_array_append_new(bindings, intake_status(li->intake));
     const struct function *fn = registry_find(lane->c->registry, str_of(lane->name));
     return json_pack("{ss sI sI sI sI sI sI sI sf sf so}", "name", lane->name, "current", (json_int_t)(fn ? fn->current : 0),
-                     "unsettled", (json_int_t)lane_open_count(lane), "handedOut", (json_int_t)(waiting + in_flight), "instances",
-                     (json_int_t)lane_instances(lane), "busy", (json_int_t)busy, "ok", (json_int_t)lane->ok, "failed",
+                     "unsettled", (json_int_t)lane_open_count(lane), "handedOut", (json_int_t)(n.waiting + n.in_flight), "instances",
+                     (json_int_t)n.instances, "busy", (json_int_t)n.busy, "ok", (json_int_t)lane->ok, "failed",
                      (json_int_t)lane->failed, "okPerSecond", lane->ok_rate, "failedPerSecond", lane->failed_rate, "bindings", bindings);
 }
 
@@ -577,12 +489,7 @@ void lane_free(struct lane *lane) {
         intake_free(li->intake);
         free(li);
     }
-    while (lane->pools) {
-        struct lane_pool *lp = lane->pools;
-        lane->pools = lp->next;
-        pool_free(lp->pool);
-        free(lp);
-    }
+    pools_done(&lane->pools);
     free(lane->name);
     free(lane);
 }

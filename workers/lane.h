@@ -1,19 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// A lane: all that this node does for one function: its consumers, its bindings' intakes, and a pool for each version that has events.
+// A lane: all that this node does for one function: its consumers, its bindings' intakes, and its pools.
 //
-// Owns: the consumers, the intakes and the pools. Used by workers/dispatch only. Threads: the loop's.
+// Owns: the consumers, the intakes, the pools, and the lookup of versions that are not known here. Used by workers/dispatch only. Threads: the loop's.
 #ifndef WORKERS_LANE_H
 #define WORKERS_LANE_H
 
 #include "workers/dispatch.h"
 #include "workers/intake.h"
-#include "workers/pool.h"
+#include "workers/lookup.h"
+#include "workers/pools.h"
 #include "workers/settle.h"
-
-struct lane_pool {
-    struct lane_pool *next;
-    struct pool *pool;
-};
 
 struct lane_intake {
     struct lane_intake *next;
@@ -26,14 +22,12 @@ struct lane_intake {
 
 struct lane {
     const struct dispatch_config *c;
-    struct fleet *fleet;
     struct settle *settle;
     char *name;
     struct queue_consumer *durable, *sync; // NULL: closed
-    struct lane_pool *pools;
+    struct pools pools;
     struct lane_intake *intakes;
-    struct delivery *unknown;     // of a version that is not known here: they wait for a look at the store that begins later
-    struct delivery *looked_for;  // and these for the one that is under way
+    struct lookup lookup;
     size_t open;                  // deliveries that have not ended
     bool closing;                 // the function is gone: no deliveries, what runs is finished
     bool killed;                  // the end of a drain: what still comes goes back at once

@@ -163,14 +163,14 @@ static void what_is_looked_for_goes_back_when_its_queue_is_lost(void **state) {
     sem_init(&store_may, 0, 0);
     store_submit(w->store, &s.job);
     publish_for(w, "2", "first");
-    TURN_UNTIL(w->loop, o.lane->looked_for);
+    TURN_UNTIL(w->loop, o.lane->lookup.under_way);
     publish_for(w, "2", "second");
-    TURN_UNTIL(w->loop, o.lane->unknown);
+    TURN_UNTIL(w->loop, o.lane->lookup.next);
     lane_pause(o.lane); // so that nothing comes again
     losing.on_lost(losing.arg);
-    bool next_went = !o.lane->unknown;
+    bool next_went = !o.lane->lookup.next;
     sem_post(&store_may);
-    TURN_UNTIL(w->loop, s.answer.there && !o.lane->looked_for && !o.lane->unknown);
+    TURN_UNTIL(w->loop, s.answer.there && lookup_is_empty(&o.lane->lookup));
     assert_true(next_went);
     assert_int_equal(execute(w, "SELECT count(*) FROM letters"), 0);
     assert_int_equal(on_queue(w), 2);
