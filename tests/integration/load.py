@@ -37,6 +37,8 @@ def main_handler(event, context):
         time.sleep(event["ms"] / 1000)
     if event["kind"] == "hold" and attempt <= event["times"]:
         time.sleep(event["hold_ms"] / 1000)
+    while "gate" in event and not os.path.exists(event["gate"]):
+        time.sleep(0.005)
     if event["kind"] == "poison" or event["kind"] == "once" and attempt == 1:
         tell("failed", id, attempt)
         raise ValueError(event["kind"])
