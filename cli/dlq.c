@@ -8,6 +8,7 @@
 #include "cli/watch.h"
 #include "core/base/buf.h"
 #include "core/base/clock.h"
+#include "core/id.h"
 
 #define LIST_DEFAULT 50
 #define ERROR_WIDTH 60
@@ -88,6 +89,14 @@ static void add_why(struct table *t, const json_t *letter) {
     table_add(t, TONE_PLAIN, "%s", why);
 }
 
+// Of the event, by its id, as the list is sorted.
+static void add_age(struct table *t, const json_t *letter) {
+    char age[OUT_SHORT_BYTES];
+    struct id id;
+    bool good = id_parse(str_of(member_text(letter, "id", "")), &id) == 0;
+    table_add(t, TONE_PLAIN, "%s", out_age(good ? id_unix_ms(&id) : 0, age));
+}
+
 // With the column DUE when all letters wait for their time, and WHY when all are discarded.
 void dlq_print_table(const json_t *letters) {
     static const char *const titles[] = {"ID", "FUNCTION", "STATE", ">ATTEMPTS", "GROUP", "ERROR", ">AGE", NULL};
@@ -101,7 +110,6 @@ void dlq_print_table(const json_t *letters) {
     table_init(&t, due ? due_titles : discarded ? discarded_titles : titles);
     t.cut = "ERROR";
     json_array_foreach(letters, i, letter) {
-        char age[OUT_SHORT_BYTES];
         const char *state = member_text(letter, "state", "?");
         cleanup_free char *whole = dlq_error_text(letter), *error = out_cut(whole, ERROR_WIDTH);
         table_add(&t, TONE_PLAIN, "%s", member_text(letter, "id", "?"));
@@ -112,7 +120,7 @@ void dlq_print_table(const json_t *letters) {
         table_add(&t, TONE_DIM, "%s", is_in_group(letter) ? member_text(letter, "group", "-") : "-");
         table_add(&t, TONE_PLAIN, "%s", error);
         if (discarded) add_why(&t, letter);
-        table_add(&t, TONE_PLAIN, "%s", out_age(member_int(letter, "changedMs", 0), age));
+        add_age(&t, letter);
     }
     table_print(&t);
 }
@@ -133,7 +141,7 @@ static const struct arg_spec list_specs[] = {
     DLQ_SELECT_SPECS,
     DLQ_ALL_SPEC,
     DLQ_STATE_SPEC("only in this state (default dead)"),
-    {"order", 0, ARG_WORD, "ORDER", "newest first (the default), or oldest", "newest|oldest"},
+    {"order", 0, ARG_WORD, "ORDER", "newest events first (the default), or oldest", "newest|oldest"},
     {0},
 };
 

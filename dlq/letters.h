@@ -74,7 +74,7 @@ void letters_put(struct letters *l, const struct letter_draft *draft, letter_don
 // All on the reader; what is shown is masked.
 struct letter_page {
     struct str after;   // the cursor of the page before; empty: the first
-    bool oldest_first;  // else newest first; by id, which is by the time of acceptance
+    bool oldest_first;  // else newest first; by id, which begins with the time of the event
     bool full;          // whole letters as letters_show gives them, else summaries
     bool count;         // tell how many letters the selection has, too
     size_t limit;       // 1..1000; of whole letters also no more than LETTER_PAGE_BYTES together (payloads, histories, edits, originals), but one

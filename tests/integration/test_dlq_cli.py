@@ -200,6 +200,14 @@ def test_list(dlq, fake):
     assert len(json.loads(dlq("list", "--json", "--state", "due").out)["letters"]) == 2
 
 
+def test_a_list_shows_the_ages_that_it_is_sorted_by(dlq, fake):
+    """Of the events, whenever the letters were changed."""
+    made = [int((time.time() - hours * 3600 - 60) * 1000) for hours in (1, 2, 26)]
+    ids = ["%08x-%04x-7000-8000-000000000001" % (ms >> 16, ms & 0xffff) for ms in made]
+    fake.expect("GET", "/v1/letters", (200, {"letters": [{**letter(0), "id": id, "changedMs": made[0]} for id in ids], "next": None}))
+    assert [row.split()[-1] for row in dlq("list").out.splitlines()[1:]] == ["61m", "2h", "26h"]
+
+
 def test_list_reads_pages(dlq, fake):
     page = lambda i: (200, {"letters": [{"id": LETTER_IDS[i]}], "next": "c%d" % i})
     fake.expect("GET", "/v1/letters", page(0), page(1), page(2))
