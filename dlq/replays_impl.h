@@ -121,10 +121,12 @@ struct mark_row {
 struct marks_job {
     struct store_job job;
     struct run *run;
+    struct marks_job *next;     // of those that the store could not take yet
     struct batch_out *batch;
     int64_t replay;
     struct mark_row *rows;
     size_t count;
+    bool any_sent;
     int64_t not_marked;         // result: sent, but the letter is no longer this claim's
 };
 int replays_mark_run(struct store_job *job, struct sql *sql, struct err *err);
@@ -158,6 +160,7 @@ struct run {
     struct batch_out *batches;
     size_t batch_count, bytes;
     size_t jobs;                // of the store, under way
+    struct marks_job *unmarked; // of batches that are sent: the store was away, or full
     struct order *order;        // in order only, once all of it was read
     int64_t taken_ns;           // since when that is so
     bool looking;               // for ends of events on other nodes

@@ -2,7 +2,8 @@
 // Running one job: pace, claim, send, mark; a sample first; an end when too many fail.
 //
 // Invariants: one claim is under way at a time, so that batches are claimed in order; a batch is in `batches` from its claim until it is
-// marked; a run that leaves takes no more letters and is over when nothing of it is under way.
+// marked, however long the store is away; a run that leaves takes no more letters, tries once more to mark what it sent, and is over when
+// nothing of it is under way.
 #include <math.h>
 #include <utlist.h>
 
@@ -248,13 +249,27 @@ static void on_marked(struct store_job *job, int code, const struct err *err) {
     run->jobs--;
     FAULT("replay.marked");
     run->quiet_since_ns = clock_mono_ns();
-    // What was not marked is pending, and sent again, or skipped, when the job is taken up anew.
     if (code) run_pause(run, err->text);
-    if (code || m->not_marked) run->leaving = true;
-    if (run->order && code == ERR_OK) run_order_marked(run, m);
-    batch_done(m->batch);
-    replays_marks_free(m);
+    if (code && m->any_sent && !run->leaving) {
+        LL_APPEND(run->unmarked, m); // they shall not go twice
+    } else {
+        // What was not marked is pending, and sent again, or skipped, when the job is taken up anew.
+        if (code || m->not_marked) run->leaving = true;
+        if (run->order && code == ERR_OK) run_order_marked(run, m);
+        batch_done(m->batch);
+        replays_marks_free(m);
+    }
     run_go(run);
+}
+
+static void mark(struct marks_job *m) {
+    m->run->jobs++;
+    replays_submit(m->run->replays, &m->job);
+}
+
+static void mark_again(struct run *run) {
+    struct marks_job *m, *next;
+    LL_FOREACH_SAFE(TAKE_PTR(run->unmarked), m, next) mark(m);
 }
 
 // The queue will never take it, however often it is asked.
@@ -281,6 +296,7 @@ void run_batch_sent(struct batch_out *b) {
                                        .sent = p->code == ERR_OK,
                                        .failed = failed,
                                        .why = failed ? mem_strdup(p->err.text) : NULL};
+        m->any_sent |= p->code == ERR_OK;
         if (!p->code || failed) continue;
         trouble = p->err.text;
         run->sent--;
@@ -291,8 +307,7 @@ void run_batch_sent(struct batch_out *b) {
     } else {
         run->again_looks = 0;
     }
-    run->jobs++;
-    replays_submit(run->replays, &m->job);
+    mark(m);
 }
 
 // --- events whose end nobody tells ----------------------------------------------------------------------------------------------
@@ -362,6 +377,7 @@ void run_go(void *arg) {
     struct run *run = arg;
     int64_t now = clock_mono_ns();
     char *reason = NULL;
+    if (run->leaving || now >= run->again_at_ns) mark_again(run);
     if (run->leaving) {
         if (run_is_over(run)) run_ended(run->replays, run);
         return;
