@@ -132,7 +132,7 @@ def test_the_place_of_a_mistake_in_where_is_passed_on(dlq, fake):
 def group(**more):
     now_ms = int(time.time() * 1000)
     return {"group": GROUP, "name": "", "note": "", "muted": False, "count": 412, "functions": ["orders"], "firstVersion": 3, "lastVersion": 7,
-            "firstMs": now_ms - 7300000, "lastMs": now_ms - 61500, "errorType": "KeyError", "title": "'total' is missing in " + "x" * 150,
+            "firstMs": now_ms - 7300000, "lastMs": now_ms - 6030000, "errorType": "KeyError", "title": "'total' is missing in " + "x" * 150,
             "place": "orders.py main_handler", "spark": [0] * 20 + [1, 40, 0, 80], **more}
 
 
@@ -152,7 +152,7 @@ def test_groups(dlq, fake):
     assert fake.requests[-1]["query"] == {"function": "orders", "sinceMs": "1735776000000", "muted": "true", "limit": "2"}
     head, first, second = done.out.splitlines()
     assert head.split() == ["GROUP", "COUNT", "FUNCTION", "VERSIONS", "FIRST", "LAST", "24H", "ERROR"]
-    assert first.split()[:6] == [GROUP, "412", "orders", "3-7", "2h", "61s"]
+    assert first.split()[:6] == [GROUP, "412", "orders", "3-7", "2h", "100m"]
     assert "▁" * 20 + "▂▅▁█" in first and first.endswith("KeyError: 'total' is missing in " + "x" * 150)
     assert "bad-json (muted)" in second and "a, b +1" in second and " -  " in second and "▁" * 24 in second
     assert "414 letters" in done.err and f"weir dlq group {GROUP}" in done.err and "more than these 2 groups" in done.err
@@ -692,7 +692,7 @@ def test_names_of_functions_and_groups_are_completed(fake):
 
 def policy(**more):
     return {"function": "orders", "keepMs": 30 * 86400000, "cap": 1000, "autoReplay": {"sample": 50, "rate": 100.0, "abortShare": 0.02},
-            "changedMs": int(time.time() * 1000) - 3000, "who": "ops", "dead": 950, "usedShare": 0.95, **more}
+            "changedMs": int(time.time() * 1000) - 6030000, "who": "ops", "dead": 950, "usedShare": 0.95, **more}
 
 
 def test_policies_are_shown(dlq, fake):
@@ -700,8 +700,8 @@ def test_policies_are_shown(dlq, fake):
     fake.expect("GET", "/v1/policies", (200, {"policies": [policy(), empty]}), (200, {"policies": []}), (200, {"policies": []}))
     head, first, second = dlq("policy").out.splitlines()
     assert head.split() == ["FUNCTION", "KEEP", "CAP", "DEAD", "USED", "ON", "DEPLOY", "CHANGED", "BY"]
-    assert first.split() == ["orders", "30d", "1000", "950", "95%", "sample:50,rate:100/s,abort:2%", "3s", "ops"]
-    assert second.split() == ["other", "-", "-", "0", "-", "-", "3s", "ops"]
+    assert first.split() == ["orders", "30d", "1000", "950", "95%", "sample:50,rate:100/s,abort:2%", "100m", "ops"]
+    assert second.split() == ["other", "-", "-", "0", "-", "-", "100m", "ops"]
     assert "no function has a policy" in dlq("policy").err and json.loads(dlq("policy", "--json").out) == {"policies": []}
     fake.expect("GET", "/v1/policies/orders", (200, policy()), (404, error("NotFound", "orders has no policy")))
     assert "sample:50" in dlq("policy", "orders").out and "has no policy" in dlq("policy", "orders", rc=1).err
