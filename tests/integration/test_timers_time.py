@@ -69,7 +69,7 @@ def check_policy(server, journal, name, passed, expected):
     def settled():
         history = fires(server, name)
         return history and all(each["outcome"] in ("ok", "missed") for each in history) and journal.times(name) == expected and history
-    history = wait_until(settled, 60, lambda: f"{name}: {[text_of(ms) for ms in expected]} ran; {fires(server, name)[-5:]}")
+    history = wait_until(settled, 120, lambda: f"{name}: {[text_of(ms) for ms in expected]} ran; {fires(server, name)[-5:]}")
     ran = [each for each in history if each["outcome"] == "ok"]
     assert times(ran) == expected, name
     assert {each["cause"] for each in history} == {"catchup"}
@@ -124,22 +124,23 @@ def test_a_clock_that_is_set_back_and_forward(clocked, journal):
     wait_fires(server, "often", 3)
     clock.move(-3600)
     wait_clock(server, "often", clock)
-    last = fires(server, "often")[-1]["scheduledMs"]
     add(server, "witness", every="1s")
-    wait_fires(server, "witness", 4)
+    wait_fires(server, "witness", 1)  # what was decided by the clock before is written
+    last = fires(server, "often")[-1]["scheduledMs"]
+    wait_fires(server, "witness", 5)
     assert fires(server, "witness")[-1]["scheduledMs"] < last - 50 * MINUTE
     assert fires(server, "often")[-1]["scheduledMs"] == last, "it fires what is still to come"
     clock.move(3600)
-    wait_until(lambda: fires(server, "often")[-1]["scheduledMs"] > last + 3 * SECOND, 20, "it goes on")
+    wait_until(lambda: fires(server, "often")[-1]["scheduledMs"] > last + 3 * SECOND, 60, "it goes on")
     clock.move(300)
     wait_clock(server, "often", clock)
     jumped = clock.now_ms()
-    wait_until(lambda: fires(server, "often")[-1]["scheduledMs"] > jumped + 3 * SECOND, 20, "it goes on behind the jump")
+    wait_until(lambda: fires(server, "often")[-1]["scheduledMs"] > jumped + 3 * SECOND, 60, "it goes on behind the jump")
     until = fires(server, "often")[-1]["scheduledMs"]
 
     def so_far():
         return [each for each in fires(server, "often") if each["scheduledMs"] <= until]
-    wait_until(lambda: {each["outcome"] for each in so_far()} == {"ok"}, 30, "all ran")
+    wait_until(lambda: {each["outcome"] for each in so_far()} == {"ok"}, 120, "all ran")
     assert times(so_far()) == list(range(so_far()[0]["scheduledMs"], until + 1, SECOND)), "one is missing, or there is one too many"
     assert len(so_far()) > 300 and {each["cause"] for each in so_far()} == {"schedule", "catchup"}
     ran = {ms: len(ids) for (_, ms), ids in journal.ids("often").items() if ms <= until}
@@ -154,19 +155,19 @@ def test_a_clock_that_was_wrong_for_a_while(clocked, journal):
     clock.move(7200)
     wait_clock(server, "often", clock)
     wrong = clock.now_ms()
-    wait_until(lambda: fires(server, "often")[-1]["scheduledMs"] > wrong, 20, "it follows the clock")
+    wait_until(lambda: fires(server, "often")[-1]["scheduledMs"] > wrong, 60, "it follows the clock")
     clock.move(-7200)
     right = clock.now_ms()
 
     def since():
         return [each for each in fires(server, "often") if right + 2 * SECOND < each["scheduledMs"] < wrong - MINUTE]
-    wait_until(lambda: sum(each["outcome"] == "ok" for each in since()) >= 3, 20, "it fires by the right clock")
+    wait_until(lambda: sum(each["outcome"] == "ok" for each in since()) >= 3, 60, "it fires by the right clock")
     assert journal.repeated() == {} and all(len(ids) == 1 for ids in journal.ids("often").values())
 
 
 def wait_clock(server, name, clock):
     """Until the server sees it, as the next time of a timer tells that fires each second."""
-    wait_until(lambda: abs(coming(server, name, count=1)[0] - clock.now_ms()) < 10 * SECOND, 20, "the server sees its clock")
+    wait_until(lambda: abs(coming(server, name, count=1)[0] - clock.now_ms()) < MINUTE, 60, "the server sees its clock")
 
 
 # ---- daylight saving -------------------------------------------------------------------------------------------------------
@@ -176,8 +177,8 @@ def test_daylight_saving_in_berlin(clocked, journal):
     """02:30 does not exist on 29 March 2026: it is 03:00, which is 01:00 UTC. It comes twice on 25 October, at 00:30 and 01:30 UTC."""
     gap, half_past = ms_of("2026-03-29T01:00:00Z"), ms_of("2026-03-29T01:30:00Z")
     first, second = ms_of("2026-10-25T00:30:00Z"), ms_of("2026-10-25T01:30:00Z")
-    march, march_clock = clocked("2026-03-29T00:59:54Z")
-    october, october_clock = clocked("2026-10-25T00:29:54Z")
+    march, march_clock = clocked("2026-03-29T00:35:00Z")
+    october, october_clock = clocked("2026-10-25T00:05:00Z")
     fixed, cadence = {"cron": "0 30 2 * * * *", "tz": "Europe/Berlin"}, {"cron": "0 30 * * * * *", "tz": "Europe/Berlin"}
     add(march, "gap", **fixed)
     add(march, "skip", dst="skip", **fixed)
@@ -189,6 +190,8 @@ def test_daylight_saving_in_berlin(clocked, journal):
     assert coming(march, "skip", count=1) == [ms_of("2026-03-30T00:30:00Z")] and coming(march, "cadence", count=1) == [half_past]
     assert coming(october, "both", count=2) == coming(october, "every", count=2) == [first, second]
 
+    march_clock.set((gap - 3 * SECOND - now_ms()) / 1000)
+    october_clock.set((first - 3 * SECOND - now_ms()) / 1000)
     wait_fires(march, "gap", 1)
     check_once(march, journal, "gap", [gap])
     for name in ("first", "both", "every"):
@@ -196,7 +199,7 @@ def test_daylight_saving_in_berlin(clocked, journal):
         check_once(october, journal, name, [first])
     for run in journal.runs():
         clock = march_clock if run.trigger == "gap" else october_clock
-        assert clock.here_ms(run.scheduled_ms) <= run.at_ms <= clock.here_ms(run.scheduled_ms) + 5 * SECOND
+        assert clock.here_ms(run.scheduled_ms) <= run.at_ms <= clock.here_ms(run.scheduled_ms) + MINUTE
 
     march_clock.set((half_past - 3 * SECOND - now_ms()) / 1000)
     october_clock.set((second - 3 * SECOND - now_ms()) / 1000)
