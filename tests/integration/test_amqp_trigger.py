@@ -4,7 +4,9 @@ restarts, deletes queues, closes connections or says nothing."""
 import contextlib
 import itertools
 import json
+import signal
 import time
+import urllib.error
 import urllib.parse
 
 import pika
@@ -77,7 +79,11 @@ class Broker:
     def close_connections(self):
         """As `rabbitmqctl close_all_connections` does."""
         for name in self.connections():
-            self.mq.call("DELETE", "/api/connections/" + urllib.parse.quote(name, safe=""))
+            try:
+                self.mq.call("DELETE", "/api/connections/" + urllib.parse.quote(name, safe=""))
+            except urllib.error.HTTPError as why:
+                if why.code != 404:  # one of the test's own, that is closed
+                    raise
 
     def wait_killable(self):
         """RabbitMQ 3.10 loses a quorum queue that it is killed less than two seconds after it was declared."""
@@ -350,7 +356,7 @@ def test_rabbitmq_restarts(server, broker, journal, kind, how):
     took, spent = time.monotonic() - begin, cpu_seconds(server) - cpu
     back = time.monotonic()
     broker.publish(queue, numbered(COUNT + 500, 100))
-    wait_until(lambda: not journal.missing([COUNT + 599]), 30, "consumption goes on")
+    wait_until(lambda: not journal.missing([COUNT + 599]), 90, "consumption goes on")
     print(f"\n{kind}, {how}: goes on {time.monotonic() - back:.1f} s after the return, {spent:.2f} s of CPU in {took:.0f} s")
     check_nothing_lost(server, broker, journal, name, queue, COUNT + 600)
     assert spent < took / 2, f"{spent:.1f} s of CPU in {took:.1f} s: a hot loop"
@@ -382,7 +388,7 @@ def test_the_queue_is_deleted(server, broker, journal, own):
         broker.declare(queue, "quorum")
     wait_until(lambda: broker.consumers(queue) == 1, 30, "the queue is there again, and consumed from")
     broker.publish(queue, numbered(50, 50), exchange=exchange)
-    journal.wait_ok(range(100), 30)
+    journal.wait_ok(range(100))
     wait_empty(server, broker, name, queue)
     check_once(journal, range(100))
 
@@ -393,7 +399,7 @@ def test_an_operator_closes_all_connections(server, broker, journal, folder):
     deploy(server, maxInstances=2)
     queue = broker.declare("orders", "quorum")
     name = add(server, "amqp", url=broker.url, queue=queue, batch=10)
-    wait_until(broker.connections, 20, "the broker lists the trigger's connection")
+    wait_until(broker.connections, 60, "the broker lists the trigger's connection")
     broker.publish(queue, numbered(0, 200, hold=str(gate)))
     wait_until(lambda: lag(server, name)["binding"]["inFlight"] >= 2, 30, "handlers run")
     broker.close_connections()
@@ -423,7 +429,7 @@ def test_rabbitmq_says_nothing(server, broker, journal):
         broker.mq.resume()
     back = time.monotonic()
     broker.publish(queue, numbered(2000, 100))
-    wait_until(lambda: not journal.missing(range(2000, 2100)), 30, "consumption goes on")
+    wait_until(lambda: not journal.missing(range(2000, 2100)), 90, "consumption goes on")
     print(f"\ngoes on {time.monotonic() - back:.1f} s after the silence, {spent:.2f} s of CPU in {took:.0f} s")
     check_nothing_lost(server, broker, journal, name, queue, 2100)
     assert spent < took / 2, f"{spent:.1f} s of CPU in {took:.1f} s: a hot loop"
@@ -431,17 +437,25 @@ def test_rabbitmq_says_nothing(server, broker, journal):
 
 @pytest.mark.short
 @pytest.mark.parametrize("end", ["stop", "kill9"])
-def test_the_server_ends_in_the_middle(server, broker, journal, end):
-    deploy(server, maxInstances=2, retries=1)
+def test_the_server_ends_in_the_middle(serve, broker, journal, folder, end):
+    gate = folder / "gate"
+    server = serve({**ALONE, "grace": "60s"})
+    deploy(server, maxInstances=2, retries=1, timeoutMs=300_000)
     queue = broker.declare("orders", "quorum")
-    broker.publish(queue, [{"n": n, "ms": 3, **({"poison": True} if n % 100 == 50 else {})} for n in range(COUNT)])
+    held = {"hold": str(gate)}  # the last ones, so that it cannot be done before it ends
+    broker.publish(queue, [{"n": n, "ms": 3, **({"poison": True} if n % 100 == 50 else {}), **(held if n > COUNT - 100 else {})}
+                           for n in range(COUNT)])
     name = add(server, "amqp", url=broker.url, queue=queue, batch=5)
     wait_until(lambda: journal.ok_count >= 200, 30, "it is under way")
     if end == "stop":
-        assert server.stop() == 0
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: "stopping" in server.log_text(), 60, "it ends")
+        gate.touch()
+        assert server.wait_exit(90) == 0
     else:
         server.kill9()
-    assert broker.depth(queue) > 0, "nothing was left: the test shows nothing"
+        gate.touch()
+    wait_until(lambda: broker.depth(queue), 60, "some are left")
     server.start()
     poison = range(50, COUNT, 100)
     check_nothing_lost(server, broker, journal, name, queue, COUNT, poison)

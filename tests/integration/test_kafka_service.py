@@ -65,7 +65,7 @@ def test_records_go_by_deletion_and_by_retention(kafka, topic):
     assert kafka.begin_offsets(name) == {0: 3} and values(kafka.consume(name)) == [b"3", b"4"]
     short = topic(retention_ms=1, segment_bytes=1 << 20)
     kafka.produce(short, [(None, b"old", None, 0, 1000)])
-    wait_until(lambda: kafka.begin_offsets(short) == {0: 1}, 30)
+    wait_until(lambda: kafka.begin_offsets(short) == {0: 1}, 90)
 
 
 def test_compaction_leaves_holes(kafka, topic):
@@ -75,7 +75,7 @@ def test_compaction_leaves_holes(kafka, topic):
         kafka.produce(name, [(b"same", b"x")])  # a new record closes the segment before
         return len(kafka.consume(name)) < kafka.end_offsets(name)[0] - 1
 
-    wait_until(compacted, 30)
+    wait_until(compacted, 90)
 
 
 @pytest.mark.parametrize("end", ["kill", "stop"])

@@ -158,15 +158,15 @@ def test_lag_says_why(server, line, journal, folder):
     deploy(server, maxInstances=1)
     stream = line(1).add(batch=1, max_records=100)
     places = stream.produce([record(b"k%d" % n, n=n, hold=str(gate)) for n in range(1000)])
-    told = wait_until(lambda: next((each for each in [stream.partition()] if each and each["paused"]), None), 30,
+    told = wait_until(lambda: next((each for each in [stream.partition()] if each and each["paused"] and each["end"] == 1000), None), 30,
                       lambda: f"the partition rests and lag says so: {stream.lag()}")
-    assert told["end"] == 1000 and told["lag"] == 1000 and 0 < told["inFlight"] <= 100
+    assert told["lag"] == 1000 and 0 < told["inFlight"] <= 100
     assert stream.lag()["binding"]["inFlight"] <= 100
     gate.touch()
     journal.wait_ok(places)
     stream.wait_committed()
     wait_no_lag(server, stream.name)
-    assert not stream.partition()["paused"]
+    wait_until(lambda: not stream.partition()["paused"], 30, "it rests no more")
     check_once(journal, places)
 
 
@@ -338,7 +338,7 @@ def test_relay(serve, kafka, topic, journal):
 
 def test_the_breaker_opens_and_closes_by_itself(server, line, journal, folder):
     mended = folder / "mended"
-    deploy(server, retries=100, backoffMs=[200])
+    deploy(server, retries=100, backoffMs=[200, 2000])
     stream = line(4).add(batch=1)
     places = stream.produce([record(b"k%d" % n, n=n, fails_until=str(mended)) for n in range(2000)])
     breaker = wait_until(lambda: (stream.lag()["binding"]["breaker"] or {}).get("state") == "open" and stream.lag()["binding"]["breaker"], 60,
