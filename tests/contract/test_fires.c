@@ -816,6 +816,11 @@ static int write_cursor(void *arg, struct sql *sql, struct err *err) {
     return sql_exec(sql, "UPDATE fire_cursors SET cursor_ms = $1", &cursor, 1, NULL, NULL, NULL, err);
 }
 
+// Less than the clocks of a test differ by, more than a slow machine takes between two looks.
+static bool is_near(int64_t a, int64_t b) {
+    return a - b < 20000 && b - a < 20000;
+}
+
 static void a_cursor_far_ahead_of_the_clock_is_not_believed(void **state) {
     struct world *w = *state;
     add_triggers(w, "t", 2);
@@ -825,10 +830,10 @@ static void a_cursor_far_ahead_of_the_clock_is_not_believed(void **state) {
     struct cursors c = {0};
     fires_cursors(w->a->fires, count_cursor, on_cursors, &c);
     TURN_UNTIL(w->fx.loop, c.done);
-    assert_true(c.of_t1 >= begin_ms - 1000 && c.of_t1 <= clock_unix_ms() + 1000);
+    assert_true(is_near(c.of_t1, begin_ms));
     // A node that believed it is told where it stands; what it plans from there is carried out, with what happened already left out.
     struct fire_verdict v = decide(w->a, (struct one){.trigger = "t1", .from_ms = ahead_ms, .to_ms = ahead_ms + 1, .times = {ahead_ms + 1}});
-    assert_true(!v.made && !v.gone && v.cursor_ms >= begin_ms - 1000 && v.cursor_ms <= clock_unix_ms() + 1000);
+    assert_true(!v.made && !v.gone && is_near(v.cursor_ms, begin_ms));
     v = decide(w->a, (struct one){.trigger = "t1", .from_ms = 4000, .to_ms = 6000, .times = {5000, 6000}});
     assert_true(v.made && v.cursor_ms == 6000);
     TURN_UNTIL(w->fx.loop, w->got->count == 2);
@@ -1099,10 +1104,6 @@ static void one_node_leads_until_it_goes(void **state) {
     TURN_UNTIL(w->fx.loop, fires_stop(w->a->fires)); // its session stays
     TURN_UNTIL(w->fx.loop, fires_is_leader(w->b->fires));
     assert_false(fires_is_leader(w->a->fires));
-}
-
-static bool is_near(int64_t a, int64_t b) {
-    return a - b < 500 && b - a < 500;
 }
 
 static void the_clock_is_the_stores(void **state) {

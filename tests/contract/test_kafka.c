@@ -94,7 +94,7 @@ static void test_closing_leaves_the_group(void **state) {
     for (int i = 0; i < 2; i++) { // a member that did not leave would keep the second one waiting for 45 s
         struct reader r = {0};
         reader_open(&r, x->loop, &x->config, 0, 0);
-        TURN_UNTIL_S(x->loop, 20, r.count == 1);
+        TURN_UNTIL_S(x->loop, 40, r.count == 1);
         reader_close(&r);
         reader_done(&r);
     }
