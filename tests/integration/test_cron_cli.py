@@ -13,7 +13,7 @@ import pytest
 
 import openapi_check
 from fake_server import FakeServer, error
-from waiting import stays, wait_until
+from waiting import wait_until
 
 WEIR = os.environ.get("WEIR_BIN") or str(pathlib.Path(__file__).resolve().parents[2] / "build/weir")
 SECONDS = 30
@@ -388,32 +388,31 @@ def weir_of(server, *words, rc=0, **more):
 
 def test_an_event_runs_when_it_is_due_and_not_before(server):
     """Its maximum age counts from then: it is shorter than the wait."""
-    server.deploy("soon", JOB, maxAgeMs=1000)
-    due_ms = int(time.time() * 1000) + 2500
+    server.deploy("soon", JOB, maxAgeMs=8000)
+    due_ms = int(time.time() * 1000) + 10000
     status, _, answer = server.http("POST", f"/v1/functions/soon/invocations?invokeType=Event&runAt={due_ms}", b'{"n":1}')
     assert status == 202 and answer["dueMs"] == due_ms
     waiting = server.letters(state="due")
     assert [(one["id"], one["kind"], one["dueMs"], one["attempts"]) for one in waiting] == [(answer["requestId"], "delayed", due_ms, 0)]
     ok = lambda: server.metric("weir_events_ok_total", "soon")
     assert ok() == 0
-    wait_until(lambda: ok() == 1, 20)
+    wait_until(lambda: ok() == 1, 60)
     assert time.time() * 1000 >= due_ms and not server.letters(state="due") and not server.letters()
 
 
 def test_a_delayed_event_can_be_cancelled(server):
-    said = weir_of(server, "run-at", "job", "+1s", "--data", "{}")
+    said = weir_of(server, "run-at", "job", "+1h", "--data", "{}")
     id = said.stdout.splitlines()[-1]
     assert id in weir_of(server, "dlq", "list", "--state", "due").stdout and id in said.stderr
     assert "1 letter discarded" in weir_of(server, "dlq", "discard", id).stdout
-    stays(lambda: server.metric("weir_events_ok_total", "job") == 0, 2)
+    assert server.letter(id)["state"] == "discarded" and server.letters(state="due") == []
 
 
 def test_a_delayed_event_survives_a_crash(server):
-    id = weir_of(server, "run-at", "job", "+3s").stdout.splitlines()[-1]
+    weir_of(server, "run-at", "job", "+8s")
     server.kill9()
     server.start()
-    assert [one["id"] for one in server.letters(state="due")] == [id]
-    wait_until(lambda: server.metric("weir_events_ok_total", "job") == 1, 20)
+    wait_until(lambda: server.metric("weir_events_ok_total", "job") == 1, 60)
 
 
 def test_a_time_that_has_passed_means_at_once(server):
@@ -437,7 +436,7 @@ def test_a_timer_from_adding_to_its_history(server):
     listed = weir_of(server, "cron", "list").stdout.splitlines()
     assert len(listed) == 2 and "Europe/Berlin" in listed[1]
     history = lambda: json.loads(weir_of(server, "cron", "history", "job", "--outcome", "ok", "--json").stdout)["fires"]
-    found = wait_until(lambda: len(history()) >= 2 and history(), 20)
+    found = wait_until(lambda: len(history()) >= 2 and history(), 60)
     assert all(one["scheduledMs"] % 2000 == 0 and one["cause"] == "schedule" for one in found)
     weir_of(server, "trigger", "pause", "job")
     assert "  message" in weir_of(server, "trigger", "show", "job").stdout
@@ -461,7 +460,7 @@ def test_a_backfill_runs_each_time_once(server):
     assert server.metric("weir_events_ok_total", "job") == 0
     assert weir_of(server, "cron", "backfill", "hourly", *period, "--yes").stdout.splitlines()[-1] == "12 of 12: 12 ok"
     assert weir_of(server, "cron", "backfill", "hourly", *period, "--yes").stdout.splitlines()[-1] == "12 of 12: 0 ok, 12 had run"
-    assert server.metric("weir_events_ok_total", "job") == 12
+    wait_until(lambda: server.metric("weir_events_ok_total", "job") == 12, 20)
     fires = json.loads(weir_of(server, "cron", "history", "hourly", "--json").stdout)["fires"]
     assert [one["scheduledMs"] for one in fires] == [MONDAY_MS + i * HOUR_MS for i in range(11, -1, -1)]
     assert server.http("POST", "/v1/triggers/hourly/fires", {"scheduledMs": MONDAY_MS + 1000})[0] == 400

@@ -283,14 +283,17 @@ def test_a_thread_prints_into_the_running_event(start):
         assert log.count("t") == 4 * 500 * 50 and log.count("\n") == 4 * 500
 
 
-def test_a_thread_may_print_between_events(start):
+def test_a_thread_may_print_between_events(start, tmp_path):
     inst = start("""
-        import threading
-        go = threading.Event()
-        threading.Thread(target=lambda: (go.wait(), print("late")), daemon=True).start()
-        def main_handler(event, context):
-            threading.Timer(0.2, go.set).start()
-    """)
+        import os, threading, time
+        def say():
+            while not os.path.exists(%r):
+                time.sleep(0.005)
+            print("late")
+        threading.Thread(target=say, daemon=True).start()
+        def main_handler(event, context): pass
+    """ % str(tmp_path / "go"))
     inst.invoke(1)
     assert inst.recv().type == RESULT
+    (tmp_path / "go").touch()
     assert inst.recv() == Frame(LOG, 0, b"late\n")
