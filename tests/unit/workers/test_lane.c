@@ -34,6 +34,11 @@ static void on_room(void *arg) {
     (void)arg;
 }
 
+static struct outlet *no_outlet(void *arg, const struct delivery *d, bool failure) {
+    (void)arg, (void)d, (void)failure;
+    return NULL;
+}
+
 // A lane as dispatch has it, when its drain is over, and its queue hands it what was on the way.
 struct own_lane {
     struct fleet *fleet;
@@ -51,7 +56,8 @@ static struct own_lane own_lane_open(struct world *w) {
                                                   .on_room = on_room,
                                                   .on_pressure = on_no_hunger,
                                                   .on_hunger = on_no_hunger}),
-        .settle = settle_new(&(struct settle_config){.loop = w->loop, .letters = w->letters, .ingest = w->ingest, .metrics = w->metrics})};
+        .settle = settle_new(&(struct settle_config){
+            .loop = w->loop, .letters = w->letters, .ingest = w->config.ingest, .metrics = w->metrics, .outlet_of = no_outlet})};
     o.lane = lane_new(&w->config, o.fleet, o.settle, STR_LIT("f"));
     lane_open(o.lane);
     return o;
@@ -178,6 +184,60 @@ static void what_is_looked_for_goes_back_when_its_queue_is_lost(void **state) {
     sem_destroy(&store_may);
 }
 
+// It came after the look had begun, so that one cannot answer for it.
+static void what_comes_during_a_look_has_the_next_one(void **state) {
+    struct world *w = *state;
+    struct statement s = {.job = {.run = wait_until_it_may, .done = statement_done}};
+    drain(w);
+    struct own_lane o = own_lane_open(w);
+    sem_init(&store_may, 0, 0);
+    store_submit(w->store, &s.job);
+    publish_for(w, "2", "first");
+    TURN_UNTIL(w->loop, o.lane->lookup.under_way);
+    publish_for(w, "3", "second");
+    TURN_UNTIL(w->loop, o.lane->lookup.next);
+    sem_post(&store_may);
+    TURN_UNTIL(w->loop, s.answer.there && letters(w, "dead") == 2); // there is neither
+    assert_true(lookup_is_empty(&o.lane->lookup));
+    TURN_UNTIL(w->loop, on_queue(w) == 0);
+    lane_pause(o.lane);
+    own_lane_close(w, &o);
+    sem_destroy(&store_may);
+}
+
+static void on_result(void *arg, int code, const struct err *err, const struct outcome_report *report) {
+    on_answer(arg, code, err);
+    assert_true(code == 0 && report->outcome == OUTCOME_OK);
+}
+
+static void what_waits_for_an_instance_goes_back_when_its_queue_is_lost(void **state) {
+    struct world *w = *state;
+    struct losing losing = {.base = {&losing_ops}, .real = w->queue};
+    struct answer sync = {0};
+    drain(w); // which ends its ingest too
+    struct ingest *ingest = ingest_new(&(struct ingest_config){
+        .loop = w->loop, .registry = w->registry, .queue = w->queue, .sync_lane = w->sync_lane, .metrics = w->metrics});
+    w->config.ingest = ingest;
+    w->config.queue = &losing.base;
+    struct own_lane o = own_lane_open(w);
+    publish_for(w, "", "gate");
+    TURN_UNTIL(w->loop, runs(w, "gate") == 1); // and has the only instance
+    publish_for(w, "", "durable");
+    ingest_sync(ingest, event_of_key("", "sync"), on_result, &sync);
+    TURN_UNTIL(w->loop, pools_count(&o.lane->pools).waiting == 2);
+    queue_consumer_pause(o.lane->durable); // so that nothing comes again
+    losing.on_lost(losing.arg);
+    assert_int_equal(pools_count(&o.lane->pools).waiting, 1); // the one that no queue delivers again
+    open_gate(w);
+    TURN_UNTIL(w->loop, sync.there && on_queue(w) == 1);
+    assert_int_equal(runs(w, "sync"), 1);
+    assert_int_equal(runs(w, "durable"), 0);
+    lane_kill(o.lane);
+    TURN_UNTIL(w->loop, lane_instances(o.lane) == 0);
+    own_lane_close(w, &o);
+    ingest_free(ingest);
+}
+
 // By the way of all events: HTTP, due letters, replays.
 static void ingest_looks_for_a_version_too(void **state) {
     struct world *w = *state;
@@ -291,6 +351,8 @@ int main(void) {
         TEST(a_version_that_another_node_just_made_is_looked_for),
         TEST(what_is_looked_for_goes_back_when_its_function_is_gone),
         TEST(what_is_looked_for_goes_back_when_its_queue_is_lost),
+        TEST(what_comes_during_a_look_has_the_next_one),
+        TEST(what_waits_for_an_instance_goes_back_when_its_queue_is_lost),
         TEST(ingest_looks_for_a_version_too),
         TEST(what_could_not_be_looked_for_waits_and_grows_older),
         TEST(a_live_event_that_waits_for_its_turn_waits_for_letters_of_its_key_too),
