@@ -84,6 +84,40 @@ const struct trigger *triggers_first(const struct triggers *ts) {
     return ts->map;
 }
 
+static bool is_behind(const char *name, struct str after) {
+    int order = after.len ? strncmp(name, after.data, after.len) : 1;
+    return order > 0 || (order == 0 && name[after.len]);
+}
+
+static bool fits(const struct trigger *t, const struct trigger_filter *filter) {
+    return (filter->function.len == 0 || str_is(filter->function, t->function)) &&
+           (filter->kind.len == 0 || str_is(filter->kind, t->kind)) && (filter->state < 0 || t->state == (enum trigger_state)filter->state);
+}
+
+static int by_name(const void *a, const void *b) {
+    const struct trigger *const *x = a, *const *y = b;
+    return strcmp((*x)->name, (*y)->name);
+}
+
+// The cache has no order, so a page is gathered in room for two: when that is full, the second half is let go.
+const struct trigger **triggers_page(const struct triggers *ts, const struct trigger_filter *filter, struct str after, size_t most,
+                                     size_t *ret_count) {
+    const struct trigger **page = mem_array(2 * most, sizeof(struct trigger *));
+    const struct trigger *last = NULL; // of the first half; what stands behind it is not on the page
+    size_t count = 0;
+    for (const struct trigger *t = ts->map; t; t = t->hh.next) {
+        if (!is_behind(t->name, after) || (last && strcmp(t->name, last->name) > 0) || !fits(t, filter)) continue;
+        page[count++] = t;
+        if (count < 2 * most) continue;
+        qsort(page, count, sizeof page[0], by_name);
+        count = most;
+        last = page[most - 1];
+    }
+    qsort(page, count, sizeof page[0], by_name);
+    *ret_count = count < most ? count : most;
+    return page;
+}
+
 static void tell(struct triggers *ts, const char *name, const struct trigger *t) {
     if (ts->config.on_change) ts->config.on_change(ts->config.arg, str_of(name), t);
 }

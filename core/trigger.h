@@ -80,6 +80,15 @@ void triggers_reload(struct triggers *t);
 const struct trigger *triggers_find(const struct triggers *t, struct str name);
 const struct trigger *triggers_first(const struct triggers *t); // then hh.next
 
+struct trigger_filter {
+    struct str function, kind; // empty: any
+    int state;                 // enum trigger_state; -1: any
+};
+// A page by name, byte by byte: the first `most` (1 or more) of those that fit and stand behind the name `after`, which need not be there;
+// empty: from the first on. Looks at every trigger, whatever the page. The array is the caller's to free, the triggers are not.
+const struct trigger **triggers_page(const struct triggers *t, const struct trigger_filter *filter, struct str after, size_t most,
+                                     size_t *ret_count) must_use;
+
 // The done callbacks never run inside the call. name "" takes the default one; settings is taken over.
 void triggers_add(struct triggers *t, struct str name, struct str function, struct str kind, json_t *settings, trigger_done_fn *done, void *arg);
 // Changes settings that are in `changes` (taken over; null removes one): check, store, on_change. A masked value as

@@ -325,6 +325,82 @@ static void has_a_cap(void **state) {
     must_add(f, "f", "{}");
 }
 
+// --- pages ------------------------------------------------------------------------------------------------------------
+
+// The names of a page: "a b ".
+static const char *page(const struct triggers *ts, struct trigger_filter filter, const char *after, size_t most) {
+    static char names[4000];
+    size_t count, used = 0;
+    const struct trigger **all = triggers_page(ts, &filter, str_of(after), most, &count);
+    assert_true(count <= most);
+    names[0] = '\0';
+    for (size_t i = 0; i < count; i++) used += (size_t)snprintf(names + used, sizeof names - used, "%s ", all[i]->name);
+    free(all);
+    return names;
+}
+#define ANY ((struct trigger_filter){.state = -1})
+
+static void pages_by_name(void **state) {
+    struct fixture *f = *state;
+    static const char *const names[] = {"b", "B", "a-", "ab", "a"};
+    assert_string_equal(page(f->ts, ANY, "", 2), "");
+    for (size_t i = 0; i < array_len(names); i++) must_add(f, names[i], "{}");
+    assert_string_equal(page(f->ts, ANY, "", 9), "B a a- ab b ");
+    assert_string_equal(page(f->ts, ANY, NULL, 5), "B a a- ab b ");
+    assert_string_equal(page(f->ts, ANY, "", 1), "B ");
+    assert_string_equal(page(f->ts, ANY, "B", 2), "a a- ");
+    assert_string_equal(page(f->ts, ANY, "a", 2), "a- ab ");
+    assert_string_equal(page(f->ts, ANY, "ab", 2), "b ");
+    assert_string_equal(page(f->ts, ANY, "b", 2), "");
+    assert_string_equal(page(f->ts, ANY, "aa", 1), "ab "); // which is not there
+    assert_int_equal(act(f, f->ts, triggers_remove, "a-").code, 0);
+    assert_string_equal(page(f->ts, ANY, "a-", 1), "ab "); // not any more
+}
+
+static void pages_of_some(void **state) {
+    struct fixture *f = *state;
+    must_add(f, "a", "{}");
+    must_add(f, "b", "{}");
+    must_add(f, "c", "{}");
+    cleanup_answer struct answer d = add(f, "d", "audit", "{}");
+    assert_int_equal(act(f, f->ts, triggers_pause, "b").code, 0);
+    assert_string_equal(page(f->ts, (struct trigger_filter){.function = STR_LIT("orders"), .state = -1}, "a", 9), "b c ");
+    assert_string_equal(page(f->ts, (struct trigger_filter){.function = STR_LIT("order"), .state = -1}, "", 9), "");
+    assert_string_equal(page(f->ts, (struct trigger_filter){.state = TRIGGER_PAUSED}, "", 9), "b ");
+    assert_string_equal(page(f->ts, (struct trigger_filter){.state = TRIGGER_ACTIVE}, "", 2), "a c ");
+    assert_string_equal(page(f->ts, (struct trigger_filter){.kind = STR_LIT("kafka"), .state = TRIGGER_ACTIVE}, "c", 9), "d ");
+    assert_string_equal(page(f->ts, (struct trigger_filter){.kind = STR_LIT("timer"), .state = -1}, "", 9), "");
+    assert_string_equal(page(f->ts, (struct trigger_filter){.function = STR_LIT("audit"), .kind = STR_LIT("kafka")}, "", 9), "d ");
+}
+
+static const char insert_many[] = // in a mixed order
+    "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 499) "
+    "INSERT INTO triggers (name, function, kind, settings, state, epoch, created_ms, changed_ms, revision) "
+    "SELECT printf('t%03d', i * 271 % 500), 'orders', 'kafka', '{}', 'active', 0, 1, 1, 1 FROM n";
+
+static void pages_join_to_the_whole(void **state) {
+    struct fixture *f = *state;
+    run_sql(f, insert_many);
+    triggers_free(f->ts);
+    f->ts = open_node(f, on_other_change);
+    static const size_t sizes[] = {1, 7, 100, 249, 250, 251, 499, 500, 501};
+    for (size_t i = 0; i < array_len(sizes); i++) {
+        char after[TRIGGER_NAME_MAX] = "", expected[TRIGGER_NAME_MAX];
+        int seen = 0;
+        for (size_t count = 1; count; ) {
+            const struct trigger_filter any = ANY;
+            const struct trigger **all = triggers_page(f->ts, &any, str_of(after), sizes[i], &count);
+            for (size_t at = 0; at < count; at++) {
+                snprintf(expected, sizeof expected, "t%03d", seen++);
+                assert_string_equal(all[at]->name, expected);
+            }
+            if (count) snprintf(after, sizeof after, "%s", all[count - 1]->name);
+            free(all);
+        }
+        assert_int_equal(seen, 500);
+    }
+}
+
 // --- changing ---------------------------------------------------------------------------------------------------------
 
 static void changes_settings(void **state) {
@@ -618,6 +694,9 @@ int main(void) {
         T(refuses_a_wrong_one_and_stores_nothing),
         T(one_name_one_trigger),
         T(has_a_cap),
+        T(pages_by_name),
+        T(pages_of_some),
+        T(pages_join_to_the_whole),
         T(changes_settings),
         T(does_not_overwrite_anothers_change),
         T(pauses_and_resumes),
