@@ -29,6 +29,7 @@ struct look_job {
     struct store_job job;
     struct replays *replays;
     bool everyone, recover;
+    bool stopped;               // takes no job any more, and keeps those that still have letters under way
     int64_t *leaving;           // jobs that are not to run any more, and have letters under way here
     size_t leaving_count;
     struct replay_row rows[REPLAY_JOBS_MAX];
@@ -84,21 +85,25 @@ static int recover(const struct look_job *l, struct sql *sql, int64_t now_ms, st
                     values, array_len(values), NULL, NULL, NULL, err);
 }
 
+static int take_jobs(struct look_job *l, struct sql *sql, int64_t now_ms, struct err *err) {
+    const struct sql_value values[] = {SQL_Z(l->replays->c.node), SQL_I(now_ms + REPLAY_LEASE_MS), SQL_I(l->everyone ? INT64_MAX : now_ms),
+                                       SQL_I(REPLAY_JOBS_MAX)};
+    return sql_exec(sql,
+                    "UPDATE replays SET owner = $1, lease_ms = $2 WHERE ended_ms IS NULL AND state = 'running'"
+                    " AND (owner = $1 OR lease_ms <= $3) AND id IN (SELECT id FROM replays WHERE ended_ms IS NULL AND state = 'running'"
+                    " AND (owner = $1 OR lease_ms <= $3) ORDER BY owner <> $1, id LIMIT $4) RETURNING " REPLAY_COLUMNS,
+                    values, array_len(values), take_row, l, NULL, err);
+}
+
 static int look_run(struct store_job *job, struct sql *sql, struct err *err) {
     struct look_job *l = container_of(job, struct look_job, job);
     drop_rows(l);
     int64_t now_ms = 0;
     int rc = sql_unix_ms(sql, &now_ms, err);
-    const struct sql_value values[] = {SQL_Z(l->replays->c.node), SQL_I(now_ms + REPLAY_LEASE_MS), SQL_I(l->everyone ? INT64_MAX : now_ms),
-                                       SQL_I(REPLAY_JOBS_MAX)};
-    if (rc == 0)
-        rc = sql_exec(sql,
-                      "UPDATE replays SET owner = $1, lease_ms = $2 WHERE ended_ms IS NULL AND state = 'running'"
-                      " AND (owner = $1 OR lease_ms <= $3) AND id IN (SELECT id FROM replays WHERE ended_ms IS NULL AND state = 'running'"
-                      " AND (owner = $1 OR lease_ms <= $3) ORDER BY owner <> $1, id LIMIT $4) RETURNING " REPLAY_COLUMNS,
-                      values, array_len(values), take_row, l, NULL, err);
+    if (rc == 0 && !l->stopped) rc = take_jobs(l, sql, now_ms, err);
     if (rc == 0) rc = keep_leaving(l, sql, now_ms, err);
-    if (rc == 0) rc = cancel_unmade(l, sql, now_ms, err);
+    if (rc || l->stopped) return rc;
+    rc = cancel_unmade(l, sql, now_ms, err);
     return rc == 0 && l->recover ? recover(l, sql, now_ms, err) : rc;
 }
 
@@ -137,18 +142,19 @@ static void on_looked(struct store_job *job, int code, const struct err *err) {
     free(l->leaving);
     free(l);
     if (r->look_again) replays_look(r);
-    else if (!r->stopped) timer_start(r->timer, r->c.look_ms);
+    else timer_start(r->timer, r->c.look_ms);
 }
 
 void replays_look(struct replays *r) {
-    if (r->stopped || !r->started) return;
+    if (!r->started || (r->stopped && !r->runs)) return;
     r->look_again = r->looking;
     if (r->looking) return;
     r->looking = true;
     replays_read_holds(r);
     int64_t now = clock_mono_ns();
     struct look_job *l = mem_zalloc(sizeof *l);
-    *l = (struct look_job){.job = {.run = look_run, .done = on_looked}, .replays = r, .everyone = r->everyone, .recover = now >= r->recover_at_ns};
+    *l = (struct look_job){.job = {.run = look_run, .done = on_looked}, .replays = r, .everyone = r->everyone, .recover = now >= r->recover_at_ns,
+                           .stopped = r->stopped};
     if (l->recover) r->recover_at_ns = now + replays_looks(r, RECOVER_LOOKS);
     const struct run *run;
     DL_FOREACH(r->runs, run) {
@@ -233,7 +239,6 @@ void replays_start(struct replays *r) {
 bool replays_stop(struct replays *r) {
     struct run *run, *next;
     r->stopped = true;
-    timer_stop(r->timer);
     DL_FOREACH_SAFE(r->runs, run, next) if (!run->leaving) run_leave(run);
     return !r->runs && r->jobs == 0 && r->outcome_count == 0;
 }

@@ -446,6 +446,24 @@ static void a_node_that_still_sends_letters_of_a_cancelled_job_keeps_them(void *
     world_close(&w);
 }
 
+static void a_node_that_stops_keeps_its_job_until_the_queue_has_confirmed(void **state) {
+    struct world w;
+    world_open(&w, *state);
+    put_many(&w, NULL, 3, "f", "x");
+    w.a.gate.mode = GATE_KEEP;
+    replays_start(w.a.replays);
+    int64_t replay = create(&w, all_of_f());
+    TURN_UNTIL(w.loop, w.a.gate.kept_count == 3);
+    assert_false(replays_stop(w.a.replays));
+    sql(&w.lf, "UPDATE replays SET lease_ms = lease_ms - 14000"); // it takes long
+    TURN_UNTIL(w.loop, sql_number(&w.lf, "SELECT lease_ms FROM replays") > clock_unix_ms() + 5000);
+    gate_open(&w.a.gate);
+    TURN_UNTIL(w.loop, replays_stop(w.a.replays));
+    expect_counts(&w, replay, 0, 3, 0, 0);
+    assert_int_equal(sql_number(&w.lf, "SELECT lease_ms FROM replays"), 0);
+    world_close(&w);
+}
+
 // --- the end of a server ------------------------------------------------------------------------------------------------------
 
 static void on_count(void *arg, int code, const struct err *err) {
@@ -531,6 +549,7 @@ int main(void) {
         CASE(what_nobody_sends_is_free_when_its_job_is_cancelled_or_paused),
         CASE(what_a_dead_node_sent_is_free_when_its_lease_is_over),
         CASE(a_node_that_still_sends_letters_of_a_cancelled_job_keeps_them),
+        CASE(a_node_that_stops_keeps_its_job_until_the_queue_has_confirmed),
         CASE(a_server_ends_whatever_is_under_way),
         CASE(an_end_that_was_just_told_is_written_before_a_server_ends),
     };
