@@ -7,6 +7,7 @@ import threading
 
 import pytest
 from server import FAST_RETRIES, Refused
+from timers import SLOW_MS
 from waiting import wait_until
 
 TELLS = """
@@ -82,20 +83,22 @@ def test_sync_call_carries_headers_and_tells_its_log(server):
 
 @pytest.mark.short
 def test_sync_errors_have_their_statuses(server):
-    server.deploy("bad", """
+    bad = """
         import os, time
         def main_handler(event, context):
             print("words before")
             if event == "raise": raise KeyError("currency")
             if event == "die": os._exit(3)
             time.sleep(60)
-    """, timeoutMs=400)
+    """
+    server.deploy("bad", bad)
+    server.deploy("slow", bad, timeoutMs=400)
     status, _, body = server.invoke("bad", "raise")
     assert (status, body["code"], body["errorType"]) == (502, "FunctionError", "KeyError")
     assert "currency" in body["message"] and "in main_handler" in body["stack"] and "words before" in body["log"]
     status, _, body = server.invoke("bad", "die")
     assert (status, body["code"]) == (502, "FunctionCrashed") and "status 3" in body["message"]
-    status, _, body = server.invoke("bad", "sleep")
+    status, _, body = server.invoke("slow", "sleep")
     assert (status, body["code"]) == (504, "FunctionTimeout") and "400 ms" in body["message"]
     status, _, body = server.invoke("nobody", {})
     assert (status, body["code"]) == (404, "NotFound") and "nobody" in body["message"]
@@ -117,7 +120,7 @@ def test_sync_call_is_retried_within_its_callers_deadline(server, collector):
             if context["attempt"] < 3: raise OSError("not yet")
             return context["attempt"]
     """, **FAST_RETRIES)
-    status, _, body = server.invoke("third", {}, deadlineMs=10000)
+    status, _, body = server.invoke("third", {}, deadlineMs=50000)
     assert (status, body) == (200, 3)
     status, headers, body = server.invoke("third", {})  # no deadline: the caller hears of the failure at once
     assert (status, body["errorType"]) == (502, "OSError")
@@ -198,7 +201,8 @@ def test_backoff_is_kept_and_due_letters_are_seen(server, collector):
     bad = server.send("later", {"n": 1, "currency": "?"})
     due, = server.wait_letters(1, state="due", function="later")
     assert due["id"] == bad and due["attempts"] == 1
-    assert 47000 < due["dueMs"] - server.letter(bad)["history"][0]["startMs"] < 75000
+    failed, = server.letter(bad)["history"]
+    assert 47000 < due["dueMs"] - failed["startMs"] - failed["durationMs"] < 72000 + SLOW_MS
     assert server.function_status("later")["due"] == 1 and server.letters() == []
 
 
@@ -248,7 +252,7 @@ def test_replay_to_another_function(server, collector):
     server.wait_letters(1)
     assert server.replay(ids=[bad], to="rescue:1")["sent"] == 1
     collector.wait_for([server.letter(bad)["replayId"]])
-    assert server.function_status("rescue")["ok"] == 1
+    wait_until(lambda: server.function_status("rescue")["ok"] == 1, 20, "it is counted")
 
 
 def test_discard_and_purge(server):
@@ -270,11 +274,15 @@ def test_discard_and_purge(server):
 
 def test_a_due_letter_can_be_discarded(server, collector):
     server.deploy("later", POISON, backoffMs=[1500], retries=3)
-    bad = server.send("later", {"n": 1, "currency": "?"})
-    server.wait_letters(1, state="due")
-    assert server.http("POST", "/v1/letters/discard", {"ids": [bad]})[2]["discarded"] == 1
+
+    def discarded_in_time():
+        """None when it had been tried again, as may be on a slow machine."""
+        id = server.send("later", {"n": 1, "currency": "?"})
+        wait_until(lambda: server.http("GET", f"/v1/letters/{id}")[0] == 200, 20, "it failed")
+        return id if server.http("POST", "/v1/letters/discard", {"ids": [id]})[2]["discarded"] and len(collector.about(id)) == 1 else None
+    bad = wait_until(discarded_in_time, 60, "a letter is discarded before it is due")
     other = server.send("later", {"n": 2, "currency": "?"})  # its second attempt comes after the time of the first one's
-    wait_until(lambda: len(collector.about(other)) >= 2, 20, "the neighbour is tried again")
+    wait_until(lambda: len(collector.about(other)) >= 2, 60, "the neighbour is tried again")
     assert len(collector.about(bad)) == 1 and server.letter(bad)["state"] == "discarded"
 
 
@@ -433,6 +441,7 @@ def test_logs(server):
     reader.join(30)
     assert heard and heard[0][0][0]["text"] == "out 2", "a waiting reader hears of it"
     assert server.http("GET", "/v1/functions/nobody/logs")[0] == 404
+    wait_until(lambda: server.logs("talk")[0][-1]["text"] == "err 2", 20, "all is logged")
     followed = server.cli("logs", "talk")
     assert followed.returncode == 0 and "out 1" in followed.stdout and "err 2" in followed.stdout
 
@@ -463,6 +472,7 @@ def test_status_and_health(serve, backend):
     status = server.status()
     assert status["ready"] is True and status["queue"]["up"] and status["store"]["up"]
     assert (status["queue"]["kind"], status["store"]["kind"]) == (("embedded", "sqlite") if backend.embedded else ("amqp", "postgresql"))
+    wait_quiet(server, "seen")
     fn = server.function_status("seen")
     assert (fn["current"], fn["failed"], fn["dead"], fn["due"], fn["waiting"]) == (1, 1, 1, 0, 0)
     shown = server.cli("status", "--json")

@@ -210,12 +210,12 @@ def test_try_then_replay(server, watch):
 
 
 def test_a_replay_is_paused_resumed_and_cancelled(server, watch):
-    make_letters(server, 40)
+    make_letters(server, 400)
     terminal = watch(server.url)
-    terminal.see("40 letters")
+    terminal.see("400 letters")
     terminal.type("r" + ENTER + "1/s" + ENTER)
     terminal.answer("[y/N]", "y")
-    terminal.see("replay 1 began: 40 letters", "running", "1/s")
+    terminal.see("replay 1 began: 400 letters", "running", "1/s")
     terminal.type("p")
     terminal.answer("Pause replay 1? [y/N]", "y")
     terminal.see("replay 1 is paused", "1 paused")
@@ -290,7 +290,7 @@ def test_a_server_that_dies_and_comes_back(server, watch):
     terminal.see("2 letters")
     server.kill9()
     terminal.see("no answer from", "again in")
-    assert "KeyError" in terminal.text()  # what was known stays
+    terminal.see("KeyError")  # what was known stays
     terminal.type("j?")
     terminal.see("PgUp PgDn")  # keys work meanwhile
     terminal.type("q")
@@ -308,7 +308,7 @@ def test_a_server_that_hangs_does_not_block_the_keys(server, watch):
     terminal.type(CTRL_L)
     for keys, text in (("s", "last seen first"), ("s", "newest first"), ("s", "by function"), ("?", "PgUp PgDn")):  # each asks the server
         terminal.type(keys)
-        terminal.see(text, seconds=5)
+        terminal.see(text, seconds=8)  # an answer is waited for for 10
     terminal.type("qq")
     assert terminal.wait_exit() == 0
     server.resume()
