@@ -8,16 +8,26 @@ fail() {
 }
 
 # Ports outside of the range that outgoing connections get theirs from: a client that dials a stopped service on a port of that
-# range can end up connected to itself, and so keep the service from coming back.
+# range can end up connected to itself, and so keep the service from coming back. Who was given one has it to himself for a quarter
+# of an hour, which is longer than a service takes to listen on it: several start at the same time.
 free_port() {
 	python3 - "${1:-}" <<-'PY'
-		import random, socket, sys
+		import os, pathlib, random, socket, sys, tempfile, time
 		avoid = sys.argv[1]
+		given = pathlib.Path(tempfile.gettempdir(), "weir-test-ports-%d" % os.getuid())
+		given.mkdir(exist_ok=True)
+		for mark in given.iterdir():
+		    try:
+		        if time.time() - mark.stat().st_mtime > 900:
+		            mark.unlink()
+		    except FileNotFoundError:
+		        pass
 		for port in random.sample(range(20000, 30000), 200):
 		    with socket.socket() as s:
 		        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 		        try:
 		            s.bind(("127.0.0.1", port))
+		            (given / str(port)).touch(exist_ok=False)
 		        except OSError:
 		            continue
 		    if str(port) != avoid:
