@@ -22,6 +22,9 @@ int json_text_check(struct str text, struct err *err) must_use;
 // more than 400 characters or with an exponent beyond ±4,000? Such a text can be asked about with paths in the store.
 #define JSON_TEXT_QUERYABLE_MAX (1024 * 1024)
 bool json_text_is_queryable(struct str text);
+// The same. *ret_plain: no object has two members of one name, and no name an escape for a character that it could hold as it is, so that any
+// reader finds the same at a path. Seldom false by mistake: names are compared by 64 bits that they mix to.
+bool json_text_queryable_names(struct str text, bool *ret_plain);
 
 // The value at `path`, without the blanks around it.
 int json_text_find(struct str text, struct str path, struct str *ret, struct err *err) must_use;

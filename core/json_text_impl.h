@@ -10,10 +10,12 @@
 
 #include "core/json_text.h"
 
+struct json_names;
 struct json_scan {
     const char *at, *end;
     const char *wrong; // what is wrong at `at`
     bool queryable;    // only what a database takes
+    struct json_names *names; // NULL: not kept
     unsigned depth, deepest, depth_max;
     uint64_t objects[JSON_TEXT_DEPTH / 64]; // one bit an open level: it is an object
 };

@@ -158,6 +158,44 @@ static bool pass_word(struct json_scan *s, struct str word) {
     return true;
 }
 
+// ---- names, to tell which are there twice ------------------------------------------------------------------------------------
+
+struct json_names {
+    uint64_t *mixed; // a name and its object
+    size_t count, room;
+    uint64_t objects; // that have begun
+    uint64_t object[QUERYABLE_DEPTH]; // that is open at each level
+    bool escaped;     // a name has an escape that it does not need
+};
+
+static void keep_name(struct json_names *n, uint64_t object, struct str name) {
+    uint64_t mixed = (UINT64_C(0xcbf29ce484222325) ^ object) * UINT64_C(0x100000001b3); // FNV-1a
+    while (name.len) {
+        char bytes[4];
+        bool escape = name.data[0] == '\\';
+        size_t len = json_take_char(&name, bytes);
+        n->escaped |= escape && bytes[0] >= 0x20 && bytes[0] < 0x7f && !strchr("\"\\/", bytes[0]);
+        for (size_t i = 0; i < len; i++) mixed = (mixed ^ (unsigned char)bytes[i]) * UINT64_C(0x100000001b3);
+    }
+    if (n->count == n->room) {
+        n->room = n->room ? 2 * n->room : 32;
+        n->mixed = mem_realloc(n->mixed, n->room * sizeof *n->mixed);
+    }
+    n->mixed[n->count++] = mixed;
+}
+
+static int by_number(const void *a, const void *b) {
+    const uint64_t *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+static bool has_twice(struct json_names *n) {
+    if (n->count) qsort(n->mixed, n->count, sizeof *n->mixed, by_number);
+    for (size_t i = 1; i < n->count; i++)
+        if (n->mixed[i] == n->mixed[i - 1]) return true;
+    return false;
+}
+
 // ---- values ----------------------------------------------------------------------------------------------------------------
 
 static bool in_object(const struct json_scan *s) {
@@ -168,6 +206,7 @@ static bool in_object(const struct json_scan *s) {
 static bool open_level(struct json_scan *s, bool object) {
     if (s->depth == s->depth_max) return wrong(s, "there are too many levels");
     unsigned level = s->depth++;
+    if (object && s->names) s->names->object[level] = s->names->objects++;
     if (s->depth > s->deepest) s->deepest = s->depth;
     uint64_t bit = UINT64_C(1) << level % 64;
     if (object) s->objects[level / 64] |= bit;
@@ -180,7 +219,9 @@ static bool open_level(struct json_scan *s, bool object) {
 static bool pass_name(struct json_scan *s) {
     pass_blanks(s);
     if (peek(s) != '"') return wrong(s, "a name in quotes is wanted");
+    const char *from = s->at + 1;
     if (!pass_string(s)) return false;
+    if (s->names) keep_name(s->names, s->names->object[s->depth - 1], (struct str){from, (size_t)(s->at - from) - 1});
     pass_blanks(s);
     if (peek(s) != ':') return wrong(s, "a colon is wanted");
     s->at++;
@@ -234,8 +275,8 @@ bool json_scan_value(struct json_scan *s) {
     return true;
 }
 
-bool json_scan_text(struct json_scan *s, struct str text, bool queryable, struct str *ret_value) {
-    *s = (struct json_scan){.at = text.data, .end = text.data, .queryable = queryable};
+static bool scan_text(struct json_scan *s, struct str text, bool queryable, struct json_names *names, struct str *ret_value) {
+    *s = (struct json_scan){.at = text.data, .end = text.data, .queryable = queryable, .names = names};
     s->depth_max = queryable ? QUERYABLE_DEPTH : JSON_TEXT_DEPTH;
     if (text.len == 0) return wrong(s, "a value is wanted");
     s->end += text.len;
@@ -245,6 +286,10 @@ bool json_scan_text(struct json_scan *s, struct str text, bool queryable, struct
     ret_value->len = (size_t)(s->at - ret_value->data);
     pass_blanks(s);
     return s->at == s->end || wrong(s, "nothing is wanted behind the value");
+}
+
+bool json_scan_text(struct json_scan *s, struct str text, bool queryable, struct str *ret_value) {
+    return scan_text(s, text, queryable, NULL, ret_value);
 }
 
 int json_checked_value(struct str text, struct str *ret_value, unsigned *ret_levels, struct err *err) {
@@ -260,6 +305,16 @@ bool json_text_is_queryable(struct str text) {
     struct json_scan s;
     struct str value;
     return text.len <= JSON_TEXT_QUERYABLE_MAX && json_scan_text(&s, text, true, &value);
+}
+
+bool json_text_queryable_names(struct str text, bool *ret_plain) {
+    struct json_scan s;
+    struct str value;
+    struct json_names names = {0};
+    bool queryable = text.len <= JSON_TEXT_QUERYABLE_MAX && scan_text(&s, text, true, &names, &value);
+    if (queryable) *ret_plain = !names.escaped && !has_twice(&names);
+    free(names.mixed);
+    return queryable;
 }
 
 // ---- children --------------------------------------------------------------------------------------------------------------

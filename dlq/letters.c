@@ -5,7 +5,6 @@
 // Invariant: a put only replaces a row that is due or dead. What an operator has replayed or discarded stays.
 #include "core/base/clock.h"
 #include "core/base/text.h"
-#include "core/json_text.h"
 #include "dlq/fingerprint.h"
 #include "dlq/letters_impl.h"
 
@@ -134,7 +133,7 @@ static struct str history_of(const struct ev_fields *f) {
 
 // The row of `letters` and that of `letter_bodies`. `at`: its ROW_TEXTS spans in the order of add_row_text.
 static void fill_row(struct sql_value *v, struct sql_value *body, const struct letter_draft *d, const struct row_text *t, size_t at,
-                     int64_t now_ms, int64_t lease_ms) {
+                     int64_t now_ms, int64_t lease_ms, bool postgres) {
     const struct ev_fields *f = &d->ev->f;
     struct str s[ROW_TEXTS];
     for (size_t i = 0; i < ROW_TEXTS; i++) s[i] = (struct str){t->buf.data + t->spans[at + i].start, t->spans[at + i].len};
@@ -159,7 +158,7 @@ static void fill_row(struct sql_value *v, struct sql_value *body, const struct l
         SQL_T(s[7]),
         id_is_none(&f->origin_id) ? SQL_NONE : letters_sql_id(&f->origin_id),
         SQL_T(s[8]),
-        SQL_I(json_text_is_queryable(payload)),
+        SQL_I(letters_json_column(payload, postgres)),
         SQL_B(payload),
         SQL_I(lease_ms),
     };
@@ -237,7 +236,7 @@ int letters_sql_put(struct sql *sql, const struct letter_draft *drafts, size_t c
     for (size_t i = 0; i < count && rc == 0; i++) rc = add_row_text(&t, &drafts[i], err);
     int64_t now_ms = clock_unix_ms();
     for (size_t i = 0; i < count && rc == 0; i++)
-        fill_row(values + i * PUT_COLUMNS, bodies + i * BODY_COLUMNS, &drafts[i], &t, i * ROW_TEXTS, now_ms, lease_ms);
+        fill_row(values + i * PUT_COLUMNS, bodies + i * BODY_COLUMNS, &drafts[i], &t, i * ROW_TEXTS, now_ms, lease_ms, sql_is_postgres(sql));
     if (rc == 0) rc = write_rows(sql, values, bodies, count, err);
     free(values);
     free(bodies);

@@ -4,7 +4,6 @@
 // Invariant: a letter is locked (PostgreSQL) from when it is read until its revision is written, and only one that waits (dead, or due and
 // not on its way) is edited: a replay that claims it at the same time either finds the new content or makes the edit be refused.
 #include "core/base/clock.h"
-#include "core/json_text.h"
 #include "dlq/edit.h"
 #include "dlq/letters_impl.h"
 
@@ -114,7 +113,7 @@ static int write_content(struct sql *sql, struct sql_value id, const struct ev *
     letters_append_clean(&type, f->content_type);
     int rc = letters_append_envelope(&envelope, ev, err);
     struct str payload = f->payload.data ? f->payload : STR_LIT("");
-    const struct sql_value row[] = {SQL_B(payload), SQL_I(json_text_is_queryable(payload)), SQL_T(buf_str(&headers)), SQL_T(buf_str(&key)),
+    const struct sql_value row[] = {SQL_B(payload), SQL_I(letters_json_column(payload, sql_is_postgres(sql))), SQL_T(buf_str(&headers)), SQL_T(buf_str(&key)),
                                     SQL_T(buf_str(&type)), SQL_I(now_ms), id};
     const struct sql_value body[] = {SQL_B(buf_str(&envelope)), id};
     if (rc == 0)

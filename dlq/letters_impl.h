@@ -66,6 +66,10 @@ void letter_list_sort(struct letter_list *list); // by id
 void letter_list_clear(struct letter_list *list); // frees the events
 void letter_list_done(struct letter_list *list);  // and the array
 
+// What the column `json` says of a payload: 0, or 1 when it can be asked about; in SQLite 2 when its paths do not find all names or the last of
+// those that are there twice, as PostgreSQL does (dlq/select_member.c).
+int64_t letters_json_column(struct str payload, bool postgres);
+
 // --- JSON for people --------------------------------------------------------------------------------------------------
 json_t *letters_json_text(struct str s) must_use;              // any bytes: what is not UTF-8 becomes U+FFFD
 json_t *letters_json_id(const struct id *id) must_use;         // null for none

@@ -2,6 +2,7 @@
 // Parts of a letter's rows: headers as a JSON object, the event without what stands in columns of its own, and back.
 #include "core/base/text.h"
 #include "core/digest.h"
+#include "core/json_text.h"
 #include "dlq/json_bytes.h"
 #include "dlq/letters_impl.h"
 
@@ -59,6 +60,12 @@ void letters_append_headers(struct buf *out, const struct ev_fields *f) {
 
 void letters_append_clean(struct buf *out, struct str s) {
     MUST(text_append_clean(out, s, COLUMN_TEXT_MAX) == 0);
+}
+
+int64_t letters_json_column(struct str payload, bool postgres) {
+    bool plain = true;
+    bool queryable = postgres ? json_text_is_queryable(payload) : json_text_queryable_names(payload, &plain);
+    return !queryable ? 0 : plain ? 1 : 2;
 }
 
 // --- events -----------------------------------------------------------------------------------------------------------

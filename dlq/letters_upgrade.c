@@ -16,7 +16,8 @@
 struct known {              // what is told of a letter
     struct id id;
     uint64_t fingerprint;
-    bool queryable;
+    bool postgres;
+    int64_t json;
     char *headers;
 };
 
@@ -56,7 +57,7 @@ static int take_before(void *arg, const struct sql_row *row) {
     struct known *k = arg;
     json_auto_t *history = history_parse(sql_row_bytes(row, 5));
     k->fingerprint = fingerprint_of(sql_row_bytes(row, 0), sql_row_bytes(row, 1), sql_row_bytes(row, 2), history_last_stack(history));
-    k->queryable = json_text_is_queryable(sql_row_bytes(row, 3));
+    k->json = letters_json_column(sql_row_bytes(row, 3), k->postgres);
     k->headers = headers_of(sql_row_bytes(row, 4));
     return 0;
 }
@@ -64,6 +65,7 @@ static int take_before(void *arg, const struct sql_row *row) {
 // A payload of more than can be asked about is not read.
 static int read_before(struct known *k, struct sql *sql, struct err *err) {
     const struct sql_value values[] = {SQL_I(JSON_TEXT_QUERYABLE_MAX), letters_sql_id(&k->id)};
+    k->postgres = sql_is_postgres(sql);
     return sql_exec(sql,
                     "SELECT l.function, l.error_type, l.error_message, CASE WHEN length(l.payload) <= $1 THEN l.payload END, b.event, b.history"
                     " FROM letters l LEFT JOIN letter_bodies b ON b.id = l.id WHERE l.id = $2",
@@ -82,7 +84,7 @@ static int upgrade_run(struct store_job *job, struct sql *sql, struct err *err) 
         struct known *k = &u->known[i];
         rc = read_before(k, sql, err);
         if (rc) break;
-        const struct sql_value row[COLUMNS] = {SQL_I(k->fingerprint), SQL_Z(k->headers), SQL_I(k->queryable), letters_sql_id(&k->id)};
+        const struct sql_value row[COLUMNS] = {SQL_I(k->fingerprint), SQL_Z(k->headers), SQL_I(k->json), letters_sql_id(&k->id)};
         memcpy(values + i * COLUMNS, row, sizeof row);
     }
     if (rc || u->count == 0) return rc;

@@ -2,19 +2,16 @@
 // Questions to members of the payload, and to headers.
 //
 // PostgreSQL: body -> $1::text -> $2::int, compared as jsonb, or as text behind a look at its type: no cast that a row could make fail.
-// SQLite: its functions with a path, which is $1; when no path can say a name, json_each goes through the members of each level, m1, m2, …
+// SQLite: where letters.json is 1, its functions with a path, which is $1. They find the first of the members that have one name, and none that is
+// written with needless escapes; where that matters (2), and when no path can say a name, json_each goes through the members of each level, and
+// the last one counts.
 #include "dlq/select_write.h"
-
-static bool by_each(const struct select_sql *q, const struct select_field *f) {
-    return !q->postgres && !f->path.data;
-}
 
 static void hold_path(struct select_sql *q, struct select_place *at) {
     const struct select_field *f = at->field;
     at->first = q->count + 1;
-    if (by_each(q, f)) return;
     if (!q->postgres) {
-        select_hold(q, SQL_T(f->path));
+        if (f->path.data) select_hold(q, SQL_T(f->path));
         return;
     }
     for (size_t i = 0; i < f->step_count; i++) select_hold(q, f->steps[i].name.data ? SQL_T(f->steps[i].name) : SQL_I(f->steps[i].index));
@@ -32,7 +29,7 @@ static void write_jsonb(struct select_sql *q, const struct select_place *at) {
 
 // `function` of SQLite, or `column` of its json_each.
 static void write_sqlite(struct select_sql *q, const struct select_place *at, const char *function, const char *column) {
-    if (by_each(q, at->field)) {
+    if (at->by_each) {
         MUST(buf_printf(q->text, "m%zu.", at->field->step_count) == 0);
         add(q, column);
         return;
@@ -61,27 +58,6 @@ static void write_member(struct select_sql *q, const struct select_place *at) {
     add(q, "(");
     write_jsonb(q, at);
     add(q, " #>> '{}')");
-}
-
-// What stands around a question to a member, so that it is asked of JSON only.
-static void open_member(struct select_sql *q, const struct select_place *at) {
-    if (!q->postgres) add(q, by_each(q, at->field) ? "(SELECT " : "CASE WHEN letters.json = 1 THEN ");
-}
-
-static void close_member(struct select_sql *q, const struct select_place *at) {
-    const struct select_field *f = at->field;
-    if (!by_each(q, f)) {
-        add(q, either(q, "", " END"));
-        return;
-    }
-    add(q, " FROM json_each(CASE WHEN letters.json = 1 THEN CAST(letters.payload AS TEXT) END) AS m1");
-    for (size_t i = 1; i < f->step_count; i++) // only objects and arrays are JSON text again
-        MUST(buf_printf(q->text, ", json_each(CASE WHEN m%zu.type IN ('object', 'array') THEN m%zu.value END) AS m%zu", i, i, i + 1) == 0);
-    for (size_t i = 0; i < f->step_count; i++) {
-        MUST(buf_printf(q->text, "%sm%zu.key = ", i ? " AND " : " WHERE ", i + 1) == 0);
-        select_add_value(q, f->steps[i].name.data ? SQL_T(f->steps[i].name) : SQL_I(f->steps[i].index));
-    }
-    add(q, " LIMIT 1)");
 }
 
 static bool is_text(const struct select_value *v) {
@@ -156,15 +132,52 @@ static void member_order(struct select_sql *q, const struct select_place *at, co
     else select_add_number(q, &t->values[0]);
 }
 
+static void ask(struct select_sql *q, const struct select_place *at, const struct select_node *t) {
+    if (t->op == SELECT_IS_NULL || t->op == SELECT_EXISTS) write_type(q, at);
+    else if (t->op == SELECT_IN) member_in(q, at, t);
+    else member_order(q, at, t);
+}
+
+// The last member at the end of the path, m1 at its first step; only objects and arrays are JSON text again. A member that is the last of its
+// name counts without those below too, so they are joined from the left.
+static void from_last(struct select_sql *q, const struct select_field *f) {
+    add(q, " FROM (SELECT 1)");
+    for (size_t i = 1; i <= f->step_count; i++) {
+        const struct select_step *step = &f->steps[i - 1];
+        add(q, " LEFT JOIN json_each(");
+        if (i == 1) add(q, "CAST(letters.payload AS TEXT)");
+        else MUST(buf_printf(q->text, "CASE WHEN m%zu.type IN ('object', 'array') THEN m%zu.value END", i - 1, i - 1) == 0);
+        MUST(buf_printf(q->text, ") AS m%zu ON m%zu.key = ", i, i) == 0);
+        select_add_value(q, step->name.data ? SQL_T(step->name) : SQL_I(step->index));
+    }
+    for (size_t i = 1; i <= f->step_count; i++) MUST(buf_printf(q->text, "%sm%zu.id DESC", i == 1 ? " ORDER BY " : ", ", i) == 0);
+    add(q, " LIMIT 1");
+}
+
+// Both ways ask the same; their values stand in the same parameters.
+static void ask_sqlite(struct select_sql *q, struct select_place *at, const struct select_node *t) {
+    size_t before = q->count;
+    add(q, "CASE letters.json");
+    if (t->field.path.data) {
+        add(q, " WHEN 1 THEN ");
+        ask(q, at, t);
+        q->count = before;
+    } else {
+        add(q, " WHEN 0 THEN NULL");
+    }
+    at->by_each = true;
+    add(q, t->field.path.data ? " WHEN 2 THEN (SELECT " : " ELSE (SELECT ");
+    ask(q, at, t);
+    from_last(q, &t->field);
+    add(q, ") END");
+}
+
 void select_compare_member(struct select_sql *q, const struct select_node *t) {
     struct select_place at = {write_member, .field = &t->field};
     hold_path(q, &at);
     if (t->op == SELECT_IS_NULL) add(q, "coalesce(");
-    open_member(q, &at);
-    if (t->op == SELECT_IS_NULL || t->op == SELECT_EXISTS) write_type(q, &at);
-    else if (t->op == SELECT_IN) member_in(q, &at, t);
-    else member_order(q, &at, t);
-    close_member(q, &at);
+    if (q->postgres) ask(q, &at, t);
+    else ask_sqlite(q, &at, t);
     if (t->op == SELECT_IS_NULL) add(q, ", 'null') = 'null'");
     if (t->op == SELECT_EXISTS) add(q, " IS NOT NULL");
 }

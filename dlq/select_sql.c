@@ -33,7 +33,7 @@ static void find_bytes(struct select_sql *q, const struct select_value *v, size_
         add(q, "::bytea IN letters.payload) > 0");
         return;
     }
-    add(q, "CASE WHEN letters.json = 1 THEN ");
+    add(q, "CASE WHEN letters.json > 0 THEN ");
     select_find_text(q, q->postgres ? &postgres : &sqlite, v, number ? number : select_hold_pattern(q, v));
     add(q, either(q, " ELSE strpos(lower(encode(letters.payload, 'escape') COLLATE \"C\"), ", " ELSE instr(lower(letters.payload), "));
     select_add_text(q, q->postgres ? v->octal : v->text);

@@ -41,6 +41,7 @@ struct select_place {
     const struct select_field *field;
     const char *column;
     size_t first; // the number of the first parameter of a path
+    bool by_each; // it is a row of SQLite's json_each
 };
 void select_write_column(struct select_sql *q, const struct select_place *at);
 void select_compare_text(struct select_sql *q, const struct select_place *at, const struct select_node *t);

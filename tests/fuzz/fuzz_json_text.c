@@ -19,7 +19,9 @@ static bool is_json(struct str text) {
     struct err err = {0};
     int rc = json_text_check(text, &err);
     MUST(rc == 0 || (rc == ERR_INVALID && strstr(err.text, "at byte ")));
-    MUST(rc == 0 || !json_text_is_queryable(text));
+    bool queryable = json_text_is_queryable(text), plain;
+    MUST(rc == 0 || !queryable);
+    MUST(json_text_queryable_names(text, &plain) == queryable);
     return rc == 0;
 }
 

@@ -13,7 +13,7 @@ static const char *const words[] = {
     "letters", "letter_groups", "id", "function", "version", "state", "kind", "attempts", "error_type", "error_message", "why", "fingerprint",
     "source_kind", "source_name", "source_at", "ordering_key", "content_type", "payload", "accepted_ms", "died_ms", "changed_ms", "due_ms",
     "origin_id", "replay_id", "headers", "body", "json", "name", "g", "m", "type", "atom", "value", "key", "true", "AND", "OR", "NOT", "IN",
-    "IS", "NULL", "CASE", "WHEN", "THEN", "ELSE", "END", "SELECT", "FROM", "WHERE", "AS", "LIMIT", "FOR", "BETWEEN", "LIKE", "ESCAPE",
+    "IS", "NULL", "CASE", "WHEN", "THEN", "ELSE", "END", "SELECT", "FROM", "WHERE", "AS", "LEFT", "JOIN", "ON", "ORDER", "BY", "DESC", "LIMIT", "FOR", "BETWEEN", "LIKE", "ESCAPE",
     "COLLATE", "CAST", "TEXT", "REAL", "bigint", "numeric", "int", "text", "bytea", "jsonb", "lower", "length", "strpos", "instr", "substr",
     "substring", "starts_with", "position", "encode", "convert_from", "coalesce", "to_jsonb", "jsonb_typeof", "json_type", "json_extract",
     "json_each",
@@ -68,7 +68,7 @@ static void check_sql(struct str sql, size_t count) {
             MUST(is_one_of(word, words, array_len(words)) || is_level(word));
         } else if (isdigit((unsigned char)c)) {
             n = run_of(sql, at, true);
-            MUST(n == 1 && c <= '1'); // json = 1, > 0, LIMIT 1
+            MUST(n == 1 && c <= '2'); // json 1 or 2, > 0, LIMIT 1
         } else {
             MUST(memchr(" ().,:=<>-#|", c, 12));
             if (c == '(') depth++;

@@ -128,6 +128,32 @@ static void test_check_agrees_with_jansson(void **state) {
 
 // ---- does a database take it -----------------------------------------------------------------------------------------------
 
+static void test_queryable_names(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        bool yes, plain;
+    } cases[] = {
+        {"{\"a\":1,\"b\":{\"a\":1},\"c\":[{\"a\":1},{\"a\":{\"a\":\"a\"}}],\"\":0}", true, true}, {"[1,1]", true, true}, {"\"a\"", true, true},
+        {"{\"a\":1,\"a\":1}", true, false}, {" [0,{\"b\":{\"a\":{\"b\":1},\"c\":2,\"a\":3}}]", true, false}, {"{\"\":1,\"\":2}", true, false},
+        {"{\"a\":{\"b\":1},\"b\":{\"c\":1},\"a\":2}", true, false}, {"{\"\\u0061\":1}", true, false}, {"{\"x\\u0020y\":1}", true, false},
+        {"{\"\xc3\xa9\":1,\"\\u00e9\":2}", true, false}, {"{\"\\u00e9\":1,\"\\n\":2,\"\\/\":3,\"\\\"\":4,\"\\ud83d\\ude00\":5}", true, true},
+        {"{\"\\/\":1,\"/\":2}", true, false}, {"{\"a\":1,\"a\":1", false, true}, {"{\"\\u0000\":1}", false, true}, {"", false, true},
+    };
+    for (size_t i = 0; i < array_len(cases); i++) {
+        bool plain = true;
+        bool yes = json_text_queryable_names(str_of(cases[i].text), &plain);
+        if (yes != cases[i].yes || plain != cases[i].plain) fail_msg("%s", cases[i].text);
+    }
+    struct buf many; // of one object, and one of each of many
+    buf_init(&many, JSON_TEXT_QUERYABLE_MAX);
+    for (int i = 0; i < 50000; i++) MUST(buf_printf(&many, "%c\"%d\":[{\"0\":0}]", i ? ',' : '{', i) == 0);
+    MUST(buf_append(&many, STR_LIT("}")) == 0);
+    bool plain = false;
+    assert_true(json_text_queryable_names(buf_str(&many), &plain) && plain);
+    buf_done(&many);
+}
+
 static void test_queryable(void **state) {
     (void)state;
     static const struct {
@@ -425,6 +451,7 @@ int main(void) {
         cmocka_unit_test(test_check_reads_nothing_behind_the_end),
         cmocka_unit_test(test_check_agrees_with_jansson),
         cmocka_unit_test(test_queryable),
+        cmocka_unit_test(test_queryable_names),
         cmocka_unit_test(test_find),
         cmocka_unit_test(test_find_says_what_is_missing),
         cmocka_unit_test(test_set),
