@@ -137,8 +137,8 @@ void letters_put(struct letters *l, const struct letter_draft *draft, letter_don
     (void)l;
     struct err err = {0};
     note_event(draft->ev);
-    note("%s %s due in %lld s, %lld ms old then", letter_state_word(draft->state), letter_kind_word(draft->kind),
-         (long long)(draft->due_ms - clock_unix_ms() + 500) / 1000, (long long)(draft->due_ms - draft->ev->f.accepted_ms));
+    note("%s %s due in %lld min, %lld ms old then", letter_state_word(draft->state), letter_kind_word(draft->kind),
+         (long long)(draft->due_ms - clock_unix_ms() + 30000) / 60000, (long long)(draft->due_ms - draft->ev->f.accepted_ms));
     if (seen.accepts-- > 0) done(arg, 0, NULL);
     else done(arg, err_set(&err, ERR_FULL, "the disk is full"), &err);
 }
@@ -564,7 +564,7 @@ static void keeps_an_event_until_it_is_due(void **state) {
     cleanup_free char *path = mem_printf(LATER "%lld&qualifier=3", (long long)due_ms);
     cleanup_free char *answer = mem_printf("\",\"dueMs\":%lld}", (long long)due_ms);
     expect("POST", path, "p", 202, answer);
-    expect_seen("[hello|3|||p]due delayed due in 3600 s, 0 ms old then");
+    expect_seen("[hello|3|||p]due delayed due in 60 min, 0 ms old then");
     clock_format_utc(due_ms, at);
     cleanup_free char *as_utc = mem_printf(LATER "%s", at); // in RFC 3339
     expect("POST", as_utc, "p", 202, answer);
@@ -624,7 +624,7 @@ static void looks_for_a_version_of_another_node(void **state) {
     made_elsewhere = true;
     cleanup_free char *path = later_on_4();
     expect("POST", path, "p", 202, "requestId");
-    expect_seen("[hello|4|||p]due delayed due in 3600 s, 0 ms old then");
+    expect_seen("[hello|4|||p]due delayed due in 60 min, 0 ms old then");
     assert_int_equal(registry.looks, 1);
     registry.looks = 0;
     expect("POST", TRY, ON_4, 200, "tried");
