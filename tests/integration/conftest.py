@@ -25,6 +25,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "services")]
 import services  # noqa: E402
 from collector import Collector  # noqa: E402
 from server import Server  # noqa: E402
+from waiting import wait_until  # noqa: E402
 
 _numbers = itertools.count(1)
 
@@ -57,6 +58,12 @@ class ManagedRabbitMQ(services.RabbitMQ):
     def restart(self):
         super().restart()
         return self.start()  # it runs: this only reads both URLs again
+
+    def wait_killable(self, vhost, queue):
+        """RabbitMQ 3.10 loses a quorum queue that is not on its list yet when it is killed, see services/rabbitmq."""
+        name = f"{vhost}_{queue}".encode()
+        wait_until(lambda: any(name in path.read_bytes() for path in self.dir.glob("mnesia/*/quorum/*/names.dets")), 60,
+                   f"{queue} is on RabbitMQ's list")
 
     def call(self, method, path, body=b"{}"):
         request = urllib.request.Request(self.management.rstrip("/") + path, method=method, data=body if method == "PUT" else None)
