@@ -21,7 +21,7 @@ import kafka_wire
 import services
 from waiting import wait_until
 
-SECONDS = 30
+SECONDS = 60
 MAX_BYTES = 12 << 20
 
 Record = collections.namedtuple("Record", "partition offset key value headers timestamp_ms")

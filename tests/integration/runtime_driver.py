@@ -18,7 +18,7 @@ RUNTIMES = os.path.join(ROOT, "runtimes")
 EXAMPLES = os.path.join(ROOT, "examples")
 INIT, READY, INVOKE, RESULT, ERROR, LOG, PING, PONG, STOP = range(1, 10)
 HEADER = struct.Struct("<IBBHI")
-PATIENCE_S = 30
+PATIENCE_S = 60
 Frame = namedtuple("Frame", "type seq body")
 
 

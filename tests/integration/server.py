@@ -172,7 +172,7 @@ class Server:
             return
         self.resume()
         try:
-            code = self.stop(30)
+            code = self.stop()
         except BaseException:
             self.kill9()
             raise

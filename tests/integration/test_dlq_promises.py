@@ -296,23 +296,32 @@ def line(kafka, topic):
 
 
 @pytest.fixture
-def replayed_in_order(serve, line, collector):
-    """(server, stream, journal, job, dead, live) of a replay in order that is under way: dead records of three keys, live ones of them that
-    came after it began. There are more instances than keys."""
+def gate(folder):
+    return folder / "gate"
+
+
+@pytest.fixture
+def replayed_in_order(serve, line, collector, gate):
+    """(server, stream, journal, job, dead, live) of a replay in order that is under way until the gate opens: dead records of three keys,
+    live ones of them that came after it began. There are more instances than keys."""
     server, journal = serve(ALONE), Journal(collector)
-    deploy(server, retries=0, maxInstances=5)
+    settings = {"retries": 0, "maxInstances": 5, "timeoutMs": 300_000}
+    deploy(server, **settings)
     stream = line(server, 2).add(breaker="off")
-    dead = stream.produce([record(KEYS[n % 3], n=n, poison=True, ms=250) for n in range(24)])
+    gate.touch()
+    dead = stream.produce([record(KEYS[n % 3], n=n, poison=True, hold=str(gate)) for n in range(24)])
     wait_letters(server, dead)
-    deploy(server, MENDED, retries=0, maxInstances=5)
+    deploy(server, MENDED, **settings)
+    gate.unlink()
     job = server.start_replay(function=FUNCTION, inOrder=True)["replay"]
     wait_until(lambda: server.replay_job(job)["sent"] >= 1, 20, "it is under way")
     live = stream.produce([record(KEYS[n % 3], n=100 + n) for n in range(24)])
     return server, stream, journal, job, dead, live
 
 
-def test_a_replay_in_order_comes_before_the_live_records_of_its_keys(replayed_in_order):
+def test_a_replay_in_order_comes_before_the_live_records_of_its_keys(replayed_in_order, gate):
     server, stream, journal, job, dead, live = replayed_in_order
+    gate.touch()
     server.wait_replay(job, outcomes=True)
     journal.wait_ok(dead + live)
     assert journal.repeated() == {}
@@ -323,11 +332,13 @@ def test_a_replay_in_order_comes_before_the_live_records_of_its_keys(replayed_in
     stream.wait_committed()
 
 
-def test_a_replay_in_order_does_not_hold_up_other_keys(replayed_in_order):
+def test_a_replay_in_order_does_not_hold_up_other_keys(replayed_in_order, gate):
     server, stream, journal, job, dead, live = replayed_in_order
     others = stream.produce([record(b"z%d" % n, n=200 + n) for n in range(10)])
     journal.wait_ok(others)
     assert server.replay_job(job)["pending"] > 0
+    assert journal.missing(dead + live) == dead + live
+    gate.touch()
 
 
 def test_a_letter_that_fails_again_stops_its_key(serve, line, collector):
@@ -391,11 +402,12 @@ def test_cap_and_age_delete_what_is_over_them_and_warn_before(serve, backend):
     policy(server, "--cap", 40)
     wait_until(lambda: len(server.letters()) == 40, 20, "the oldest go")
     assert {letter["id"] for letter in server.letters()} == set(ids[-40:])
+    policy(server, "--cap", "none")
     old = {**server.letter(ids[-1]), "acceptedMs": 1760000000000, "diedMs": 1760000000000}
     server.import_letters([{**old, "id": f"0199c82c-c000-7000-8000-{n:012x}"} for n in range(15)])
     sql(server, backend, "UPDATE letters SET died_ms = accepted_ms WHERE accepted_ms = 1760000000000")
     assert len(server.letters()) == 55
-    policy(server, "--cap", "none", "--keep", "1h")
+    policy(server, "--keep", "1h")
     wait_until(lambda: len(server.letters()) == 40, 20, "those that died before go")
 
 

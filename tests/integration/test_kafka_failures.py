@@ -14,7 +14,7 @@ from pipeline import (
     ALONE, FUNCTION, Committed, Feeder, Journal, Line, by_key, check_once, check_order, cpu_seconds, deploy, memory_bytes, partitions,
     place_of_letter, record, wait_letters)
 from runtime_driver import gone
-from waiting import stays, wait_until
+from waiting import stays, wait_until, wait_within
 
 RECORDS, PARTITIONS, KEYS, POISON_EVERY = 200_000, 8, 5000, 100
 AHEAD = RECORDS // 10
@@ -246,7 +246,8 @@ def test_a_node_without_partitions_leaves_at_once(serve, real_backend, kafka, to
     kafka.wait_stable(line.group, 2)
     owners = [member.id for member in kafka.group(line.group).members if member.partitions.get(line.topic)]
     assert second.stop() == 0
-    kafka.wait_stable(line.group, 1, 30)
+    wait_within(lambda: len(kafka.group(line.group).members) == 1, 30, "it left at once")
+    kafka.wait_stable(line.group, 1)
     assert len(owners) <= 1
     places = line.produce(numbered(20))
     journal.wait_ok(places)

@@ -4,7 +4,6 @@ a full disk: in the end each letter ran, none is marked that did not, and none i
 import collections
 import signal
 import subprocess
-import time
 import uuid
 
 import pytest
@@ -12,7 +11,8 @@ import pytest
 from load import DIES, FUNCTION, bury, let_leases_run_out, mend, sql, wait_idle, wait_ready
 from server import BIN
 from test_bad_input import SmallDisk
-from waiting import stays, wait_until
+from timers import SLOW_MS
+from waiting import stays, wait_until, wait_within
 
 LETTERS = 50000
 CREDIT = 500
@@ -63,7 +63,7 @@ def rows_of(server, backend, job):
 
 def check_all_ran(server, backend, collector, job, ids, most_again=0):
     """Every letter ran, as the event that its replay says; nothing is left on its way."""
-    end = server.wait_replay(job, 120, outcomes=True)
+    end = server.wait_replay(job, 240, outcomes=True)
     wait_idle(server)
     assert (end["state"], end["sent"], end["skipped"], end["failed"], end["pending"]) == ("done", len(ids), 0, 0, 0), end
     runs, number = Runs(collector), {id: n for n, id in enumerate(ids)}
@@ -109,17 +109,15 @@ def test_kill_at_each_step(serve, backend, collector):
 def test_the_other_node_takes_a_replay_over(serve, real_backend, collector):
     """The one that runs it is killed; its lease lasts 15 s."""
     one = serve({"credit": CREDIT}, backend=real_backend)
-    ids = bury(one, real_backend, 5000)
+    ids = bury(one, real_backend, 8000)
     mend(one)
     two = serve({"credit": CREDIT}, backend=real_backend)
-    job = one.start_replay(function=FUNCTION, rate=2000)["replay"]
+    job = one.start_replay(function=FUNCTION, rate=500)["replay"]  # it takes 16 s
     assert one.replay_job(job)["node"] == two.replay_job(job)["node"] != ""
-    wait_until(lambda: one.replay_job(job)["sent"] >= 1000, 30, "it is under way")
+    wait_until(lambda: one.replay_job(job)["sent"] >= 1000, 60, "it is under way")
     owner = one.replay_job(job)["node"]
     one.kill9()
-    begin = time.monotonic()
-    wait_until(lambda: two.replay_job(job)["node"] != owner, 30, "the other takes it over")
-    assert time.monotonic() - begin < 15 + 3
+    wait_within(lambda: two.replay_job(job)["node"] != owner, 15 + SLOW_MS / 1000, "the other takes it over")
     check_all_ran(two, real_backend, collector, job, ids, ON_THEIR_WAY + CREDIT)
 
 
@@ -129,7 +127,7 @@ def test_two_operators_replay_the_same_letters(serve, real_backend, collector):
     mend(one)
     two = serve({"credit": CREDIT}, backend=real_backend)
     commands = [follow(server) for server in (one, two)]
-    said = [command.communicate(timeout=60) for command in commands]
+    said = [command.communicate(timeout=120) for command in commands]
     jobs = one.http("GET", "/v1/replays")[2]["replays"]
     wait_idle(one)
     assert sum(job["sent"] for job in jobs) == 2000 and all(job["sent"] + job["skipped"] == job["total"] for job in jobs), jobs
@@ -173,7 +171,7 @@ def test_a_paused_replay_stays_paused_over_a_restart(serve, backend, collector):
     server = serve({}, backend=backend)
     ids = bury(server, backend, 1000)
     mend(server)
-    job = server.start_replay(function=FUNCTION, rate=500)["replay"]
+    job = server.start_replay(function=FUNCTION, rate=100)["replay"]  # it takes 10 s
     wait_until(lambda: server.replay_job(job)["sent"] >= 50, 30, "it is under way")
     assert server.http("POST", f"/v1/replays/{job}/pause")[2]["state"] == "paused"
     wait_until(lambda: "replaying" not in counts(server, backend), 30, "none is on its way")
@@ -193,6 +191,7 @@ def test_a_replay_outlives_what_it_needs(serve, real_backend, collector, away):
     service = getattr(real_backend, away)
     server = serve({"credit": CREDIT}, backend=real_backend)
     ids = bury(server, real_backend, 5000)
+    real_backend.mq.wait_killable(real_backend.vhost, f"weir.fn.{FUNCTION}")
     mend(server)
     job = server.start_replay(function=FUNCTION, rate=1000)["replay"]
     wait_until(lambda: server.replay_job(job)["sent"] >= 1000, 30, "it is under way")

@@ -17,7 +17,7 @@ from runtime_driver import start, start_exec  # noqa: F401
 from server import BIN, RUNTIMES
 from waiting import wait_until
 
-SECONDS = 30
+SECONDS = 60
 ID = "0197a5b2-7c1e-7d40-8f3a-2b6c9d0e1f11"
 ENV = {**{name: value for name, value in os.environ.items() if not name.startswith("WEIR_")}, **RUNTIMES}
 ECHO = "def main_handler(event, context):\n    return [event, context]\n"

@@ -16,9 +16,9 @@ import pytest
 
 from fake_server import FakeServer, error
 from server import BIN
-from waiting import wait_until
+from waiting import wait_until, wait_within
 
-SECONDS = 30
+SECONDS = 60
 ENTER, ESCAPE, TAB, CTRL_C, CTRL_L, UP = "\r", "\x1b", "\t", "\x03", "\x0c", "\x1b[A"
 BROKEN = "def main_handler(event, context):\n    return event['total'] * 2\n"
 MENDED = "def main_handler(event, context):\n    return event.get('total', 0) * 2\n"
@@ -85,7 +85,7 @@ class Terminal:
 
     def until(self, holds, seconds=SECONDS, what="this screen"):
         """Waits until holds(lines): what is seen may be half of a frame."""
-        wait_until(lambda: holds(self.lines()), seconds, lambda: f"{what}:\n{self.text()}")
+        wait_within(lambda: holds(self.lines()), seconds, lambda: f"{what}:\n{self.text()}")
 
     def see(self, *texts, seconds=SECONDS):
         self.until(lambda lines: all(text in "\n".join(lines) for text in texts), seconds, texts)

@@ -3,8 +3,16 @@
 import time
 
 
-def wait_until(condition, seconds=20, what=None):
+LEAST_SECONDS = 60  # of a wait that says nothing about time: machines are slow, or stall
+
+
+def wait_until(condition, seconds=LEAST_SECONDS, what=None):
     """Returns the first true value of condition(). After the deadline: AssertionError with `what`, a text or a function."""
+    return wait_within(condition, max(seconds, LEAST_SECONDS), what)
+
+
+def wait_within(condition, seconds, what=None):
+    """The same, where the time is part of what is promised: with room for a slow machine, and less than it takes otherwise."""
     deadline = time.monotonic() + seconds
     pause = 0.005
     while True:
