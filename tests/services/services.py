@@ -19,7 +19,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 class Service:
     script = ""
-    start_seconds = 200
+    start_seconds = 400  # more than the scripts wait
 
     def __init__(self, dir=None):
         self._own = dir is None
