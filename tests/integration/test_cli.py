@@ -17,7 +17,7 @@ from fake_server import LETTER_IDS, FakeServer, error, letter, whole_letter
 
 WEIR = os.environ.get("WEIR_BIN") or str(pathlib.Path(__file__).resolve().parents[2] / "build/weir")
 HANDLER = "def main_handler(event, context):\n    return event\n"
-SECONDS = 30
+SECONDS = 60
 
 
 @pytest.fixture

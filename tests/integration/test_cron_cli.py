@@ -16,7 +16,7 @@ from fake_server import FakeServer, error
 from waiting import wait_until
 
 WEIR = os.environ.get("WEIR_BIN") or str(pathlib.Path(__file__).resolve().parents[2] / "build/weir")
-SECONDS = 30
+SECONDS = 60
 ID = "0192f3c4-0000-7000-8000-%012d"
 HOUR_MS = 3600000
 MONDAY_MS = 1767571200000  # 2026-01-05T00:00:00Z

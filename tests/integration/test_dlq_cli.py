@@ -18,7 +18,7 @@ import pytest
 from fake_server import LETTER_IDS, FakeServer, error, letter, whole_letter
 
 WEIR = os.environ.get("WEIR_BIN") or str(pathlib.Path(__file__).resolve().parents[2] / "build/weir")
-SECONDS = 30
+SECONDS = 60
 GROUP = "9f86d081884c7d65"
 ID = LETTER_IDS[0]
 

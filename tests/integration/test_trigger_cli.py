@@ -14,7 +14,7 @@ from fake_server import FakeServer, error
 from waiting import wait_until
 
 WEIR = os.environ.get("WEIR_BIN") or str(pathlib.Path(__file__).resolve().parents[2] / "build/weir")
-SECONDS = 30
+SECONDS = 60
 NAME = "kafka-orders"
 
 
