@@ -301,7 +301,7 @@ static void test_deadlock(void **state) {
     TURN_UNTIL(fx->loop, one.done && two.done);
     assert_int_equal(one.code, 0);
     assert_int_equal(two.code, 0);
-    assert_int_equal(a.runs + b.runs, 3);
+    assert_in_range(a.runs + b.runs, 3, 20); // the loser may be quicker to its row than the winner that waits for it, and lose again
     int64_t sum = 0;
     assert_int_equal(call(fx, sum_things, &sum), 0);
     assert_int_equal(sum, 4);

@@ -14,7 +14,7 @@
 
 A line is words with a space between. count() goes by the first word, so a handler that has more to tell begins such a
 line with another word: tell("begin", id, attempt). A line that tell() returned from was handed to the kernel: it is heard
-even when the instance is killed right after.
+even when the instance is killed right after, and whoever asks has it, however busy this process is.
 """
 import collections
 import selectors
@@ -44,7 +44,8 @@ def tell(*words):
 
 class Collector:
     def __init__(self):
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()     # of what was heard
+        self._hearing = threading.Lock()  # of the connections
         self._lines = []
         self._first = collections.Counter()
         self._selector = selectors.DefaultSelector()
@@ -63,15 +64,18 @@ class Collector:
     @property
     def lines(self):
         """Everything heard so far, in the order of hearing: a list of strings."""
+        self._hear()
         with self._lock:
             return list(self._lines)
 
     def count(self, word):
         """How many lines began with this word, which is the id of an event for plain ones."""
+        self._hear()
         with self._lock:
             return self._first[str(word)]
 
     def counts(self):
+        self._hear()
         with self._lock:
             return collections.Counter(self._first)
 
@@ -80,11 +84,13 @@ class Collector:
         return [words for words in map(str.split, self.lines) if str(word) in words]
 
     def missing(self, ids):
+        self._hear()
         with self._lock:
             return [each for each in ids if not self._first[each]]
 
     def repeated(self, ids):
         """{id: count} of those heard more than once."""
+        self._hear()
         with self._lock:
             return {each: self._first[each] for each in ids if self._first[each] > 1}
 
@@ -94,6 +100,7 @@ class Collector:
                    lambda: f"{len(ids)} events handled ({len(self.missing(ids))} are missing, such as {self.missing(ids)[:3]})")
 
     def clear(self):
+        self._hear()
         with self._lock:
             self._lines.clear()
             self._first.clear()
@@ -113,14 +120,21 @@ class Collector:
         self.close()
 
     def _run(self):
-        while True:
-            for key, _ in self._selector.select():
-                if key.fileobj is self._woken:
+        while not any(key.fileobj is self._woken for key, _ in self._selector.select()):
+            self._hear()
+
+    def _hear(self):
+        """All that the kernel has now."""
+        with self._hearing:
+            for _ in range(100):  # more than its buffers hold: writers that never pause do not keep us here
+                ready = [key for key, _ in self._selector.select(0) if key.fileobj is not self._woken] if self._selector.get_map() else []
+                for key in ready:
+                    if key.fileobj is self._socket:
+                        self._accept()
+                    else:
+                        self._read(key)
+                if not ready:
                     return
-                if key.fileobj is self._socket:
-                    self._accept()
-                else:
-                    self._read(key)
 
     def _accept(self):
         try:
