@@ -726,12 +726,37 @@ static void test_what_cannot_be_made_is_made_later(void **state) {
     set_policy(n, "billing", "{\"autoReplay\":{}}");
     set_policy(n, "orders", "{\"autoReplay\":{}}");
     TURN_UNTIL(lf.fx->loop, is_idle(n));
-    sql(&lf, "ALTER TABLE replay_letters RENAME TO away");
+    sql(&lf, lf.fx->postgres ? "ALTER TABLE replays ADD CONSTRAINT broken CHECK (CASE WHEN target LIKE 'billing%' THEN 1 / (id - id) ELSE 1 END = 1)"
+                             : "CREATE TRIGGER broken BEFORE INSERT ON replays WHEN NEW.target LIKE 'billing%' BEGIN SELECT json('{'); END");
     use(&lf, "billing", 2);
-    assert_int_equal(replays_after(n, "orders", 2), 0);
-    assert_int_equal(done_version(n, "orders"), 1);
-    sql(&lf, "ALTER TABLE away RENAME TO replay_letters");
+    assert_int_equal(replays_after(n, "orders", 2), 1); // in spite of the one before it
+    assert_int_equal(done_version(n, "billing"), 1);
+    sql(&lf, lf.fx->postgres ? "ALTER TABLE replays DROP CONSTRAINT broken" : "DROP TRIGGER broken");
     assert_int_equal(replays_after_a_look(n), 2);
+    assert_int_equal(done_version(n, "billing"), 2);
+    close_node(n);
+}
+
+static int use_orders_2(void *arg, struct sql *sql, struct err *err) {
+    (void)arg;
+    return sql_exec(sql, "UPDATE functions SET current = 2 WHERE name = 'orders'", NULL, 0, NULL, NULL, NULL, err);
+}
+
+static void test_a_deploy_during_a_look(void **state) {
+    struct letters_fixture lf;
+    struct call c;
+    struct node *n = open_started(&lf, state);
+    put_text(&lf, "billing", "{}", LETTER_DEAD);
+    put_text(&lf, "orders", "{}", LETTER_DEAD);
+    set_policy(n, "billing", "{\"autoReplay\":{}}");
+    set_policy(n, "orders", "{\"autoReplay\":{}}");
+    TURN_UNTIL(lf.fx->loop, is_idle(n));
+    use(&lf, "billing", 2);
+    policies_look(n->policies);
+    submit(lf.fx->store, &c, use_orders_2, NULL); // before the replay of the other one
+    policies_look(n->policies);
+    TURN_UNTIL(lf.fx->loop, c.done && !n->policies->deploys);
+    assert_int_equal(count_of(n, "replays"), 2);
     close_node(n);
 }
 
@@ -776,6 +801,7 @@ int main(void) {
         {"who comes next makes the replay", test_who_comes_next_makes_the_replay, STORE_BOTH},
         {"a replay that selects is not made yet", test_a_replay_that_selects_is_not_made_yet, STORE_BOTH},
         {"what cannot be made is made later", test_what_cannot_be_made_is_made_later, STORE_BOTH},
+        {"a deploy during a look", test_a_deploy_during_a_look, STORE_BOTH},
         {"nodes make one replay", test_nodes_make_one_replay, STORE_BOTH},
     };
     return store_run_cases(cases, array_len(cases));
