@@ -136,18 +136,20 @@ static int complete(struct client *c, json_t *timer) {
     return EXIT_OK;
 }
 
-// The timers among the triggers, at most LIST_MAX.
-static int fetch_timers(struct client *c, const json_t *triggers, json_t *all, bool *ret_more) {
+// At most LIST_MAX.
+static int fetch_timers(struct client *c, const char *function, json_t **ret, bool *ret_more) {
+    json_auto_t *timers = NULL;
     size_t i;
-    json_t *trigger;
-    json_array_foreach(triggers, i, trigger) {
-        if (strcmp(member_text(trigger, "kind", ""), FIRE_SOURCE) != 0) continue;
-        *ret_more = json_array_size(all) == LIST_MAX;
-        if (*ret_more) return EXIT_OK;
-        int rc = complete(c, trigger);
+    json_t *timer;
+    int rc = trigger_fetch(c, &(struct trigger_query){.function = function, .kind = FIRE_SOURCE, .most = LIST_MAX + 1}, &timers);
+    if (rc != EXIT_OK) return rc;
+    *ret_more = json_array_size(timers) > LIST_MAX;
+    if (*ret_more) json_array_remove(timers, LIST_MAX);
+    json_array_foreach(timers, i, timer) {
+        rc = complete(c, timer);
         if (rc != EXIT_OK) return rc;
-        json_array_append(all, trigger);
     }
+    *ret = json_incref(timers);
     return EXIT_OK;
 }
 
@@ -177,11 +179,10 @@ static void print_timers(const json_t *timers) {
 
 static int run_list(const struct args *a) {
     cleanup_client struct client *c = client_new(a);
-    json_auto_t *triggers = NULL, *timers = json_array();
+    json_auto_t *timers = NULL;
     const char *function = a->word_count ? a->words[0] : NULL;
     bool more = false;
-    int rc = trigger_fetch(c, function, &triggers);
-    if (rc == EXIT_OK) rc = fetch_timers(c, triggers, timers, &more);
+    int rc = fetch_timers(c, function, &timers, &more);
     if (rc != EXIT_OK) return rc;
     if (args_has(a, "json")) {
         json_auto_t *shown = json_pack("{s:O, s:b}", "timers", timers, "more", (int)more);

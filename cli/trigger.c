@@ -8,6 +8,7 @@
 #include "core/options.h"
 
 #define WORDS_MAX 1000
+#define PAGE_MAX 1000
 
 static const struct arg_spec no_specs[] = {{0}};
 
@@ -24,14 +25,29 @@ enum tone trigger_state_tone(const char *state) {
 
 // --- list, show ---------------------------------------------------------------------------------------------------
 
-int trigger_fetch(struct client *c, const char *function, json_t **ret_list) {
+static int fetch_page(struct client *c, const struct trigger_query *q, size_t limit, const char *cursor, json_t **ret) {
     cleanup_free char *path = path_new("/v1/triggers");
-    json_auto_t *answer = NULL;
-    path_query(&path, "function", function);
-    int rc = client_json(c, "GET", path, NULL, &answer);
-    if (rc != EXIT_OK) return rc;
-    json_t *list = json_object_get(answer, "triggers");
-    *ret_list = json_is_array(list) ? json_incref(list) : json_array();
+    path_query(&path, "function", q->function);
+    path_query(&path, "kind", q->kind);
+    path_query(&path, "state", q->state);
+    path_query_number(&path, "limit", (int64_t)limit);
+    path_query(&path, "cursor", cursor);
+    return client_json(c, "GET", path, NULL, ret);
+}
+
+int trigger_fetch(struct client *c, const struct trigger_query *q, json_t **ret_list) {
+    json_auto_t *all = json_array();
+    cleanup_free char *cursor = NULL;
+    do {
+        json_auto_t *page = NULL;
+        size_t left = q->most ? q->most - json_array_size(all) : PAGE_MAX;
+        int rc = fetch_page(c, q, left < PAGE_MAX ? left : PAGE_MAX, cursor, &page);
+        if (rc != EXIT_OK) return rc;
+        json_array_extend(all, json_object_get(page, "triggers"));
+        free(cursor);
+        cursor = mem_strdup(member_text(page, "next", NULL));
+    } while (cursor && (!q->most || json_array_size(all) < q->most));
+    *ret_list = json_incref(all);
     return EXIT_OK;
 }
 
@@ -83,18 +99,29 @@ static bool any_is_seeking(const json_t *list) {
     return false;
 }
 
+static const struct arg_spec list_specs[] = {
+    {"kind", 'k', ARG_WORD, "KIND", "only of this kind", "kafka|amqp|timer"},
+    {"state", 's', ARG_WORD, "STATE", "only in this state", "active|paused|seeking"},
+    {0},
+};
+
+static void say_none(const struct trigger_query *q) {
+    if (q->kind || q->state) out_note("there are no such triggers");
+    else out_note("%s%s no triggers; weir trigger add --help shows how to add one", q->function ? q->function : "there are", q->function ? " has" : "");
+}
+
 static int run_list(const struct args *a) {
     cleanup_client struct client *c = client_new(a);
     json_auto_t *list = NULL;
-    const char *function = a->word_count ? a->words[0] : NULL;
-    int rc = trigger_fetch(c, function, &list);
+    const struct trigger_query q = {
+        .function = a->word_count ? a->words[0] : NULL, .kind = args_text(a, "kind"), .state = args_text(a, "state")};
+    int rc = trigger_fetch(c, &q, &list);
     if (rc != EXIT_OK) return rc;
     if (args_has(a, "json")) {
         json_auto_t *shown = json_pack("{s:O}", "triggers", list);
         out_json(shown);
     } else if (json_array_size(list) == 0) {
-        out_note("%s%s no triggers; weir trigger add --help shows how to add one", function ? function : "there are",
-                 function ? " has" : "");
+        say_none(&q);
     } else {
         print_list(list);
     }
@@ -283,7 +310,7 @@ TRIGGER_COMMAND(add, "FUNCTION KIND NAME=VALUE...", "Runs a function by the cloc
                 "      kafka.sasl.mechanism=PLAIN kafka.sasl.username=weir kafka.sasl.password=... \\\n"
                 "      filter='{\"body\":{\"country\":[\"DE\",\"FR\"]}}'\n",
                 add_specs, 2, WORDS_MAX);
-TRIGGER_COMMAND(list, "[FUNCTION]", "Lists the triggers, of one function or all", NULL, no_specs, 0, 1);
+TRIGGER_COMMAND(list, "[FUNCTION]", "Lists the triggers, of one function or all", NULL, list_specs, 0, 1);
 TRIGGER_COMMAND(show, "NAME", "Shows a trigger with its settings, secrets masked", NULL, no_specs, 1, 1);
 TRIGGER_COMMAND(change, "NAME SETTING=VALUE...", "Changes settings of a trigger",
                 "\nSETTING= removes one, so that its default holds again:\n\n  weir trigger change kafka-orders batch=500 window=\n",

@@ -151,16 +151,32 @@ static void print_lag(const json_t *lag) {
 
 // --- the command --------------------------------------------------------------------------------------------------
 
+// One that is not there is no failure.
+static int find_trigger(struct client *c, const char *name, bool *ret) {
+    cleanup_free char *path = trigger_path(name, NULL);
+    const struct request request = {.method = "GET", .path = path};
+    struct reply reply;
+    struct err err;
+    if (client_send(c, &request, &reply, &err) < 0) return out_fail("%s", err.text);
+    *ret = reply.status < 400;
+    cleanup_free char *why = *ret || reply.status == 404 ? NULL : reply_error(&reply);
+    reply_done(&reply);
+    return why ? out_fail("%s", why) : EXIT_OK;
+}
+
 // The triggers that the word means: the one of that name, and those of the function of that name.
 static int select_names(struct client *c, const char *word, json_t **ret) {
     json_auto_t *list = NULL, *names = json_array();
-    int rc = trigger_fetch(c, NULL, &list);
+    bool found = false;
+    int rc = find_trigger(c, word, &found);
+    if (rc == EXIT_OK && *word) rc = trigger_fetch(c, &(struct trigger_query){.function = word}, &list);
     if (rc != EXIT_OK) return rc;
+    if (found) json_array_append_new(names, json_string(word));
     size_t i;
     const json_t *t;
     json_array_foreach(list, i, t) {
         const char *name = member_text(t, "name", "");
-        if (strcmp(name, word) == 0 || strcmp(member_text(t, "function", ""), word) == 0) json_array_append_new(names, json_string(name));
+        if (strcmp(name, word) != 0) json_array_append_new(names, json_string(name));
     }
     if (json_array_size(names) == 0)
         return out_fail("there is no trigger %s and no function of that name with triggers; weir trigger list shows all", word);

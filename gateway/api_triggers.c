@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // /v1/triggers: list, show, add, change, remove, pause, resume, seek, lag. Settings are strings in the store; numbers,
 // booleans and objects (a filter) are taken as their JSON text, so that callers need not quote them.
+#include <ctype.h>
+
 #include "gateway/reply.h"
+
+#define PAGE_DEFAULT 100
+#define PAGE_MAX 1000
+#define PAGE_BYTES ((size_t)8 << 20) // settings can be large
 
 static struct triggers *triggers_of(struct call *call) {
     struct triggers *ts = call->gw->c.triggers;
@@ -20,24 +26,70 @@ static const struct trigger *trigger_of(struct call *call, struct triggers **ret
 
 // --- reading ------------------------------------------------------------------------------------------------------
 
-static int by_name(const void *a, const void *b) {
-    const struct trigger *const *x = a, *const *y = b;
-    return strcmp((*x)->name, (*y)->name);
+static int read_state(struct call *call, int *ret, struct err *err) {
+    struct str word = call_text(call, "state");
+#define X(state, text) \
+    if (str_is(word, text)) *ret = state;
+    TRIGGER_STATES(X)
+#undef X
+    return word.len && *ret < 0 ? err_set(err, ERR_INVALID, "state is active, paused or seeking") : 0;
+}
+
+static int read_filter(struct call *call, struct trigger_filter *f, struct err *err) {
+    *f = (struct trigger_filter){.function = call_text(call, "function"), .kind = call_text(call, "kind"), .state = -1};
+    if (f->kind.len && !str_is(f->kind, "kafka") && !str_is(f->kind, "amqp") && !str_is(f->kind, "timer"))
+        return err_set(err, ERR_INVALID, "kind is kafka, amqp or timer");
+    return read_state(call, &f->state, err);
+}
+
+// The name that the page before ended with. That trigger may have gone since.
+static int read_cursor(struct call *call, struct str *ret, struct err *err) {
+    struct str name = call_text(call, "cursor");
+    bool good = name.len <= TRIGGER_NAME_MAX;
+    for (size_t i = 0; good && i < name.len; i++) good = isalnum((unsigned char)name.data[i]) || (name.data[i] && strchr("._-", name.data[i]));
+    if (!good) return err_set(err, ERR_INVALID, "the cursor is not one that a listing gave out");
+    *ret = name;
+    return 0;
+}
+
+static int append_trigger(struct buf *out, const struct trigger *t) {
+    json_t *json = trigger_public_json(t);
+    cleanup_free char *text = json_dumps(json, JSON_COMPACT);
+    json_decref(json);
+    MUST(text);
+    return buf_append(out, str_of(text));
+}
+
+// The first `limit` of them, or those that PAGE_BYTES end with. One more than `limit` says that there is a next page.
+static void reply_page(struct call *call, const struct trigger *const *all, size_t count, size_t limit) {
+    struct buf out;
+    size_t i = 0;
+    buf_init(&out, SIZE_MAX / 2);
+    int rc = buf_append(&out, STR_LIT("{\"triggers\":["));
+    for (; i < count && i < limit && buf_len(&out) < PAGE_BYTES; i++) rc |= (i ? buf_append(&out, STR_LIT(",")) : 0) | append_trigger(&out, all[i]);
+    rc |= i < count ? buf_printf(&out, "],\"next\":\"%s\"}", all[i - 1]->name) : buf_append(&out, STR_LIT("],\"next\":null}"));
+    MUST(rc == 0);
+    reply_bytes(call, 200, STR_LIT("application/json"), NULL, 0, buf_str(&out));
+    buf_done(&out);
 }
 
 void api_triggers(struct call *call) {
     const struct triggers *ts = triggers_of(call);
+    struct err err;
+    struct trigger_filter filter;
+    struct str after = STR_NONE;
+    int64_t limit = PAGE_DEFAULT;
     if (!ts) return;
-    struct str function = call_text(call, "function");
-    size_t count = 0, at = 0;
-    for (const struct trigger *t = triggers_first(ts); t; t = t->hh.next) count++;
-    cleanup_free const struct trigger **all = mem_array(count, sizeof(struct trigger *));
-    for (const struct trigger *t = triggers_first(ts); t; t = t->hh.next)
-        if (function.len == 0 || str_is(function, t->function)) all[at++] = t;
-    qsort(all, at, sizeof all[0], by_name);
-    json_t *list = json_array();
-    for (size_t i = 0; i < at; i++) MUST(json_array_append_new(list, trigger_public_json(all[i])) == 0);
-    reply_json(call, 200, json_pack("{s:o}", "triggers", list));
+    int rc = call_number(call, "limit", 1, PAGE_MAX, &limit, &err);
+    if (rc == 0) rc = read_cursor(call, &after, &err);
+    if (rc == 0) rc = read_filter(call, &filter, &err);
+    if (rc) {
+        reply_err(call, &err);
+        return;
+    }
+    size_t count;
+    cleanup_free const struct trigger **all = triggers_page(ts, &filter, after, (size_t)limit + 1, &count);
+    reply_page(call, all, count, (size_t)limit);
 }
 
 void api_trigger(struct call *call) {

@@ -53,7 +53,7 @@ static const struct route {
     {"GET", "/v1/policies/{}", api_policy, NULL, 0, NULL},
     {"PUT", "/v1/policies/{}", api_policy_change, "policies.change", 0, NULL},
     {"DELETE", "/v1/policies/{}", api_policy_remove, "policies.remove", 0, NULL},
-    {"GET", "/v1/triggers", api_triggers, NULL, 0, "function"},
+    {"GET", "/v1/triggers", api_triggers, NULL, 0, "function kind state limit cursor"},
     {"POST", "/v1/triggers", api_trigger_add, "triggers.add", 0, NULL},
     {"GET", "/v1/triggers/{}", api_trigger, NULL, 0, NULL},
     {"PATCH", "/v1/triggers/{}", api_trigger_change, "triggers.change", 0, NULL},

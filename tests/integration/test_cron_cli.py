@@ -331,14 +331,32 @@ def test_list_shows_only_timers(weir, fake):
     timer = {"name": "report", "function": "job", "kind": "timer", "state": "active", "createdMs": 1, "changedMs": 1, "settings": {"cron": "@hourly"}}
     kafka = {**timer, "name": "k", "kind": "kafka", "settings": {"topic": "shop"}}
     every = {**timer, "settings": {"every": "5m"}, "state": "paused"}
-    fake.expect("GET", "/v1/triggers", *[(200, {"triggers": [kafka, timer, every]})] * 3, (200, {"triggers": [kafka]}))
+
+    def answer(request):
+        timers = [] if request["query"].get("function") == "nobody" else [timer, every]
+        return 200, {"triggers": timers if request["query"].get("kind") == "timer" else [kafka, *timers], "next": None}
+    fake.expect("GET", "/v1/triggers", *[answer] * 4)
     lines = weir("cron", "list").stdout.splitlines()
     assert len(lines) == 3 and lines[1].split()[:5] == ["report", "job", "active", "@hourly", "Europe/Berlin"] and "2026-01-09" in lines[1]
     assert "2026" not in lines[2]  # a paused one does not fire
     shown = json.loads(weir("cron", "list", "--json").stdout)["timers"]
     assert [one["next"]["scheduledMs"] for one in shown] == [MONDAY_MS + 101 * HOUR_MS] * 2 and shown[0]["words"] == "every hour"
     assert [line.split()[4] for line in weir("trigger", "list").stdout.splitlines()[1:]] == ["shop", "@hourly", "every"]
-    assert "no timers" in weir("cron", "list", "job").stderr
+    assert "nobody has no timers" in weir("cron", "list", "nobody").stderr
+
+
+def test_list_stops_at_200_timers(weir, fake):
+    timer = {"name": "report", "function": "job", "kind": "timer", "state": "active", "createdMs": 1, "changedMs": 1, "settings": {"cron": "@hourly"}}
+    asked = []
+
+    def answer(request):
+        asked.append(request["query"])
+        return 200, {"triggers": [timer] * int(request["query"]["limit"]), "next": "report"}
+    fake.expect("GET", "/v1/triggers", answer)
+    done = weir("cron", "list", "job", "--json")
+    shown = json.loads(done.stdout)
+    assert len(shown["timers"]) == 200 and shown["more"] and "more than these 200" in done.stderr
+    assert asked == [{"function": "job", "kind": "timer", "limit": "201"}]
 
 
 def test_run_at_sends_the_time_and_says_it_twice(weir, fake):

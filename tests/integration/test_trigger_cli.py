@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import subprocess
+import urllib.parse
 
 import pytest
 
@@ -32,6 +33,22 @@ def lag(*partitions, state="active", up=True, why=None, breaker=None, error=None
     return {"trigger": NAME, "state": state, "source": {"up": up, "error": error, "partitions": list(partitions)},
             "binding": {"inFlight": 3, "waiting": 0, "parkedKeys": 0, "retrying": 0, "ok": 9, "failed": 0, "filtered": 0,
                         "breaker": breaker, "why": why, **binding}}
+
+
+def listing(*all_triggers):
+    """The answer of a server that has these: a function of the request, to be expected as often as it is asked."""
+    def answer(request):
+        openapi_check.check("GET", "/v1/triggers?" + urllib.parse.urlencode(request["query"]), 200,
+                            {"Content-Type": "application/json", "X-Weir-Request-Id": "0192f3c4-0000-7000-8000-000000000001"},
+                            json.dumps(page(request["query"])).encode())
+        return 200, page(request["query"])
+
+    def page(query):
+        found = sorted((t for t in all_triggers if all(query.get(key, t[key]) == t[key] for key in ("function", "kind", "state"))
+                        and t["name"] > query.get("cursor", "")), key=lambda t: t["name"])
+        limit = int(query.get("limit", 100))
+        return {"triggers": found[:limit], "next": found[limit - 1]["name"] if len(found) > limit else None}
+    return [answer] * 9
 
 
 @pytest.fixture
@@ -141,17 +158,33 @@ def test_wrong_use_ends_with_2_and_sends_nothing(weir, fake, words, said):
 
 
 def test_list(weir, fake):
-    both = {"triggers": [trigger(), {**trigger("amqp-q", "seeking"), "kind": "amqp", "settings": {"queue": "q", "batch": "7"}}]}
-    fake.expect("GET", "/v1/triggers", (200, both), (200, both), (200, {"triggers": []}))
+    both = [{**trigger("amqp-q", "seeking"), "kind": "amqp", "settings": {"queue": "q", "batch": "7"}}, trigger()]
+    fake.expect("GET", "/v1/triggers", *listing(*both))
     done = weir("list")
     rows = [line.split() for line in done.stdout.splitlines()]
     assert rows[0] == ["NAME", "FUNCTION", "KIND", "STATE", "SOURCE", "ORDER", "BATCH", "CHANGED"]
-    assert rows[1][:7] == [NAME, "orders", "kafka", "active", "shop", "key", "100"]
-    assert rows[2][:7] == ["amqp-q", "orders", "amqp", "seeking", "q", "-", "7"]
+    assert rows[1][:7] == ["amqp-q", "orders", "amqp", "seeking", "q", "-", "7"]
+    assert rows[2][:7] == [NAME, "orders", "kafka", "active", "shop", "key", "100"]
     assert "weir trigger resume" in done.stderr
-    assert json.loads(weir("list", "orders", "--json").stdout) == both
-    assert fake.requests[-1]["query"] == {"function": "orders"}
-    assert "orders has no triggers" in weir("list", "orders").stderr
+    assert json.loads(weir("list", "orders", "--json").stdout) == {"triggers": both}
+    assert fake.requests[-1]["query"] == {"function": "orders", "limit": "1000"}
+    assert json.loads(weir("list", "--state", "seeking", "-k", "amqp", "--json").stdout) == {"triggers": both[:1]}
+    assert fake.requests[-1]["query"] == {"kind": "amqp", "state": "seeking", "limit": "1000"}
+    assert "there are no such triggers" in weir("list", "--kind", "timer").stderr
+    assert "kafka|amqp|timer" in weir("list", "--kind", "mqtt", rc=2).stderr
+    assert "nobody has no triggers" in weir("list", "nobody").stderr
+
+
+def test_list_follows_the_pages(weir, fake):
+    many = [trigger(f"t{i:04}") for i in range(2500)]
+    fake.expect("GET", "/v1/triggers", *listing(*many))
+    assert json.loads(weir("list", "orders", "--json").stdout) == {"triggers": many}
+    assert [request["query"].get("cursor") for request in fake.requests] == [None, "t0999", "t1999"]
+    assert {request["query"]["function"] for request in fake.requests} == {"orders"}
+    assert len(weir("list").stdout.splitlines()) == 2501
+    fake.expect("GET", "/v1/triggers", listing(*many)[0], (503, error("Unavailable", "the store is away")))
+    done = weir("list", rc=1)
+    assert "the store is away" in done.stderr and done.stdout == "", "half a list looks like a whole one"
 
 
 def test_show(weir, fake):
@@ -165,7 +198,7 @@ def test_show(weir, fake):
 def lag_of(weir, fake, answer, *more):
     openapi_check.check("GET", f"/v1/triggers/{NAME}/lag", 200, {"Content-Type": "application/json", "X-Weir-Request-Id":
                         "0192f3c4-0000-7000-8000-000000000001"}, json.dumps(answer).encode())
-    fake.expect("GET", "/v1/triggers", (200, {"triggers": [trigger(), trigger("other") | {"function": "audit"}]}))
+    fake.expect("GET", "/v1/triggers", *listing(trigger(), trigger("other") | {"function": "audit"}))
     fake.expect("GET", f"/v1/triggers/{NAME}/lag", (200, answer))
     return weir("lag", "orders", *more).stdout
 
@@ -209,20 +242,34 @@ def test_lag_of_a_queue(weir, fake):
 
 def test_lag_as_json_and_of_nothing(weir, fake):
     assert json.loads(lag_of(weir, fake, lag(partition(0)), "--json")) == lag(partition(0))
-    two = {"triggers": [trigger(), trigger("second")]}
-    fake.expect("GET", "/v1/triggers", (200, two), (200, two), (200, two))
+    named = trigger("orders") | {"function": "audit"}  # called as a function is
+    fake.expect("GET", "/v1/triggers", *listing(named, trigger(), trigger("second")))
     for name in (NAME, "second"):
         fake.expect("GET", f"/v1/triggers/{name}/lag", (200, lag() | {"trigger": name}))
     shown = json.loads(weir("lag", "orders", "--json").stdout)
     assert [one["trigger"] for one in shown["triggers"]] == [NAME, "second"]
+    for name in ("orders", NAME, "second"):
+        fake.expect("GET", f"/v1/triggers/{name}/lag", (200, lag() | {"trigger": name}))
+    fake.expect("GET", "/v1/triggers/orders", (200, named))
+    shown = json.loads(weir("lag", "orders", "--json").stdout)
+    assert [one["trigger"] for one in shown["triggers"]] == ["orders", NAME, "second"]
+    fake.expect("GET", "/v1/triggers/second", (200, trigger("second")))
     fake.expect("GET", "/v1/triggers/second/lag", (200, lag() | {"trigger": "second"}))
     assert json.loads(weir("lag", "second", "--json").stdout)["trigger"] == "second"
+    own = trigger("own") | {"function": "own"}  # both at once, as a timer is when nobody says otherwise
+    fake.expect("GET", "/v1/triggers", *listing(own))
+    fake.expect("GET", "/v1/triggers/own", (200, own))
+    fake.expect("GET", "/v1/triggers/own/lag", (200, lag() | {"trigger": "own"}))
+    assert json.loads(weir("lag", "own", "--json").stdout)["trigger"] == "own"
     assert "there is no trigger nobody" in weir("lag", "nobody", rc=1).stderr
+    assert "there is no trigger " in weir("lag", "", rc=1).stderr
+    fake.expect("GET", "/v1/triggers/second", (503, error("Unavailable", "the store is away")))
+    assert "the store is away" in weir("lag", "second", rc=1).stderr
 
 
 def test_lag_watches(fake):
-    every = {"triggers": [trigger()]}
-    fake.expect("GET", "/v1/triggers", (200, every), (200, every), (500, error("InternalError", "enough")))
+    fake.expect("GET", f"/v1/triggers/{NAME}", *[(200, trigger())] * 2, (500, error("InternalError", "enough")))
+    fake.expect("GET", "/v1/triggers", *listing())
     fake.expect("GET", f"/v1/triggers/{NAME}/lag", (200, lag(partition(0))), (200, lag(partition(0, 1))))
     said = run_weir(fake.url, "lag", NAME, "--watch", "--json", rc=1).stdout.splitlines()
     assert [json.loads(line)["source"]["partitions"][0]["lag"] for line in said] == [0, 1]
@@ -292,6 +339,41 @@ def test_a_wrong_setting_is_explained_and_nothing_added(real):
     said = real.weir("add", "orders", "kafka", "brokers=127.0.0.1:1", "topic=shop", rc=1).stderr
     assert "127.0.0.1:1" in said
     assert json.loads(real.weir("list", "--json").stdout) == {"triggers": []}
+
+
+def timer(server, name):
+    body = {"function": "orders", "kind": "timer", "name": name, "settings": {"every": "90d"}}
+    assert server.http("POST", "/v1/triggers", body)[0] == 201
+
+
+def test_pages_join_to_the_whole_while_triggers_come_and_go(real):
+    there = [f"t{i:02}" for i in range(30)]
+    for name in [*there, "t28-goes"]:
+        timer(real, name)
+    seen, came, cursor = [], [], ""
+    while cursor is not None and len(seen) < 100:
+        status, _, page = real.http("GET", f"/v1/triggers?limit=7&cursor={cursor}")
+        assert status == 200 and len(page["triggers"]) <= 7
+        seen += [one["name"] for one in page["triggers"]]
+        cursor = page["next"]
+        if cursor:
+            assert cursor == seen[-1] and real.http("DELETE", f"/v1/triggers/{cursor}")[0] == 200
+            came.append(cursor + "-next")
+            for name in (came[-1], "before-" + cursor):
+                timer(real, name)
+        real.http("DELETE", "/v1/triggers/t28-goes")
+    assert len(came) > 3 and seen == sorted(there + came), "each once: what was there, and what came behind the cursor"
+    listed = lambda *words: [one["name"] for one in json.loads(real.weir("list", *words, "--json").stdout)["triggers"]]
+    left = sorted([*(set(seen) - {name.removesuffix("-next") for name in came}), *("before-" + name.removesuffix("-next") for name in came)])
+    assert listed() == listed("orders", "--kind", "timer", "--state", "active") == left
+    assert real.http("GET", "/v1/triggers?kind=kafka")[2] == {"triggers": [], "next": None}
+
+
+def test_a_listing_refuses_what_it_does_not_know(real):
+    for query, word in (("limit=0", "limit"), ("limit=1001", "limit"), ("limit=x", "limit"), ("cursor=%2F", "cursor"), ("cursor=" + "n" * 101, "cursor"),
+                        ("kind=mqtt", "kind"), ("state=gone", "state"), ("order=newest", "order")):
+        status, _, answer = real.http("GET", "/v1/triggers?" + query)
+        assert status == 400 and word in answer["message"], query
 
 
 def test_goes_with_its_function(real):

@@ -146,16 +146,23 @@ static int teardown(void **state) {
     return 0;
 }
 
-// Asks, and demands the status and a part of the answer.
-static void expect(const char *method, const char *path, const char *body, int code, const char *part) {
+// Asks, and demands the status. The whole answer; caller frees.
+static char *ask(const char *method, const char *path, const char *body, int code) {
     int fd = client_dial(gateway_port(gw));
     cleanup_free char *text = mem_printf("%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n%s", method, path,
                                          strlen(body), body);
     client_send(loop, fd, str_of(text));
-    cleanup_free char *answer = client_receive(loop, fd, NULL, 0);
+    char *answer = client_receive(loop, fd, NULL, 0);
     close(fd);
-    if (client_status(answer) != code || !strstr(answer, part)) print_message("%s %s %s ->\n%s\n", method, path, body, answer);
+    if (client_status(answer) != code) print_message("%s %s %s ->\n%s\n", method, path, body, answer);
     assert_int_equal(client_status(answer), code);
+    return answer;
+}
+
+// And a part of the answer.
+static void expect(const char *method, const char *path, const char *body, int code, const char *part) {
+    cleanup_free char *answer = ask(method, path, body, code);
+    if (!strstr(answer, part)) print_message("%s %s %s ->\n%s\n", method, path, body, answer);
     assert_non_null(strstr(answer, part));
 }
 
@@ -166,7 +173,7 @@ static void add_one(void) {
 
 static void adds_and_lists(void **state) {
     (void)state;
-    expect("GET", "/v1/triggers", "", 200, "{\"triggers\":[]}");
+    expect("GET", "/v1/triggers", "", 200, "{\"triggers\":[],\"next\":null}");
     add_one();
     expect("POST", "/v1/triggers", "{\"function\":\"audit\",\"kind\":\"kafka\",\"settings\":{\"topic\":\"a\",\"batch\":5,\"filter\":{\"body\":{\"a\":[1]}}}}", 201,
            "\"settings\":{\"topic\":\"a\",\"batch\":\"5\",\"filter\":\"{\\\"body\\\":{\\\"a\\\":[1]}}\"}");
@@ -175,6 +182,93 @@ static void adds_and_lists(void **state) {
     expect("GET", "/v1/triggers/t", "", 200, "\r\n\r\n{\"name\":\"t\"");
     expect("GET", "/v1/triggers/t%00x", "", 404, "the path has a part");
     expect("GET", "/v1/triggers/t/lag", "", 200, "{\"trigger\":\"t\",\"state\":\"active\",\"source\":null,\"binding\":null}");
+}
+
+static void add_named(const char *name, const char *function, const char *kind, const char *settings) {
+    cleanup_free char *body = mem_printf("{\"function\":\"%s\",\"kind\":\"%s\",\"name\":\"%s\",\"settings\":{\"topic\":\"%s\"}}", function, kind,
+                                         name, settings);
+    expect("POST", "/v1/triggers", body, 201, name);
+}
+
+// Asks for a listing, and demands its names and next: "a b >b", "a b >-".
+static void expect_page(const char *query, const char *names) {
+    cleanup_free char *path = mem_printf("/v1/triggers?%s", query);
+    cleanup_free char *answer = ask("GET", path, "", 200);
+    json_t *page = json_loads(strstr(answer, "\r\n\r\n") + 4, 0, NULL), *one;
+    char text[1000] = "";
+    size_t i, used = 0;
+    assert_non_null(page);
+    json_array_foreach(json_object_get(page, "triggers"), i, one)
+        used += (size_t)snprintf(text + used, sizeof text - used, "%s ", json_string_value(json_object_get(one, "name")));
+    const char *next = json_string_value(json_object_get(page, "next"));
+    snprintf(text + used, sizeof text - used, ">%s", next ? next : "-");
+    if (!next) assert_true(json_is_null(json_object_get(page, "next")));
+    assert_int_equal(json_object_size(page), 2);
+    assert_string_equal(text, names);
+    json_decref(page);
+}
+
+static void lists_by_page(void **state) {
+    (void)state;
+    add_named("c", "orders", "timer", "x");
+    add_named("a", "orders", "kafka", "x");
+    add_named("d.1_-Z", "audit", "kafka", "x");
+    add_named("b", "orders", "kafka", "x");
+    expect("POST", "/v1/triggers/b/pause", "", 200, "paused");
+    expect_page("", "a b c d.1_-Z >-");
+    expect_page("limit=4", "a b c d.1_-Z >-");
+    expect_page("limit=2", "a b >b");
+    expect_page("limit=2&cursor=b", "c d.1_-Z >-");
+    expect_page("limit=1&cursor=c", "d.1_-Z >-");
+    expect_page("cursor=d.1_-Z", ">-");
+    expect_page("cursor=&limit=1", "a >a");
+    expect("DELETE", "/v1/triggers/b", "", 200, "b");
+    expect_page("limit=1&cursor=b", "c >c"); // that of the page before went
+    expect_page("kind=kafka&limit=1", "a >a");
+    expect_page("kind=kafka&limit=1&cursor=a", "d.1_-Z >-");
+    expect_page("kind=amqp", ">-");
+    expect_page("function=orders&kind=timer&state=active", "c >-");
+    expect_page("state=paused", ">-");
+    expect_page("function=", "a c d.1_-Z >-");
+}
+
+// A page of large settings ends before its limit.
+static void ends_a_page_by_its_bytes(void **state) {
+    (void)state;
+    char name[16], text[65000 + 1];
+    memset(text, 'x', sizeof text - 1);
+    text[sizeof text - 1] = '\0';
+    for (int i = 0; i < 150; i++) {
+        snprintf(name, sizeof name, "t%03d", i);
+        add_named(name, "orders", "kafka", text);
+    }
+    cleanup_free char *first = ask("GET", "/v1/triggers?limit=1000", "", 200), *rest = ask("GET", "/v1/triggers?limit=1000&cursor=t128", "", 200);
+    assert_non_null(strstr(first, "],\"next\":\"t128\"}"));
+    assert_null(strstr(first, "\"name\":\"t129\""));
+    assert_non_null(strstr(rest, "{\"triggers\":[{\"name\":\"t129\""));
+    assert_non_null(strstr(rest, "],\"next\":null}"));
+}
+
+static void tells_what_is_wrong_with_a_listing(void **state) {
+    (void)state;
+    cleanup_free char *longest = mem_zalloc(TRIGGER_NAME_MAX + 2);
+    memset(longest, 'n', TRIGGER_NAME_MAX);
+    cleanup_free char *good = mem_printf("/v1/triggers?cursor=%s", longest), *bad = mem_printf("/v1/triggers?cursor=%sn", longest);
+    static const struct {
+        const char *query, *part;
+    } cases[] = {
+        {"limit=0", "limit must be a whole number from 1 to 1000"}, {"limit=1001", "limit must be"}, {"limit=", "limit must be"},
+        {"limit=-1", "limit must be"}, {"limit=1e2", "limit must be"}, {"limit=99999999999999999999", "limit must be"},
+        {"cursor=a%20b", "the cursor is not one that a listing gave out"}, {"cursor=%22", "the cursor"}, {"cursor=%C3%A4", "the cursor"},
+        {"cursor=a%00b", "InvalidArgument"}, {"kind=mqtt", "kind is kafka, amqp or timer"}, {"kind=Kafka", "kind is"},
+        {"state=gone", "state is active, paused or seeking"}, {"name=t", "unknown parameter 'name'; there are: function kind state limit cursor"},
+    };
+    for (size_t i = 0; i < array_len(cases); i++) {
+        cleanup_free char *path = mem_printf("/v1/triggers?%s", cases[i].query);
+        expect("GET", path, "", 400, cases[i].part);
+    }
+    expect("GET", good, "", 200, "[]");
+    expect("GET", bad, "", 400, "the cursor is not one");
 }
 
 static void tells_what_is_wrong(void **state) {
@@ -219,7 +313,7 @@ static void changes(void **state) {
     expect("POST", "/v1/triggers/t/seek", "{}", 400, "to is needed");
     expect("POST", "/v1/triggers/t/resume", "", 200, "\"state\":\"active\"");
     expect("DELETE", "/v1/triggers/t", "", 200, "{\"name\":\"t\"}");
-    expect("GET", "/v1/triggers", "", 200, "{\"triggers\":[]}");
+    expect("GET", "/v1/triggers", "", 200, "{\"triggers\":[],\"next\":null}");
 }
 
 static void expect_asked(const char *text) {
@@ -318,6 +412,9 @@ int main(void) {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(adds_and_lists),
+        T(lists_by_page),
+        T(ends_a_page_by_its_bytes),
+        T(tells_what_is_wrong_with_a_listing),
         T(tells_what_is_wrong),
         T(changes),
         T(tells_when_a_timer_fires),

@@ -208,7 +208,7 @@ static void changes_nothing_before_the_entry_is_durable(void **state) {
     seen.holds = true;
     int fd = post("POST", "/v1/triggers", "", TRIGGER);
     TURN_UNTIL(loop, seen.begun == 1);
-    expect("GET", "/v1/triggers", "", 200, "{\"triggers\":[]}");
+    expect("GET", "/v1/triggers", "", 200, "{\"triggers\":[],\"next\":null}");
     release();
     finish(fd, 201, "\"name\":\"t\"");
     expect("GET", "/v1/triggers", "", 200, "{\"triggers\":[{\"name\":\"t\"");
@@ -228,7 +228,7 @@ static void refuses_when_the_entry_cannot_be_written(void **state) {
     start(NULL, NULL);
     seen.code = ERR_UNAVAILABLE;
     expect("POST", "/v1/triggers", TRIGGER, 503, "the store is away");
-    expect("GET", "/v1/triggers", "", 200, "{\"triggers\":[]}");
+    expect("GET", "/v1/triggers", "", 200, "{\"triggers\":[],\"next\":null}");
     assert_int_equal(seen.ended, 0);
 }
 
@@ -291,7 +291,7 @@ static void changes_nothing_any_more_when_it_stops(void **state) {
     assert_int_equal(seen.ended, 1);
     assert_string_equal(seen.outcome, "Unavailable: the server is stopping");
     start(NULL, NULL);
-    expect("GET", "/v1/triggers", "", 200, "{\"triggers\":[]}");
+    expect("GET", "/v1/triggers", "", 200, "{\"triggers\":[],\"next\":null}");
 }
 
 static void keeps_no_cargo(void **state) {
