@@ -2,10 +2,11 @@
 #include "cli/complete.h"
 
 #include "cli/client.h"
+#include "core/base/clock.h"
 
 static const struct kind {
     const char *path, *list, *member, *other; // other: stands for a thing without a name
-} functions = {"/v1/functions", "functions", "name", "name"}, groups = {"/v1/groups", "groups", "name", "group"};
+} functions = {"/v1/functions?limit=1000", "functions", "name", "name"}, groups = {"/v1/groups", "groups", "name", "group"};
 
 static bool is_plain(const char *name) {
     return *name && !name[strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.")];
@@ -21,16 +22,29 @@ static void print_names(const struct kind *kind, const json_t *answer) {
     }
 }
 
-static void ask(const struct command *c, const struct kind *kind) {
-    const struct args a = {.command = c};
-    const struct request request = {.method = "GET", .path = kind->path, .timeout_ms = COMPLETE_MS};
-    cleanup_client struct client *client = client_new(&a);
+static json_t *ask_page(struct client *client, const char *path, int64_t timeout_ms) {
+    const struct request request = {.method = "GET", .path = path, .timeout_ms = timeout_ms};
     struct reply reply;
     struct err err;
-    if (client_send(client, &request, &reply, &err) < 0) return;
-    json_auto_t *answer = reply.status < 400 ? json_loadb(reply.body, reply.body_len, 0, NULL) : NULL;
-    print_names(kind, answer);
+    if (client_send(client, &request, &reply, &err) < 0) return NULL;
+    json_t *page = reply.status < 400 ? json_loadb(reply.body, reply.body_len, 0, NULL) : NULL;
     reply_done(&reply);
+    return page;
+}
+
+static void ask(const struct command *c, const struct kind *kind) {
+    const struct args a = {.command = c};
+    int64_t end_ns = clock_mono_ns() + COMPLETE_MS * INT64_C(1000000), left_ms;
+    cleanup_client struct client *client = client_new(&a);
+    cleanup_free char *path = path_new(kind->path);
+    while (path && (left_ms = (end_ns - clock_mono_ns()) / 1000000) > 0) {
+        json_auto_t *page = ask_page(client, path, left_ms);
+        const char *next = member_text(page, "next", NULL);
+        print_names(kind, page);
+        free(path);
+        path = next ? path_new(kind->path) : NULL;
+        if (next) path_query(&path, "cursor", next);
+    }
 }
 
 void complete_names(const struct command *c, const struct arg_spec *option) {

@@ -5,6 +5,8 @@
 #include "cli/out.h"
 #include "core/base/clock.h"
 
+#define PAGE_MAX 1000
+
 static const struct arg_spec no_specs[] = {{0}};
 
 static char *function_path(const char *name) {
@@ -40,13 +42,29 @@ static void print_functions(const json_t *functions) {
     table_print(&t);
 }
 
+// Page after page.
+static int fetch_all(struct client *c, json_t *functions) {
+    cleanup_free char *cursor = NULL;
+    do {
+        cleanup_free char *path = path_new("/v1/functions");
+        json_auto_t *page = NULL;
+        path_query_number(&path, "limit", PAGE_MAX);
+        path_query(&path, "cursor", cursor);
+        int rc = client_json(c, "GET", path, NULL, &page);
+        if (rc != EXIT_OK) return rc;
+        json_array_extend(functions, json_object_get(page, "functions"));
+        free(cursor);
+        cursor = mem_strdup(member_text(page, "next", NULL));
+    } while (cursor);
+    return EXIT_OK;
+}
+
 static int run_list(const struct args *a) {
     cleanup_client struct client *c = client_new(a);
-    json_auto_t *answer = NULL;
-    int rc = client_json(c, "GET", "/v1/functions", NULL, &answer);
+    json_auto_t *functions = json_array(), *shown = json_pack("{s:O}", "functions", functions);
+    int rc = fetch_all(c, functions);
     if (rc != EXIT_OK) return rc;
-    const json_t *functions = json_object_get(answer, "functions");
-    if (args_has(a, "json")) out_json(answer);
+    if (args_has(a, "json")) out_json(shown);
     else if (json_array_size(functions) == 0) out_note("no functions yet; make one with: weir deploy hello.py");
     else print_functions(functions);
     return EXIT_OK;

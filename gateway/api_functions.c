@@ -3,6 +3,9 @@
 #include "core/digest.h"
 #include "gateway/reply.h"
 
+#define PAGE_DEFAULT 100
+#define PAGE_MAX 1000
+
 static json_t *settings_json(const struct settings *s) {
     cleanup_free char *text = settings_to_json(s);
     json_t *json = json_loads(text, 0, NULL);
@@ -23,16 +26,41 @@ static json_t *function_summary(const struct function *fn) {
                      "createdMs", (json_int_t)fn->created_ms, "sha256", v ? v->sha256 : "");
 }
 
-void api_functions(struct call *call) {
-    struct function *first = registry_first(call->gw->c.registry);
-    size_t count = 0, at = 0;
-    for (struct function *fn = first; fn; fn = fn->hh.next) count++;
-    cleanup_free const struct function **all = mem_array(count, sizeof(struct function *));
-    for (struct function *fn = first; fn; fn = fn->hh.next) all[at++] = fn;
+// Those whose names stand behind `after`, by name. Caller frees the array.
+static const struct function **functions_behind(struct registry *r, const char *after, size_t *ret_count) {
+    size_t most = 0, count = 0;
+    for (const struct function *fn = registry_first(r); fn; fn = fn->hh.next) most++;
+    const struct function **all = mem_array(most, sizeof(struct function *));
+    for (const struct function *fn = registry_first(r); fn; fn = fn->hh.next)
+        if (strcmp(fn->name, after) > 0) all[count++] = fn;
     qsort(all, count, sizeof all[0], by_name);
+    *ret_count = count;
+    return all;
+}
+
+// The name that the page before ended with. That function may have gone since.
+static int read_cursor(struct call *call, char ret[FUNCTION_NAME_MAX + 1], struct err *err) {
+    struct str name = call_text(call, "cursor");
+    if (name.len && function_name_check(name, NULL)) return err_set(err, ERR_INVALID, "the cursor is not one that a listing gave out");
+    snprintf(ret, FUNCTION_NAME_MAX + 1, "%.*s", STR_ARG(name));
+    return 0;
+}
+
+void api_functions(struct call *call) {
+    struct err err;
+    char after[FUNCTION_NAME_MAX + 1];
+    int64_t limit = PAGE_DEFAULT;
+    size_t count, i = 0;
+    int rc = call_number(call, "limit", 1, PAGE_MAX, &limit, &err);
+    if (rc == 0) rc = read_cursor(call, after, &err);
+    if (rc) {
+        reply_err(call, &err);
+        return;
+    }
+    cleanup_free const struct function **all = functions_behind(call->gw->c.registry, after, &count);
     json_t *list = json_array();
-    for (size_t i = 0; i < count; i++) MUST(json_array_append_new(list, function_summary(all[i])) == 0);
-    reply_json(call, 200, json_pack("{s:o}", "functions", list));
+    for (; i < count && i < (size_t)limit; i++) MUST(json_array_append_new(list, function_summary(all[i])) == 0);
+    reply_json(call, 200, json_pack("{s:o, s:s?}", "functions", list, "next", i < count ? all[i - 1]->name : NULL));
 }
 
 // The function of the route; NULL: it was replied to.

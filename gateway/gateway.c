@@ -23,7 +23,7 @@ static const struct route {
     const char *params;  // the names that its query may have, one space between; NULL: none. Same in schema/openapi.yaml
 } routes[] = {
     {"POST", "/v1/functions/{}/invocations", api_invoke, NULL, 0, "invokeType qualifier deadlineMs logType each runAt"},
-    {"GET", "/v1/functions", api_functions, NULL, 0, NULL},
+    {"GET", "/v1/functions", api_functions, NULL, 0, "limit cursor"},
     {"GET", "/v1/functions/{}", api_function, NULL, 0, NULL},
     {"PUT", "/v1/functions/{}", api_deploy, "functions.deploy", 0, "switch"},
     {"DELETE", "/v1/functions/{}", api_delete, "functions.delete", 0, NULL},

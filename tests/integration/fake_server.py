@@ -118,7 +118,7 @@ class FakeServer:
 
     def functions(self):
         return 200, {"functions": [{"name": "orders", "current": 2, "runtime": "python", "handler": "orders.main_handler",
-                                    "versions": 2, "createdMs": 1760000000000, "sha256": "ab" * 32}]}
+                                    "versions": 2, "createdMs": 1760000000000, "sha256": "ab" * 32}], "next": None}
 
     def function(self):
         settings = {"runtime": "python", "handler": "orders.main_handler", "timeoutMs": 30000, "backoffMs": [1000, 5000, 30000]}

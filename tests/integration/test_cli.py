@@ -461,6 +461,13 @@ def test_fn(weir, fake):
     assert table[0].split() == ["NAME", "VERSION", "RUNTIME", "HANDLER", "VERSIONS", "AGE", "SHA256"]
     assert table[1].split()[:5] == ["orders", "2", "python", "orders.main_handler", "2"]
     assert json.loads(weir("fn", "list", "--json").out)["functions"][0]["name"] == "orders"
+    one = fake.functions()[1]["functions"][0]
+    first, second = ({"functions": [one | {"name": name}], "next": next} for name, next in (("a", "a"), ("b", None)))
+    fake.expect("GET", "/v1/functions", (200, first), (200, second))
+    assert json.loads(weir("fn", "list", "--json").out) == {"functions": first["functions"] + second["functions"]}
+    assert [request["query"] for request in fake.requests[-2:]] == [{"limit": "1000"}, {"limit": "1000", "cursor": "a"}]
+    fake.expect("GET", "/v1/functions", (200, {"functions": [], "next": None}))
+    assert "no functions yet" in weir("fn", "list").err
     shown = weir("fn", "show", "orders").out
     assert shown.startswith("orders:2  deployed 2025-10-09T08:53:20.000Z") and "timeoutMs     30s" in shown
     assert "backoffMs     1s, 5s, 30s" in shown

@@ -676,6 +676,11 @@ def completed(fake, *words, url=None):
 
 def test_names_of_functions_and_groups_are_completed(fake):
     assert completed(fake, "dlq", "list", "-f", "") == completed(fake, "dlq", "replay", "--to", "o") == completed(fake, "invoke", "o") == ["orders"]
+    fake.expect("GET", "/v1/functions", (200, {"functions": [{"name": "a"}], "next": "a"}), (200, {"functions": [{"name": "b"}], "next": None}),
+                (200, {"functions": [{"name": "a"}], "next": "a"}), (503, error("Unavailable", "the store is away")))
+    assert completed(fake, "invoke", "") == ["a", "b"]
+    assert [request["query"].get("cursor") for request in fake.requests[-2:]] == [None, "a"]
+    assert completed(fake, "invoke", "") == ["a"]
     groups = {"groups": [{"group": GROUP, "name": "no-total"}, {"group": GROUP, "name": ""}, {"group": "x", "name": "$(touch here)"}]}
     fake.expect("GET", "/v1/groups", (200, groups), (200, groups), (401, error("Unauthorized", "no")))
     assert completed(fake, "dlq", "list", "--group", "") == completed(fake, "dlq", "group", "n") == ["no-total", GROUP]

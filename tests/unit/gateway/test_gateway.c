@@ -26,11 +26,14 @@ static struct status *status;
 static const char *not_ready;
 static struct registry registry;
 static bool made_elsewhere; // another node has version 4: it is known here after a look
+static bool others; // functions, besides hello
 
 // --- stand-ins ----------------------------------------------------------------------------------------------------
 
 static struct version version_3 = {.function = (char[]){"hello"}, .number = 3, .sha256 = "aa", .created_ms = 5};
 static struct version *versions[] = {&version_3};
+static struct function zebra = {.name = (char[]){"zebra"}, .current = 3, .created_ms = 5, .versions = versions, .version_count = 1};
+static struct function apple = {.name = (char[]){"apple"}, .hh.next = &zebra, .current = 3, .created_ms = 5, .versions = versions, .version_count = 1};
 static struct function hello = {.name = (char[]){"hello"}, .current = 3, .created_ms = 5, .versions = versions, .version_count = 1};
 
 // What the gateway handed over last.
@@ -58,6 +61,7 @@ struct function *registry_find(struct registry *r, struct str name) {
 
 struct function *registry_first(struct registry *r) {
     (void)r;
+    hello.hh.next = others ? &apple : NULL;
     return &hello;
 }
 
@@ -73,7 +77,7 @@ int registry_resolve(struct registry *r, struct str name, struct str qualifier, 
 }
 
 int function_name_check(struct str name, struct err *err) {
-    return str_is(name, "hello") ? 0 : err_set(err, ERR_INVALID, "bad name");
+    return str_is(name, "hello") || str_is(name, "apple") || str_is(name, "kiwi") ? 0 : err_set(err, ERR_INVALID, "bad name");
 }
 
 void registry_deploy(struct registry *r, struct str name, struct settings *settings, char *archive, size_t archive_len,
@@ -840,6 +844,41 @@ static void serves_the_rest(void **state) {
     expect("POST", "/healthz", "", 405, "MethodNotAllowed");
 }
 
+// A listing has these names in this order, and this next; NULL: none.
+static void expect_functions(const char *query, const char *names, const char *next) {
+    cleanup_free char *path = mem_printf("/v1/functions?%s", query), *text = mem_strdup("");
+    cleanup_free char *answer = finish(post("GET", path, "", ""));
+    json_t *page = json_loads(strstr(answer, "\r\n\r\n") + 4, 0, NULL), *one;
+    size_t i;
+    assert_int_equal(client_status(answer), 200);
+    json_array_foreach(json_object_get(page, "functions"), i, one) {
+        char *longer = mem_printf("%s%s ", text, json_string_value(json_object_get(one, "name")));
+        free(text);
+        text = longer;
+    }
+    assert_string_equal(text, names);
+    if (next) assert_string_equal(json_string_value(json_object_get(page, "next")), next);
+    else assert_true(json_is_null(json_object_get(page, "next")));
+    json_decref(page);
+}
+
+static void lists_functions_by_page(void **state) {
+    (void)state;
+    start(NULL, NULL);
+    others = true;
+    expect_functions("", "apple hello zebra ", NULL);
+    expect_functions("limit=3", "apple hello zebra ", NULL);
+    expect_functions("limit=2", "apple hello ", "hello");
+    expect_functions("limit=2&cursor=hello", "zebra ", NULL);
+    expect_functions("limit=1&cursor=apple", "hello ", "hello");
+    expect_functions("limit=1&cursor=kiwi", "zebra ", NULL); // which went meanwhile
+    others = false;
+    expect_functions("cursor=hello", "", NULL);
+    expect("GET", "/v1/functions?limit=0", "", 400, "limit must be a whole number from 1 to 1000");
+    expect("GET", "/v1/functions?limit=1001", "", 400, "limit must be");
+    expect("GET", "/v1/functions?cursor=-", "", 400, "the cursor is not one that a listing gave out");
+}
+
 static void refuses_unknown_parameters(void **state) {
     (void)state;
     static const struct {
@@ -850,7 +889,8 @@ static void refuses_unknown_parameters(void **state) {
         {"GET", "/v1/letters?%66uction=bill", "unknown parameter 'fuction'"},
         {"GET", "/v1/letters?=bill", "unknown parameter ''"},
         {"GET", "/v1/groups?colour", "unknown parameter 'colour'; there are: function sinceMs"},
-        {"GET", "/v1/functions?full=true", "unknown parameter 'full'; this path takes none"},
+        {"GET", "/v1/functions?full=true", "unknown parameter 'full'; there are: limit cursor"},
+        {"GET", "/v1/functions/hello?full=true", "unknown parameter 'full'; this path takes none"},
         {"POST", "/v1/letters/discard?function=bill", "unknown parameter 'function'; this path takes none"},
         {"POST", "/v1/functions/hello/invocations?invoketype=Event", "did you mean 'invokeType'?"},
         {"PUT", "/v1/functions/hello?swich=false", "did you mean 'switch'?"},
@@ -923,6 +963,7 @@ int main(void) {
         test(serves_groups_and_policies),
         test(serves_logs),
         test(serves_the_rest),
+        test(lists_functions_by_page),
         test(refuses_unknown_parameters),
         test(joins_what_is_known_of_functions),
         test(shows_functions_without_their_letters),
