@@ -80,10 +80,6 @@ const struct trigger *triggers_find(const struct triggers *ts, struct str name) 
     return t;
 }
 
-const struct trigger *triggers_first(const struct triggers *ts) {
-    return ts->map;
-}
-
 static bool is_behind(const char *name, struct str after) {
     int order = after.len ? strncmp(name, after.data, after.len) : 1;
     return order > 0 || (order == 0 && name[after.len]);

@@ -78,7 +78,6 @@ void triggers_load(struct triggers *t, void (*done)(void *arg, int code, const s
 void triggers_reload(struct triggers *t);
 
 const struct trigger *triggers_find(const struct triggers *t, struct str name);
-const struct trigger *triggers_first(const struct triggers *t); // then hh.next
 
 struct trigger_filter {
     struct str function, kind; // empty: any
