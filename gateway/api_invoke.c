@@ -240,27 +240,13 @@ static int check_later(struct call *call, const struct ev_fields *f, int64_t due
     return registry_resolve(call->gw->c.registry, f->function, f->qualifier, &v, err);
 }
 
-static void invoke(struct call *call, bool looked);
-
-static void on_looked(void *arg, int code, const struct err *err) {
-    struct call *call = arg;
-    if (code) reply_err(call, err);
-    else if (call->gw) invoke(call, true);
-    else reply_fail(call, ERR_UNAVAILABLE, "the server is stopping; try again");
-}
-
-// Waits as a due letter; its age counts from when it is due. One that is due already runs at once. Before one is refused, the store is
-// looked at: another node may have made its function or version a moment ago.
-static void invoke_later(struct call *call, struct ev_fields *f, int64_t due_ms, bool looked) {
+// Waits as a due letter; its age counts from when it is due. One that is due already runs at once.
+static void invoke_later(struct call *call, struct ev_fields *f, int64_t due_ms) {
     struct err err;
     int64_t now_ms = clock_unix_ms();
     int rc = check_later(call, f, due_ms, now_ms, &err);
-    if (rc == ERR_NOT_FOUND && !looked) {
-        registry_refresh(call->gw->c.registry, on_looked, call);
-        return;
-    }
     if (rc) {
-        reply_err(call, &err);
+        if (!call_look_for(call, rc, api_invoke)) reply_err(call, &err);
         return;
     }
     struct delayed *d = mem_zalloc(sizeof *d);
@@ -275,7 +261,7 @@ static void invoke_later(struct call *call, struct ev_fields *f, int64_t due_ms,
     letters_put(call->gw->c.letters, &draft, on_later_accepted, d);
 }
 
-static void invoke(struct call *call, bool looked) {
+void api_invoke(struct call *call) {
     struct err err;
     int64_t wait_ms = 0, due_ms = -1;
     struct ev_header headers[HTTP_HEADERS_MAX];
@@ -294,7 +280,7 @@ static void invoke(struct call *call, bool looked) {
     } else if (due_ms >= 0 && (sync || each.len)) {
         reply_fail(call, ERR_INVALID, "runAt is for one event that nobody waits for: give it invokeType=Event, and no each");
     } else if (due_ms >= 0) {
-        invoke_later(call, &f, due_ms, looked);
+        invoke_later(call, &f, due_ms);
     } else if (sync) {
         invoke_sync(call, &f, wait_ms);
     } else if (each.len) {
@@ -302,8 +288,4 @@ static void invoke(struct call *call, bool looked) {
     } else {
         ingest_async(call->gw->c.ingest, ev_new(&f), on_accepted, call);
     }
-}
-
-void api_invoke(struct call *call) {
-    invoke(call, false);
 }

@@ -193,27 +193,7 @@ void api_import(struct call *call) {
 
 // --- trying -------------------------------------------------------------------------------------------------------
 
-// Is there such a function, and such a version?
-int call_check_target(struct call *call, struct str to, struct err *err) {
-    struct version *version;
-    if (to.len == 0) return 0;
-    const char *colon = memchr(to.data, ':', to.len);
-    struct str name = {to.data, colon ? (size_t)(colon - to.data) : to.len};
-    struct str qualifier = colon ? (struct str){colon + 1, to.len - name.len - 1} : STR_LIT("");
-    return registry_resolve(call->gw->c.registry, name, qualifier, &version, err);
-}
-
-static void try_on(struct call *call, bool looked);
-
-static void on_looked(void *arg, int code, const struct err *err) {
-    struct call *call = arg;
-    if (code) reply_err(call, err);
-    else if (call->gw) try_on(call, true);
-    else reply_fail(call, ERR_UNAVAILABLE, "the server is stopping; try again");
-}
-
-// Before it is refused, the store is looked at: another node may have made the function or version a moment ago.
-static void try_on(struct call *call, bool looked) {
+void api_try(struct call *call) {
     static const char *const members[] = {SELECTION_MEMBERS, "sample", "to", NULL};
     struct err err;
     struct selection *sel = NULL;
@@ -230,12 +210,7 @@ static void try_on(struct call *call, bool looked) {
         trials_run(call->gw->c.trials, sel, (size_t)sample, to, reply_json_or_err, call);
     } else {
         selection_free(sel);
-        if (rc == ERR_NOT_FOUND && !looked) registry_refresh(call->gw->c.registry, on_looked, call);
-        else reply_err(call, &err);
+        if (!call_look_for(call, rc, api_try)) reply_err(call, &err);
     }
     json_decref(body);
-}
-
-void api_try(struct call *call) {
-    try_on(call, false);
 }

@@ -45,8 +45,9 @@ void api_replay_make(struct call *call) {
     struct replay_spec spec = {.abort_share = -1};
     json_t *body = call_body(call, members);
     if (!body) return;
-    if (read_spec(call, body, &spec, &err)) reply_err(call, &err);
-    else replays_create(call->gw->c.replays, &spec, on_made, call);
+    int rc = read_spec(call, body, &spec, &err);
+    if (rc == 0) replays_create(call->gw->c.replays, &spec, on_made, call);
+    else if (!call_look_for(call, rc, api_replay_make)) reply_err(call, &err);
     json_decref(body);
 }
 

@@ -39,6 +39,7 @@ struct call {
     struct audit *audit;        // api_audit.c
     int64_t audit_id;           // entry without an end; 0: none
     call_fn *audited;           // handler that waits for its entry
+    call_fn *looking;           // handler that waits for a look at the store, once; call_target.c
     void (*on_gone)(void *arg); // of the handler
     void *gone_arg;
 };
@@ -60,7 +61,10 @@ json_t *call_body(struct call *call, const char *const members[]) must_use;
 json_t *call_body_of(struct call *call, struct str text, size_t flags, const char *const members[]) must_use;
 
 // "function" or "function:version": is there such a one? Empty: yes.
-int call_check_target(struct call *call, struct str to, struct err *err) must_use; // api_letters.c
+int call_check_target(struct call *call, struct str to, struct err *err) must_use; // call_target.c
+// rc is ERR_NOT_FOUND of a function or version: another node may have made it a moment ago. True: the store is looked at, then fn runs (or a
+// reply goes that it is away). False: that was done before, or rc is another.
+bool call_look_for(struct call *call, int rc, call_fn *fn) must_use;
 
 struct str call_who(const struct call *call); // who asks, for the audit: the token's name
 // Writes the entry, then runs the handler; a store that does not take it is the answer. dry_run: the body may ask for one, which has no entry.

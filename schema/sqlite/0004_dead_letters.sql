@@ -38,7 +38,7 @@ CREATE TABLE letters (
     replay        BIGINT,                    -- replays.id: who sends it (replaying) or sent it
     why           TEXT NOT NULL DEFAULT '',  -- it was discarded or restored
     headers       TEXT  NOT NULL,            -- JSON object: names in lower case, of several values ", " between them
-    json          BIGINT NOT NULL DEFAULT 0, -- 1: `payload` is JSON that can be asked about
+    json          BIGINT NOT NULL DEFAULT 0, -- 1: `payload` is JSON that can be asked about; 2: with a name twice, or escaped
     payload       BLOB NOT NULL            -- as it was edited last
 );
 INSERT INTO letters (id, function, state, kind, due_ms, lease_ms, accepted_ms, died_ms, changed_ms, attempts, version, fingerprint, error_type,
@@ -137,7 +137,7 @@ CREATE INDEX audit_by_time ON audit (at_ms);
 CREATE VIEW weir_letters AS
     SELECT lower(hex(id)) AS id, function, version, state, kind, attempts, printf('%016x', fingerprint) AS fingerprint, error_type, error_message,
            source_kind, source_name, source_at, ordering_key, content_type, headers,
-           CASE WHEN json = 1 THEN CAST(payload AS TEXT) END AS json_payload, length(payload) AS payload_bytes,
+           CASE WHEN json > 0 THEN CAST(payload AS TEXT) END AS json_payload, length(payload) AS payload_bytes,
            strftime('%Y-%m-%dT%H:%M:%fZ', accepted_ms / 1000.0, 'unixepoch') AS accepted_at, strftime('%Y-%m-%dT%H:%M:%fZ', died_ms / 1000.0, 'unixepoch') AS died_at, strftime('%Y-%m-%dT%H:%M:%fZ', changed_ms / 1000.0, 'unixepoch') AS changed_at, strftime('%Y-%m-%dT%H:%M:%fZ', due_ms / 1000.0, 'unixepoch') AS due_at,
            lower(hex(origin_id)) AS origin_id, lower(hex(replay_id)) AS replay_id, replay, why
     FROM letters;

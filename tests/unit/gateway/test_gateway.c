@@ -634,6 +634,9 @@ static void looks_for_a_version_of_another_node(void **state) {
     expect("POST", TRY, ON_4, 200, "tried");
     expect_seen("try(state=dead function=f) 20 on 'hello:4'");
     assert_int_equal(registry.looks, 1);
+    registry.looks = 0;
+    expect("POST", "/v1/replays", ON_4, 201, "replay");
+    assert_int_equal(registry.looks, 1);
 }
 
 static void refuses_a_version_that_nobody_has_after_one_look(void **state) {
@@ -644,6 +647,8 @@ static void refuses_a_version_that_nobody_has_after_one_look(void **state) {
     assert_int_equal(registry.looks, 1);
     expect("POST", TRY, ON_4, 404, "no such version");
     assert_int_equal(registry.looks, 2);
+    expect("POST", "/v1/replays", ON_4, 404, "no such version");
+    assert_int_equal(registry.looks, 3);
     registry.code = ERR_UNAVAILABLE;
     expect("POST", path, "p", 503, "the store is away");
     expect("POST", TRY, ON_4, 503, "the store is away");
