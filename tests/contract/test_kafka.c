@@ -308,6 +308,7 @@ static void test_rebalance_reruns_nothing(void **state) {
     plain_create(brokers, x->topic, 4, NULL);
     plain_fill(brokers, x->topic, 4, 0, 500);
     struct reader a = {0}, b = {.ack_at_once = true};
+    x->config.revoke_ms = 600000; // longer than the test waits
     reader_open(&a, x->loop, &x->config, 0, 0);
     TURN_UNTIL(x->loop, a.count == 2000);
     for (size_t i = a.count; i-- > 0;)
@@ -317,10 +318,8 @@ static void test_rebalance_reruns_nothing(void **state) {
     plain_fill(brokers, x->topic, 4, 500, 1);
     assert_int_equal(count_revoking(&a), 2); // not handed over: records of them run
     assert_int_equal(b.count, 0);
-    int64_t since_ns = clock_mono_ns();
     reader_ack_all(&a);
-    TURN_UNTIL(x->loop, a.count == 2002 && b.count == 2);
-    assert_true(clock_mono_ns() - since_ns < x->config.revoke_ms * NS_PER_MS / 2); // it waited for acks, not for the time
+    TURN_UNTIL(x->loop, a.count == 2002 && b.count == 2); // it waited for acks, not for the time
     reader_ack_all(&a);
     a.ack_at_once = true;
     plain_fill(brokers, x->topic, 4, 501, 100);
