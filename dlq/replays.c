@@ -58,12 +58,13 @@ static int take_row(void *arg, const struct sql_row *row) {
     return 0;
 }
 
-// Of jobs that were being made when their node ended some letters are missing, so none goes.
+// Of jobs that were being made when their node ended some letters are missing, so none goes. What caused one may make it anew.
 static int cancel_unmade(const struct look_job *l, struct sql *sql, int64_t now_ms, struct err *err) {
     const struct sql_value values[] = {SQL_I(clock_unix_ms()), SQL_I(now_ms), SQL_I(l->everyone ? INT64_MAX : now_ms), SQL_Z(l->replays->c.node)};
     return sql_exec(sql,
                     "UPDATE replays SET state = 'cancelled', reason = 'the server stopped while it selected; nothing was sent',"
-                    " ended_ms = $1 WHERE ended_ms IS NULL AND state = 'selecting' AND (lease_ms <= $2 OR (lease_ms <= $3 AND owner <> $4))",
+                    " cause = cause || ':unmade:' || id, ended_ms = $1 WHERE ended_ms IS NULL AND state = 'selecting'"
+                    " AND (lease_ms <= $2 OR (lease_ms <= $3 AND owner <> $4))",
                     values, array_len(values), NULL, NULL, NULL, err);
 }
 

@@ -116,7 +116,9 @@ static void a_replay_whose_node_ended_while_it_selected_is_cancelled(void **stat
     struct world w;
     world_open(&w, *state);
     put_many(&w, NULL, 3, "f", "x");
-    int64_t replay = create(&w, all_of_f());
+    struct replay_spec spec = all_of_f();
+    spec.cause = STR_LIT("deploy:f:4");
+    int64_t replay = create(&w, spec);
     sql(&w.lf, "UPDATE replays SET state = 'selecting', owner = 'dead', lease_ms = 0");
     replays_start(w.a.replays);
     until_state(&w, replay, "cancelled");
@@ -126,6 +128,9 @@ static void a_replay_whose_node_ended_while_it_selected_is_cancelled(void **stat
     json_decref(o);
     assert_int_equal(w.got_count, 0);
     assert_int_equal(sql_number(&w.lf, "SELECT count(*) FROM letters WHERE state = 'dead'"), 3);
+    spec = all_of_f();
+    spec.cause = STR_LIT("deploy:f:4");
+    until_state(&w, create(&w, spec), "done"); // what it was made for is still to be done
     world_close(&w);
 }
 
