@@ -95,10 +95,22 @@ class Server:
         return words
 
     def start(self):
-        """Returns when it listens. StartFailed when it ends instead."""
+        """Returns when it listens and has its queue, without which it refuses events. StartFailed when it ends instead of listening."""
         self.launch()
         self.wait_listening()
+        if "queue" in self.options:
+            wait_until(lambda: self._is_ready() or not self.alive or self.is_stopped, what="the server has its queue")
         return self
+
+    def _is_ready(self):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False  # it stalls, or died
+        finally:
+            connection.close()
 
     def launch(self):
         assert not self.alive, "the server runs already"
