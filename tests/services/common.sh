@@ -44,6 +44,7 @@ kept_port() { # name: the port of this folder's service, the same at every start
 }
 
 # Servers refuse to run as root, or should not; a plain user runs them as himself.
+run_as=()
 as_runner() { "${run_as[@]}" "$@"; }
 
 pick_runner() { # candidates...: sets `runner`, the first that exists, and `run_as`, the command words that become it
@@ -69,6 +70,29 @@ prepare_dir() {
 		done
 		as_runner test -w "$dir" || fail "$dir cannot be reached by user $runner; choose a folder below $tmp"
 	fi
+}
+
+# For a service with --tls: DIR/tls, made once. `ca` signs `server`, whose name is localhost and not its address, `client`, and `expired`,
+# which is `server` past its time. `other` signs nothing. The keys are the runner's alone.
+make_certificates() {
+	[ ! -d "$dir/tls" ] || return 0
+	command -v openssl >/dev/null || fail "openssl is missing; run: make test-deps"
+	as_runner rm -rf "$dir/tls.new"
+	as_runner mkdir "$dir/tls.new"
+	{
+		authority ca && authority other &&
+			certificate server localhost 30 && certificate client client 30 && certificate expired localhost -1
+	} 2>"$dir/tls.log" || { cat "$dir/tls.log" >&2; fail "could not make certificates"; }
+	as_runner mv "$dir/tls.new" "$dir/tls"
+}
+new_key=(-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes)
+authority() { # name
+	as_runner openssl req -x509 "${new_key[@]}" -keyout "$dir/tls.new/$1.key" -out "$dir/tls.new/$1.pem" -days 30 -subj "/CN=weir tests $1"
+}
+certificate() { # name host days
+	as_runner openssl req "${new_key[@]}" -keyout "$dir/tls.new/$1.key" -subj "/CN=$1" -addext "subjectAltName=DNS:$2" |
+		as_runner openssl x509 -req -copy_extensions copy -CA "$dir/tls.new/ca.pem" -CAkey "$dir/tls.new/ca.key" -CAcreateserial \
+			-days "$3" -out "$dir/tls.new/$1.pem"
 }
 
 wait_until() { # seconds command...: until the command succeeds
