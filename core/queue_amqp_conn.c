@@ -89,10 +89,43 @@ static amqp_socket_t *new_socket(struct mq_conn *c, struct err *err) {
     if (!c->url->at.ssl) return amqp_tcp_socket_new(c->state);
     amqp_socket_t *s = amqp_ssl_socket_new(c->state);
     if (s && amqp_ssl_socket_set_cacert(s, c->url->ca_text) != AMQP_STATUS_OK) {
-        err_set(err, ERR_UNAVAILABLE, "cannot read the CA certificates in %s", c->url->ca_text);
+        err_set(err, ERR_UNAVAILABLE, "cannot read the CA certificates in %s; ?cacert=FILE in the URL names another file",
+                c->url->ca_text);
         return NULL;
     }
     return s;
+}
+
+static int cannot_connect(const struct mq_conn *c, int status, struct err *err) {
+    const char *host = c->url->at.host;
+    int port = c->url->at.port;
+    switch (status) {
+    case AMQP_STATUS_SSL_PEER_VERIFY_FAILED:
+        return err_set(err, ERR_UNAVAILABLE,
+                       "the certificate of RabbitMQ at %s:%d has expired, or none of the authorities in %s has signed it; ?cacert=FILE in "
+                       "the URL names another file of them",
+                       host, port, c->url->ca_text);
+    case AMQP_STATUS_SSL_HOSTNAME_VERIFY_FAILED:
+        return err_set(err, ERR_UNAVAILABLE,
+                       "the certificate of RabbitMQ at %s:%d does not name that host; the URL needs one of its DNS names, an address in it "
+                       "does not count",
+                       host, port);
+    case AMQP_STATUS_SSL_CONNECTION_FAILED:
+        return err_set(err, ERR_UNAVAILABLE,
+                       "no TLS handshake with RabbitMQ at %s:%d; is the port one for TLS (5671 as a rule)? Without TLS the URL is amqp://",
+                       host, port);
+    default:
+        return err_set(err, ERR_UNAVAILABLE, "cannot connect to RabbitMQ at %s:%d: %s", host, port, amqp_error_string2(status));
+    }
+}
+
+// Timeouts tell enough themselves. Who hangs up before there is a login may have wanted to hear something else.
+static int cannot_log_in(const struct mq_conn *c, int status, struct err *err) {
+    const char *advice = status == AMQP_STATUS_TIMEOUT ? ""
+                         : c->url->at.ssl ? "; if it wants a certificate of its clients: weir has none to show"
+                                          : "; is the port one for TLS? Then the URL is amqps://";
+    return err_set(err, ERR_UNAVAILABLE, "no login at RabbitMQ at %s:%d: %s%s", c->url->at.host, c->url->at.port,
+                   amqp_error_string2(status), advice);
 }
 
 static int log_in(struct mq_conn *c, const char *name, struct err *err) {
@@ -109,11 +142,10 @@ static int log_in(struct mq_conn *c, const char *name, struct err *err) {
     };
     amqp_table_t properties = {(int)array_len(entries), entries};
     const char *vhost = c->url->at.vhost[0] ? c->url->at.vhost : "/";
-    return check_reply(c, 0,
-                       amqp_login_with_properties(c->state, vhost, CHANNELS_MAX, FRAME_BYTES, c->url->heartbeat_s,
-                                                  &properties, AMQP_SASL_METHOD_PLAIN, c->url->at.user,
-                                                  c->url->at.password),
-                       err);
+    amqp_rpc_reply_t reply = amqp_login_with_properties(c->state, vhost, CHANNELS_MAX, FRAME_BYTES, c->url->heartbeat_s, &properties,
+                                                        AMQP_SASL_METHOD_PLAIN, c->url->at.user, c->url->at.password);
+    if (reply.reply_type == AMQP_RESPONSE_LIBRARY_EXCEPTION) return cannot_log_in(c, reply.library_error, err);
+    return check_reply(c, 0, reply, err);
 }
 
 static int connect_and_log_in(struct mq_conn *c, const char *name, struct err *err) {
@@ -122,9 +154,7 @@ static int connect_and_log_in(struct mq_conn *c, const char *name, struct err *e
     amqp_socket_t *socket = new_socket(c, err);
     if (!socket) return ERR_UNAVAILABLE;
     int status = amqp_socket_open_noblock(socket, c->url->at.host, c->url->at.port, &connect);
-    if (status != AMQP_STATUS_OK)
-        return err_set(err, ERR_UNAVAILABLE, "cannot connect to RabbitMQ at %s:%d: %s", c->url->at.host, c->url->at.port,
-                       amqp_error_string2(status));
+    if (status != AMQP_STATUS_OK) return cannot_connect(c, status, err);
     amqp_set_handshake_timeout(c->state, &connect);
     amqp_set_rpc_timeout(c->state, &rpc);
     c->fd = amqp_get_sockfd(c->state);
