@@ -27,8 +27,5 @@ static inline void lookup_init(struct lookup *l, struct registry *registry,
 void lookup_wait(struct lookup *l, struct delivery *d); // takes d
 // The durable queue delivers all of its messages again: they go back, those of the look under way when it has ended.
 void lookup_lost(struct lookup *l);
-static inline bool lookup_is_empty(const struct lookup *l) {
-    return !l->next && !l->under_way;
-}
 
 #endif
