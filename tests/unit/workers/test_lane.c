@@ -158,11 +158,11 @@ static int wait_until_it_may(struct store_job *job, struct sql *sql, struct err 
     return 0;
 }
 
-// The queue delivers all of it again: what waits for a look, or for the next one, must not run beside that.
 static bool nobody_waits(const struct lookup *l) {
     return !l->next && !l->under_way;
 }
 
+// The queue delivers all of it again: what waits for a look, or for the next one, must not run beside that.
 static void what_is_looked_for_goes_back_when_its_queue_is_lost(void **state) {
     struct world *w = *state;
     struct losing losing = {.base = {&losing_ops}, .real = w->queue};
