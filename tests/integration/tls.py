@@ -1,17 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A door in front of a real server, on a port of its own: what comes in goes to the server's port, and back.
+"""What the tests of TLS share: a look for passwords, and a door in front of a real server.
 
-    with Front(server_port) as door: …; door.cut()      # as a network that breaks: all connections at once
+    with Front(server_port) as door: …; door.cut()        # as a network that breaks: all connections at once
     with Front(server_port, certificate, key) as door: …  # TLS up to here, with a certificate that the server does not have
 """
 import contextlib
+import json
 import socket
 import ssl
 import struct
 import threading
 
 
+def check_secret(server, password, *names):
+    """It is in no log, no listing of triggers, no audit."""
+    shown = [server.http("GET", path)[2] for path in ("/v1/triggers", "/v1/status", "/v1/audit?limit=1000")]
+    for words in (["list"], ["list", "--json"], *(["show", name] for name in names)):
+        done = server.cli("trigger", *words)
+        assert done.returncode == 0, done.stderr
+        shown.append(done.stdout)
+    assert password not in json.dumps(shown, default=str)
+    assert password not in server.log_text()
+
+
 class Front:
+    """On a port of its own: what comes in goes to the server's port, and back."""
+
     def __init__(self, port, certificate=None, key=None):
         self._to = port
         self._tls = None
