@@ -533,6 +533,7 @@ static int connect_to(struct postgres *p, const char *url, struct err *err) {
     if (PQstatus(p->conn) != CONNECTION_OK) return fail_connection(p, err);
     PQsetNoticeReceiver(p->conn, ignore_notice, NULL);
     if (PQsetnonblocking(p->conn, 1) != 0) return fail_connection(p, err);
+    if (p->base.read_ms) return 0;
     // A process that stalls inside a transaction loses it: others wait for its locks.
     return script(&p->base, "SET idle_in_transaction_session_timeout = " STALLED_MS, err);
 }
