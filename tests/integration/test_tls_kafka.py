@@ -65,7 +65,6 @@ def test_listeners_and_logins(kafka, server, topic, journal):
         ("sasl-ssl", kafka.sasl("PLAIN")),
         ("sasl-ssl", kafka.sasl("SCRAM-SHA-256")),
         ("sasl-ssl", kafka.sasl("SCRAM-SHA-512")),
-        ("sasl-plain", kafka.sasl("PLAIN", "SASL_PLAINTEXT")),
         ("sasl-plain", kafka.sasl("SCRAM-SHA-512", "SASL_PLAINTEXT")),
     ]
     deploy(server)
@@ -98,7 +97,6 @@ def test_refusals_say_what_to_do(kafka, server, topic):
             (kafka.url.replace("127.0.0.1", "localhost"), kafka.ssl(), 503, "SSL handshake failed", "TLS to a port without"),
             (kafka.at("sasl-ssl"), kafka.ssl(), 503, "might require SASL", "no login where one is wanted"),
             (kafka.at("sasl-ssl"), kafka.sasl("PLAIN", password="wrong-" + PASSWORD), 400, "Invalid username or password", "a wrong password"),
-            (kafka.at("sasl-ssl"), kafka.sasl("SCRAM-SHA-256", password="wrong-" + PASSWORD), 400, "invalid credentials", "a wrong password"),
             (kafka.at("sasl-plain"), kafka.sasl("SCRAM-SHA-512", "SASL_PLAINTEXT", "wrong-" + PASSWORD), 400, "invalid credentials",
              "a wrong password"),
             (kafka.at("sasl-ssl"), kafka.sasl("GSSAPI"), 400, "", "a login that the broker does not offer"),
@@ -121,7 +119,6 @@ def test_a_trigger_that_is_refused_later_says_why_and_goes_on(kafka, server, top
     line.add(brokers=kafka.at("sasl-ssl"), check="no", **kafka.sasl(password="x" + PASSWORD if what == "password" else PASSWORD,
                                                                      ca="other" if what == "ca" else "ca"))
     wait_until(lambda: text in server.log_text(), what="the log says why")
-    assert line.lag()["source"]["error"]
     check_secret(server, PASSWORD, line.name)
     status, _, answer = server.http("PATCH", f"/v1/triggers/{line.name}", {"settings": kafka.sasl()})
     assert status == 200, answer
