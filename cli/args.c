@@ -53,7 +53,7 @@ static int parse_when(const char *text, int64_t *ret, struct err *err) {
         *ret = clock_unix_ms() - ago_ms;
         return 0;
     }
-    if (when_parse(str_of(text), NULL, clock_unix_ms(), ret, NULL) == 0) return 0;
+    if (when_parse(str_of(text), NULL, clock_unix_ms(), ret, NULL) == 0 && *text != '+') return 0;
     return err_set(err, ERR_INVALID, "'%s' is neither an age like 2h nor a time like 2026-01-31T12:00:00Z", text);
 }
 

@@ -17,7 +17,8 @@
 
 #define STATEMENTS_MAX 256         // a power of two; more texts than that are a bug
 #define SILENCE_MS 30000           // a server that says nothing for so long is lost; to a reader it may have nothing to say for read_ms
-#define STALLED_MS "4000"           // inside a transaction, without a statement; less than another node waits (FIRES_FOLLOW_MS)
+#define WRITER_STALLED_MS "20000"   // inside a transaction, between two statements: others wait for its locks; a large one takes long to send
+#define READER_STALLED_MS "60000"   // it holds up only VACUUM and migrations
 #define CHUNK_ROWS 256             // of exec_many, between two syncs
 #define CHUNK_BYTES (4u * 1024 * 1024)
 #define LOCK_KEY "5027917318435173" // of the advisory lock around migrations; any number that nobody else takes
@@ -522,6 +523,12 @@ static int check_url(const char *url, struct err *err) {
     return rc;
 }
 
+// The server ends the session of a process that stalls between two statements, and of a host that vanished. Of a process that stalls inside a
+// pipeline it knows nothing: its locks stay until it goes on or dies.
+#define LEAVING(stalled_ms)                                                                                          \
+    "SET idle_in_transaction_session_timeout = " stalled_ms                                                          \
+    "; SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 3; SET tcp_keepalives_count = 3"
+
 // What stands before dbname is a default that the URL may change. The keepalives and tcp_user_timeout find a host that
 // vanished, in about 20 s. Nothing goes by `options`: they are the URL's, and PgBouncer refuses those that it does not know.
 static int connect_to(struct postgres *p, const char *url, struct err *err) {
@@ -533,9 +540,7 @@ static int connect_to(struct postgres *p, const char *url, struct err *err) {
     if (PQstatus(p->conn) != CONNECTION_OK) return fail_connection(p, err);
     PQsetNoticeReceiver(p->conn, ignore_notice, NULL);
     if (PQsetnonblocking(p->conn, 1) != 0) return fail_connection(p, err);
-    if (p->base.read_ms) return 0;
-    // A process that stalls inside a transaction loses it: others wait for its locks.
-    return script(&p->base, "SET idle_in_transaction_session_timeout = " STALLED_MS, err);
+    return script(&p->base, p->base.read_ms ? LEAVING(READER_STALLED_MS) : LEAVING(WRITER_STALLED_MS), err);
 }
 
 static int migrate(struct postgres *p, struct err *err) {

@@ -334,9 +334,16 @@ static int write_letters(const struct decide_job *d, struct sql *sql, enum fire_
     return rc;
 }
 
+// A node that stalls while it holds the cursors' locks has lost them when another one takes over, after FIRES_FOLLOW_MS.
+static int limit_stall(struct sql *sql, struct err *err) {
+    if (!sql_is_postgres(sql)) return 0;
+    return sql_exec(sql, "SELECT set_config('idle_in_transaction_session_timeout', '4000', true)", NULL, 0, NULL, NULL, NULL, err);
+}
+
 static int decide_run(struct store_job *job, struct sql *sql, struct err *err) {
     struct decide_job *d = container_of(job, struct decide_job, job);
     int rc = sql_unix_ms(sql, &d->now_ms, err);
+    if (rc == 0) rc = limit_stall(sql, err);
     d->astray = NULL;
     d->lease_ms = d->now_ms + DUE_LEASE_MS;
     if (rc == 0) rc = move_cursors(d, sql, err);

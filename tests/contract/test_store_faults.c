@@ -11,7 +11,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "dlq/fires.h"
 #include "tests/support/store_fixture.h"
 
 // ---- opening -----------------------------------------------------------------------------------------------------------
@@ -251,11 +250,6 @@ static int read_work_mem(void *arg, struct sql *sql, struct err *err) {
     return sql_exec(sql, "SELECT CAST(setting AS BIGINT) FROM pg_settings WHERE name = 'work_mem'", NULL, 0, read_int, arg, NULL, err);
 }
 
-static int read_stall(void *arg, struct sql *sql, struct err *err) {
-    return sql_exec(sql, "SELECT CAST(setting AS BIGINT) FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout'", NULL, 0, read_int, arg,
-                    NULL, err);
-}
-
 static void test_options_in_url(void **state) {
     struct store_fixture *fx = *state;
     cleanup_free char *url = mem_printf("%s%coptions=-c%%20work_mem%%3D7777", fx->url, strchr(fx->url, '?') ? '&' : '?');
@@ -267,21 +261,6 @@ static void test_options_in_url(void **state) {
     assert_int_equal(work_mem, 7777);
     store_close(fx->store);
     fx->store = plain;
-}
-
-// A node that stalls in a transaction holds locks; it has lost them when another takes over its timers. A reader holds none that anybody wants.
-static void test_a_stalled_writer_loses_its_locks(void **state) {
-    struct store_fixture *fx = *state;
-    struct store *writer = fx->store;
-    int64_t ms = 0;
-    assert_int_equal(call(fx, read_stall, &ms), 0);
-    assert_in_range(ms, 1000, FIRES_FOLLOW_MS - 1000);
-    struct err err = {0};
-    if (store_open_reader(fx->loop, fx->url, STORE_READ_MS, &fx->store, &err)) fail_msg("%s", err.text);
-    assert_int_equal(call(fx, read_stall, &ms), 0);
-    assert_int_equal(ms, 0);
-    store_close(fx->store);
-    fx->store = writer;
 }
 
 // Two processes lock two rows in opposite order. The barrier makes sure that they meet; the loser runs again.
@@ -338,7 +317,6 @@ int main(void) {
         {"kill_server", test_kill_server, STORE_POSTGRES},
         {"deadlock", test_deadlock, STORE_POSTGRES},
         {"options_in_url", test_options_in_url, STORE_POSTGRES},
-        {"a_stalled_writer_loses_its_locks", test_a_stalled_writer_loses_its_locks, STORE_POSTGRES},
         {"migrations", test_migrations, STORE_BOTH}, // last: PostgreSQL's database cannot be opened after it
     };
     return store_run_cases(cases, array_len(cases));

@@ -366,7 +366,7 @@ def test_one_that_hangs_or_dies_delays_no_other(alone, journal):
     lag = max((each["lagMs"] for name in names for each in fires(alone, name)), default=0)
     took = max((each["durationMs"] for name in names for each in fires(alone, name)), default=0)
     print(f"\nmost lag {lag} ms, most from firing to the end {took} ms")
-    assert lag < SLOW_MS and took < SLOW_MS, "one waited for another that hangs, which takes two minutes"
+    assert lag < 10 * SECOND and took < 10 * SECOND, "one waited for another that hangs, which takes two minutes"
     count = alone.metric("weir_timer_fire_lag_seconds_count", FUNCTION)
     assert count == sum(map(len, due.values()))
     assert 0 <= alone.metric("weir_timer_fire_lag_seconds_sum", FUNCTION) <= count * SLOW_MS / 1000
