@@ -89,7 +89,7 @@ def test_the_main_queue(serve, broker, journal):
                 assert why.status == 503, why
         for part in range(3):
             wait_until(lambda: send() or accepted >= 20 * (part + 1), 60, lambda: f"events are accepted: {accepted}")
-            assert door.cut() >= 2, "there is one connection to publish and one to consume"
+            assert door.cut(), "there was no connection"
             if part == 0:
                 wait_until(lambda: "is lost" in server.log_text(), 60, "it is noticed")
         journal.wait_ok(range(accepted))
@@ -108,8 +108,9 @@ def test_a_trigger(serve, broker, journal):
     journal.wait_ok(range(COUNT + 1))
     wait_empty(server, broker, name, queue)
     check_once(journal, range(COUNT + 1))
-    wait_until(lambda: broker.connections(), 60, "the management plugin lists connections")
+    wait_until(lambda: [each for each in broker.connections() if each.endswith(f":{broker.mq.tls_port}")], 60, "RabbitMQ lists weir's connections")
     broker.close_connections()
+    wait_until(lambda: "CONNECTION_FORCED" in server.log_text(), 60, "the connection is closed")
     broker.publish(queue, numbered(COUNT + 1, 50))
     journal.wait_ok(range(COUNT + 51))
     settled(server, broker, name, queue)
