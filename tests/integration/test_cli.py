@@ -69,6 +69,7 @@ def test_version_and_help_end_well(weir):
     (["status", "--json=1"], "takes no value"),
     (["dlq", "list", "--state", "gone"], "due|dead"),
     (["dlq", "list", "--since", "yesterday"], "2h"),
+    (["dlq", "list", "--since", "+10m"], "2h"),
     (["dlq", "replay"], "--all"),
     (["dlq", "replay", "x", "--function", "y"], "not both"),
     (["dlq", "replay", "x", "--to", "y", "--to-origin"], "give one of them"),
