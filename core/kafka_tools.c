@@ -49,14 +49,32 @@ static int rank_of(rd_kafka_resp_err_t e) {
     }
 }
 
+// What to look at, where librdkafka tells only what OpenSSL says.
+static const char *advice_on(const char *reason) {
+    static const struct {
+        const char *said, *advice;
+    } known[] = {
+        {"certificate verify failed", "the broker's certificate is signed by no authority of kafka.ssl.ca.location, is for another host, or has "
+                                      "expired: "},
+        {"alert bad certificate", "the broker wants a certificate: kafka.ssl.certificate.location and kafka.ssl.key.location: "},
+        {"certificate required", "the broker wants a certificate: kafka.ssl.certificate.location and kafka.ssl.key.location: "},
+        {"unexpected eof", "no TLS there; is the port one without (kafka.security.protocol)? "},
+        {"wrong version number", "no TLS there; is the port one without (kafka.security.protocol)? "},
+    };
+    for (size_t i = 0; i < array_len(known); i++)
+        if (strstr(reason, known[i].said)) return known[i].advice;
+    return "";
+}
+
 static void on_error(rd_kafka_t *client, int e, const char *reason, void *opaque) {
     (void)client;
     struct work *w = opaque;
-    int rank = rank_of((rd_kafka_resp_err_t)e);
+    const char *advice = advice_on(reason);
+    int rank = *advice ? 3 : rank_of((rd_kafka_resp_err_t)e);
     w->all_down = w->all_down || e == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN;
     if (rank <= w->trouble_rank) return;
     w->trouble_rank = rank;
-    err_set(&w->trouble, rank == 4 ? ERR_DENIED : ERR_UNAVAILABLE, "%s: %s", rd_kafka_err2str((rd_kafka_resp_err_t)e), reason);
+    err_set(&w->trouble, rank == 4 ? ERR_DENIED : ERR_UNAVAILABLE, "%s%s: %s", advice, rd_kafka_err2str((rd_kafka_resp_err_t)e), reason);
 }
 
 static void on_log(const rd_kafka_t *client, int level, const char *facility, const char *text) {
