@@ -78,7 +78,7 @@ void status_free(struct status *s) {
     while (s->open) {
         struct collection *c = s->open;
         collection_end(c);
-        json_decref(c->all);
+        json_decref(TAKE_PTR(c->all)); // a late answer finds none
         collection_free_unless_awaited(c);
     }
     for (size_t i = 0; i < s->count; i++) free(s->sections[i].name);
