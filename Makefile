@@ -184,7 +184,7 @@ asan: variant-asan ## unit, contract and a short integration run under ASan and 
 	@tests/run asan
 
 .PHONY: tsan
-tsan: variant-tsan ## unit and contract tests under TSan
+tsan: variant-tsan ## unit and contract tests under TSan, without librdkafka
 	@tests/run tsan
 
 .PHONY: fuzz fuzzers
